@@ -1,0 +1,37 @@
+# make demo    from an empty machine to the picture of perplexity by window (about 10 minutes)
+# make test    all fast tests          make test-slow   the slow ones
+# make lint    ruff and codespell      make bench       what a training step costs
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+
+.PHONY: help demo test test-slow lint format bench venv clean
+help:
+	@sed -n 's/^# //p' Makefile
+
+venv: $(STAMP)
+
+$(STAMP): constraints.txt
+	@bash tools/make_venv.sh .venv constraints.txt
+	@touch $@
+
+demo: $(STAMP)
+	@PYTHON=$(PYTHON) bash examples/quickstart/run.sh
+
+test: $(STAMP)
+	@$(PYTHON) -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	@$(PYTHON) -m pytest -m slow
+
+lint: $(STAMP)
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/codespell
+
+format: $(STAMP)
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+clean:
+	rm -rf examples/quickstart/out .pytest_cache .ruff_cache .hypothesis
