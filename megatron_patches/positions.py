@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""E2-LLM's arithmetic: scale and offset to rotary positions. Knows neither Megatron nor transformers.
+"""E2-LLM's arithmetic: scale and offset to rotary positions. Needs torch and nothing else.
 
 Notation (arXiv 2401.06951): L is the pre-trained window, R the window of training, g the scale,
 t the offset, all lengths in tokens. A served window W has g = W / L.

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Megatron's arguments plus ours, defaults that fit the machine, and one-line refusals."""
+
+import argparse
+import importlib.util
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from megatron.training import arguments as megatron_arguments
+from megatron.training.utils import get_blend_and_blend_per_split
+
+from megatron_patches import config as e2_config
+from megatron_patches.config import E2Config
+from megatron_patches.errors import UserError
+
+
+def missing_parts(on_cpu: bool) -> dict[str, dict[str, object]]:
+    """Optional packages that are absent, each with the argument defaults that do without it.
+
+    A default is only a default: what the user types on the command line stands.
+    """
+    parts: dict[str, dict[str, object]] = {}
+    if importlib.util.find_spec("transformer_engine") is None:
+        parts["Transformer Engine"] = {
+            "transformer_impl": "local",
+            "persist_layer_norm": False,
+            "masked_softmax_fusion": False,
+            "apply_rope_fusion": False,
+            # Our attention is causal without a mask; Megatron's would be s x s for each sample.
+            "create_attention_mask_in_dataloader": False,
+        }
+    if importlib.util.find_spec("fused_weight_gradient_mlp_cuda") is None:
+        parts["apex's CUDA extension"] = {"gradient_accumulation_fusion": False}
+    if on_cpu:
+        parts["a CUDA device"] = {
+            "distributed_backend": "gloo",
+            "bias_swiglu_fusion": False,
+            "bias_dropout_fusion": False,
+            "rerun_mode": "disabled",
+            "gpu_sniff_test": False,
+        }
+    return parts
+
+
+def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
+    """Parse the command line, refuse what cannot work, set Megatron's global variables.
+
+    Args:
+        on_cpu: whether the CPU runtime is installed.
+
+    Returns:
+        Megatron's validated arguments, and the configuration of the positions.
+
+    Raises:
+        UserError: an argument, or a file it names, is wrong.
+    """
+    parts = missing_parts(on_cpu)
+
+    def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        e2_config.add_arguments(parser)
+        known = {action.dest for action in parser._actions}
+        for defaults in parts.values():
+            parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
+        return parser
+
+    early = megatron_arguments.parse_args(add_ours)
+    if not early.use_checkpoint_args:
+        _check_windows(early)
+    _check_files(early)
+    with _as_user_error("these arguments"):
+        args = megatron_arguments.parse_and_validate_args(add_ours)
+    config = e2_config.config_from_args(args)
+    if args.position_embedding_type != "rope":
+        raise UserError(
+            f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
+            "positions; use --position-embedding-type rope"
+        )
+    if args.reset_attention_mask:
+        args.create_attention_mask_in_dataloader = True
+    if args.rank == 0:
+        for name, defaults in parts.items():
+            print(f"> without {name}: " + ", ".join(f"{k}={v}" for k, v in defaults.items()))
+        for warning in config.warnings():
+            print(f"WARNING: {warning}", flush=True)
+    return args, config
+
+
+def _check_windows(args: argparse.Namespace) -> None:
+    """Check R and L before Megatron does, whose assertion about them says nothing."""
+    config = e2_config.config_from_args(args)
+    if config.train_window > (args.max_position_embeddings or 0):
+        raise UserError(
+            f"--seq-length {config.train_window} is above --max-position-embeddings "
+            f"{args.max_position_embeddings}: raise the latter to {config.train_window} and name "
+            f"the pre-trained window with --e2-base-window {config.base_window}"
+        )
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Every file the run will read, named on the command line."""
+    if not args.mock_data:
+        blend, per_split = get_blend_and_blend_per_split(args)
+        blends = [blend] if blend else [part for part in per_split or [] if part]
+        if not blends:
+            raise UserError("--data-path is missing: the prefix of a .bin and .idx pair")
+        for prefix in (prefix for prefixes, _ in blends for prefix in prefixes):
+            for suffix in (".idx", ".bin"):
+                _check_data_file(Path(prefix + suffix))
+    if args.tokenizer_type == "HuggingFaceTokenizer":
+        folder = Path(args.tokenizer_model or "")
+        if not (folder / "tokenizer_config.json").exists() and not _is_hub_name(folder):
+            raise UserError(f"--tokenizer-model {folder}: no tokenizer_config.json there")
+    for flag in ("load", "pretrained_checkpoint"):
+        folder = getattr(args, flag)
+        tracker = Path(folder or "") / "latest_checkpointed_iteration.txt"
+        # Megatron starts from scratch when --load holds nothing; only resuming may mean that.
+        if folder and not tracker.exists() and folder != args.save:
+            raise UserError(f"--{flag.replace('_', '-')} {folder}: no checkpoint there ({tracker})")
+
+
+def _check_data_file(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"--data-path: {path} does not exist; make it with preprocess_data.py")
+    if path.stat().st_size == 0:
+        raise UserError(f"--data-path: {path} is empty; run preprocess_data.py again")
+
+
+def _is_hub_name(path: Path) -> bool:
+    """Whether this may be a model of the Hugging Face hub or of its local cache: owner/name."""
+    return not path.is_absolute() and len(path.parts) == 2 and not path.parent.exists()
+
+
+@contextmanager
+def _as_user_error(what: str) -> Iterator[None]:
+    """Turn Megatron's assertions and value errors about ``what`` into one line."""
+    try:
+        yield
+    except (AssertionError, ValueError, OSError) as error:
+        if os.environ.get("E2_TRACEBACK"):
+            raise
+        reason = str(error).strip().splitlines()
+        # A bare assert has no message; the asserted line is then the best one.
+        line = reason[0] if reason else traceback.extract_tb(error.__traceback__)[-1].line
+        raise UserError(f"Megatron refuses {what}: {line} (E2_TRACEBACK=1 shows where)") from error

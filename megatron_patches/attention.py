@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Core attention on ``scaled_dot_product_attention``: no s x s score matrix, no extra package.
+
+s: tokens, b: samples, n: query heads of this tensor rank, g: their key/value groups, d: head size.
+"""
+
+import math
+from contextlib import nullcontext
+
+import torch.nn.functional as F
+from megatron.core import tensor_parallel
+from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.module import MegatronModule
+from torch import Tensor
+
+
+class SDPACoreAttention(MegatronModule):
+    """Drop-in for Megatron's ``DotProductAttention`` in the local layer spec.
+
+    Args:
+        config: of the transformer.
+        layer_number: from 1; unused, SDPA needs no per-layer scaling.
+        attn_mask_type: causal masks are built into the kernel, others come as a tensor.
+        attention_type: unused, self-attention only.
+        attention_dropout: overrides the configuration's.
+        softmax_scale: overrides 1 / sqrt(d).
+        cp_comm_type: unused, context parallel is refused.
+        pg_collection: unused, heads are already split when they arrive here.
+
+    Raises:
+        ValueError: the configuration asks for something this attention does not do.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: AttnMaskType,
+        attention_type: str,
+        attention_dropout: float | None = None,
+        softmax_scale: float | None = None,
+        cp_comm_type: str | None = None,
+        pg_collection: ProcessGroupCollection | None = None,
+    ) -> None:
+        super().__init__(config=config)
+        unsupported = {
+            "--context-parallel-size above 1": config.context_parallel_size > 1,
+            "--window-size": config.window_size is not None,
+            "--softmax-type other than vanilla": config.softmax_type != "vanilla",
+        }
+        for flag, asked in unsupported.items():
+            if asked:
+                raise ValueError(f"{flag} needs Transformer Engine (--transformer-impl)")
+        self.attn_mask_type = attn_mask_type
+        self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
+        self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        attn_mask_type: AttnMaskType | None = None,
+        attention_bias: Tensor | None = None,
+        packed_seq_params: PackedSeqParams | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            query: [s, b, n, d].
+            key: [s, b, g, d].
+            value: [s, b, g, d].
+            attention_mask: [b or 1, 1, s, s], true where attention is forbidden; None for causal.
+            attn_mask_type: overrides the constructor's.
+            attention_bias: must be None.
+            packed_seq_params: must be None.
+
+        Returns:
+            [s, b, n * d].
+        """
+        if attention_bias is not None or packed_seq_params is not None:
+            raise ValueError("attention bias and packed sequences need Transformer Engine")
+        mask_type = attn_mask_type or self.attn_mask_type
+        causal = attention_mask is None and mask_type == AttnMaskType.causal
+        dropout = self.dropout if self.training else 0.0
+        # Megatron draws attention dropout per tensor rank, except under sequence parallel,
+        # where the caller's generator is already the rank's own.
+        own_generator = dropout > 0 and not self.config.sequence_parallel
+        with tensor_parallel.get_cuda_rng_tracker().fork() if own_generator else nullcontext():
+            context = F.scaled_dot_product_attention(
+                query.permute(1, 2, 0, 3),  # [s, b, n, d] -> [b, n, s, d]
+                key.permute(1, 2, 0, 3),  # [s, b, g, d] -> [b, g, s, d]
+                value.permute(1, 2, 0, 3),
+                attn_mask=None if attention_mask is None else ~attention_mask,
+                dropout_p=dropout,
+                is_causal=causal,
+                scale=self.softmax_scale,
+                enable_gqa=query.size(2) != key.size(2),
+            )  # [b, n, s, d]
+        return context.permute(2, 0, 1, 3).flatten(2)  # [s, b, n * d]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the model configuration: Megatron's GPT model, our layer spec, our rotary module.
+
+Megatron deprecates ``GPTModel`` in favour of ``HybridModel``; all that knows which one is built
+stands here, and both call ``self.rotary_pos_emb(...)``.
+"""
+
+import argparse
+from functools import partial
+
+from megatron.core import parallel_state
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.transformer_block import (
+    TransformerBlockSubmodules,
+    get_num_layers_to_build,
+)
+from megatron.training.argument_utils import gpt_config_from_args
+from megatron.training.models.gpt import GPTModelConfig
+
+from megatron_patches.attention import SDPACoreAttention
+from megatron_patches.config import E2Config
+from megatron_patches.norm import RMSNorm
+from megatron_patches.rotary import E2RotaryEmbedding
+
+
+def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
+    """The configuration from which ``megatron.training.pretrain`` builds the model.
+
+    Args:
+        args: Megatron's arguments, validated.
+        config: of the positions.
+    """
+    model = gpt_config_from_args(args)
+    if model.transformer.transformer_impl == "local" and args.spec is None:
+        model.transformer_layer_spec = local_block_spec
+    if config.position_method != "none":
+        model.pre_wrap_hooks.append(partial(install_rotary, config=config))
+    return model
+
+
+def local_block_spec(
+    config: GPTModelConfig, vp_stage: int | None = None
+) -> TransformerBlockSubmodules:
+    """Megatron's layers without Transformer Engine, with our attention and RMSNorm put in.
+
+    Args:
+        config: of the model.
+        vp_stage: virtual pipeline stage, or None.
+    """
+    transformer = config.transformer
+    spec = get_gpt_layer_local_spec(
+        transformer.num_moe_experts,
+        transformer.moe_grouped_gemm,
+        transformer.qk_layernorm,
+        normalization=transformer.normalization,
+    )
+    attention = spec.submodules.self_attention.submodules
+    attention.core_attention = SDPACoreAttention
+    final_norm = spec.submodules.input_layernorm
+    if transformer.normalization == "RMSNorm":
+        final_norm = RMSNorm
+        spec.submodules.input_layernorm = RMSNorm
+        spec.submodules.pre_mlp_layernorm = RMSNorm
+        if transformer.qk_layernorm:
+            attention.q_layernorm = RMSNorm
+            attention.k_layernorm = RMSNorm
+    layers = get_num_layers_to_build(
+        transformer, vp_stage, parallel_state.get_pipeline_model_parallel_rank()
+    )
+    return TransformerBlockSubmodules(layer_specs=[spec] * layers, layer_norm=final_norm)
+
+
+def install_rotary(chunks: list[MegatronModule], config: E2Config) -> list[MegatronModule]:
+    """Put our rotary module into every built chunk; every pipeline stage has its own.
+
+    Args:
+        chunks: of this pipeline rank, one per virtual stage, not yet wrapped.
+        config: of the positions.
+    """
+    for chunk in chunks:
+        chunk.rotary_pos_emb = E2RotaryEmbedding(chunk.rotary_pos_emb, config.keep_first)
+    return chunks

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rotary embedding that takes the sampled positions of a micro-batch.
+
+Megatron's own module caches its result by length (``lru_cache``), so a scale changed in place is
+ignored; its ``offset`` argument shifts all tokens alike, which RoPE cancels. This one computes
+the angles from :func:`rotary_positions` on every call and caches nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from megatron.core.models.common.embeddings.rotary_pos_embedding import (
+    RotaryEmbedding,
+    get_pos_emb_on_this_cp_rank,
+)
+from torch import Tensor
+
+from megatron_patches.positions import rotary_positions
+from megatron_patches.sampler import Draw
+
+
+class E2RotaryEmbedding(RotaryEmbedding):
+    """Takes the place of the ``RotaryEmbedding`` object that a built model holds.
+
+    Call :meth:`set_draws` before each forward pass of the model. Frequencies, context-parallel
+    group and interleaving are those of the module it replaces.
+
+    Args:
+        original: Megatron's module, as the model built it.
+        keep_first: leading tokens whose offset is 0.
+
+    Raises:
+        ValueError: ``original`` already rescales positions.
+    """
+
+    def __init__(self, original: RotaryEmbedding, keep_first: int) -> None:
+        torch.nn.Module.__init__(self)  # not the parent's: it would build frequencies again
+        if original.seq_len_interpolation_factor is not None:
+            raise ValueError(
+                "--rotary-seq-len-interpolation-factor and --position-method both rescale "
+                "positions; drop the former (linear scaling is --position-method linear)"
+            )
+        self.rotary_interleaved = original.rotary_interleaved
+        self.seq_len_interpolation_factor = None
+        self.inv_freq = original.inv_freq  # [d / 2]
+        self.cp_group = original.cp_group
+        self.keep_first = keep_first
+        self.draws: Sequence[Draw] = (Draw(1.0, 0),)
+
+    def set_draws(self, draws: Sequence[Draw]) -> None:
+        """Choose the scale and offset of the next forward passes.
+
+        Args:
+            draws: one for all samples of the micro-batch, or one for each.
+        """
+        self.draws = tuple(draws)
+
+    def get_freqs_non_repeated(self, max_seq_len: int, offset: int = 0) -> Tensor:
+        """Angles of every position, fp32 [s, b, d / 2]; b is 1 when the samples share a draw."""
+        if offset:
+            raise ValueError("a uniform offset cancels out in RoPE; use set_draws")
+        positions = torch.stack(
+            [
+                rotary_positions(
+                    max_seq_len, draw.scale, draw.offset, self.keep_first, self.inv_freq.device
+                )
+                for draw in self.draws
+            ],
+            dim=1,
+        )  # [s, b]
+        return positions[..., None] * self.inv_freq  # [s, b, d / 2]
+
+    def get_cos_sin(self, max_seq_len: int, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [s, d / 2] of the shared draw, as Megatron's inference path wants."""
+        freqs = self.get_freqs_non_repeated(max_seq_len, offset)[:, 0]
+        return freqs.cos(), freqs.sin()
+
+    def get_emb(self, max_seq_len: int, offset: int = 0) -> Tensor:
+        """Angles laid out for Megatron's rotation, fp32 [s, b, 1, d]."""
+        if self.inv_freq.device.type == "cpu":
+            # As in the parent: frequencies made on the CPU move to the device once.
+            self.inv_freq = self.inv_freq.to(torch.cuda.current_device())
+        freqs = self.get_freqs_non_repeated(max_seq_len, offset)  # [s, b, d / 2]
+        if self.rotary_interleaved:
+            freqs = freqs.repeat_interleave(2, dim=-1)  # [s, b, d], pairs side by side
+        else:
+            freqs = torch.cat((freqs, freqs), dim=-1)  # [s, b, d], halves
+        return freqs[:, :, None, :]  # [s, b, 1, d]
+
+    def forward(
+        self,
+        max_seq_len: int,
+        offset: int = 0,
+        packed_seq: bool = False,
+        cp_group: torch.distributed.ProcessGroup | None = None,
+    ) -> Tensor:
+        """Angles of a window's positions under the current draws.
+
+        Args:
+            max_seq_len: tokens of the window, over all context-parallel ranks.
+            offset: must be 0.
+            packed_seq: sequences are packed; the angles are then not sliced here.
+            cp_group: context-parallel group; default: the model's.
+
+        Returns:
+            fp32 [s, b, 1, d]: this context-parallel rank's part, b 1 when samples share a draw.
+        """
+        emb = self.get_emb(max_seq_len, offset)
+        cp_group = cp_group or self.cp_group
+        if cp_group is not None and cp_group.size() > 1 and not packed_seq:
+            # Last of all, so that the kept tokens are those of the whole window.
+            emb = get_pos_emb_on_this_cp_rank(emb, 0, cp_group)
+        return emb

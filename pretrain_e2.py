@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train with E2-LLM positions on Megatron.
+
+    torchrun --nproc-per-node N pretrain_e2.py <any Megatron argument>
+        --position-method {e2,none,linear} --e2-max-scale 20 ...
+
+Runs on CUDA, and without a CUDA device by itself on the CPU. ``--help`` lists every argument.
+"""
+
+import os
+import socket
+from functools import partial
+
+from megatron_patches.errors import exit_on_user_error
+
+
+@exit_on_user_error
+def main() -> None:
+    """Arguments -> configurations -> ``megatron.training.pretrain``."""
+    from megatron_patches import cpu_runtime, fixes
+
+    as_single_process()
+    # Megatron insists on it for tensor parallel: keeps the order of overlapping kernels.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    on_cpu = cpu_runtime.is_needed()
+    if on_cpu:
+        cpu_runtime.install()
+    fixes.apply()
+
+    from megatron.core.enums import ModelType
+    from megatron.training import pretrain
+    from megatron.training.argument_utils import pretrain_cfg_container_from_args
+
+    from megatron_patches.arguments import parse_arguments
+    from megatron_patches.data import train_valid_test_datasets
+    from megatron_patches.model import model_config
+    from megatron_patches.training import forward_step
+    from megatron_patches.validation import WindowValidation
+
+    args, config = parse_arguments(on_cpu)
+    windows = WindowValidation(config) if config.validation_windows else None
+    pretrain(
+        pretrain_cfg_container_from_args(args, model_config(args, config)),
+        train_valid_test_datasets,
+        ModelType.encoder_or_decoder,
+        partial(forward_step, config=config),
+        non_loss_data_func=windows,
+        process_non_loss_data_func=windows.log if windows else None,
+    )
+
+
+def as_single_process() -> None:
+    """Without torchrun, be a world of one process on a free port."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+if __name__ == "__main__":
+    main()
