@@ -64,6 +64,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         known = {action.dest for action in parser._actions}
         for defaults in parts.values():
             parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
+        # 0.19.2 has no default and then divides by None; 1000 is what it used to be.
+        parser.set_defaults(eval_interval=1000)
         return parser
 
     early = megatron_arguments.parse_args(add_ours)

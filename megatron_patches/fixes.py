@@ -28,9 +28,17 @@ def replace(owner: ModuleType | type, name: str, new: Any) -> Any:
     return old
 
 
+_applied = False
+
+
 def apply() -> None:
-    """Apply every fix; call once, before ``megatron.training.pretrain``."""
+    """Apply every fix, once; call before ``megatron.training.pretrain``."""
+    global _applied
+    if _applied:
+        return
+    _applied = True
     skip_helper_compilation()
+    resume_distributed_optimizer_on_torch_adamw()
 
 
 def skip_helper_compilation() -> None:
@@ -46,3 +54,50 @@ def skip_helper_compilation() -> None:
     import megatron.core.datasets.helpers_cpp  # noqa: F401  (fails here if it is not built)
 
     replace(utils, "compile_helpers", lambda: None)
+
+
+def resume_distributed_optimizer_on_torch_adamw() -> None:
+    """Let a distributed optimizer on torch's AdamW load a checkpoint, and load it right.
+
+    Without apex and Transformer Engine the inner optimizer is ``torch.optim.AdamW``, which keeps
+    its step count as a tensor per parameter. ``DistributedOptimizer`` then (no thread upstream)
+
+    - asserts in ``state_dict`` that there is exactly one step, but a fresh AdamW, into which a
+      checkpoint is loaded, has none: we give it the state of its first step, all zero;
+    - looks for ``step`` among a parameter's saved tensors, where it is not: we leave it out;
+    - gives all parameters one shared step tensor, which AdamW then increments once for each, so
+      that the bias correction is silently wrong from the second step on: we clone it.
+    """
+    import torch
+    from megatron.core.optimizer import distrib_optimizer
+
+    if distrib_optimizer.HAVE_APEX_OR_TE:
+        return
+    optimizer_class = distrib_optimizer.DistributedOptimizer
+
+    def state_dict(self: Any) -> Any:
+        inner = self.optimizer
+        if isinstance(inner, torch.optim.Adam) and not inner.state:  # AdamW is an Adam
+            for group in inner.param_groups:
+                for parameter in group["params"]:
+                    inner.state[parameter] = {
+                        "step": torch.zeros((), dtype=torch.float32),
+                        "exp_avg": torch.zeros_like(parameter),
+                        "exp_avg_sq": torch.zeros_like(parameter),
+                    }
+        return original_state_dict(self)
+
+    def set_states(self: Any, model_param: Any, tensors: dict[str, Any]) -> None:
+        original_set_states(self, model_param, {"step": None, **tensors})
+
+    def load_state_dict(self: Any, state_dict: Any) -> None:
+        original_load(self, state_dict)
+        for state in self.optimizer.state.values():
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"] = state["step"].clone()
+
+    original_state_dict = replace(optimizer_class, "state_dict", state_dict)
+    original_set_states = replace(
+        optimizer_class, "_set_main_param_and_optimizer_states", set_states
+    )
+    original_load = replace(optimizer_class, "load_state_dict", load_state_dict)

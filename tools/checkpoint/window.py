@@ -19,10 +19,12 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     """Return ``rope_type``, ``factor`` and ``rope_theta``, from transformers 5 or 4 style keys.
 
     Raises:
-        UserError: the model's RoPE is of a type other than default or linear.
+        UserError: the model's RoPE is of a type other than default or linear, or not a single one.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
+    if any(isinstance(value, dict) for value in rope.values()):
+        raise UserError("config.json: RoPE differs between layers; use a model with a single one")
     if rope_type not in ("default", "linear"):
         raise UserError(
             f"config.json: rope_type {rope_type!r} cannot be rescaled linearly; "
@@ -44,15 +46,13 @@ def base_window(config: Config) -> int:
 
 def with_scale(config: Config, scale: float, window: int) -> Config:
     """Return a copy of ``config`` that serves ``window`` tokens at the linear scale ``scale``."""
-    rope = rope_parameters(config)
+    rope = rope_parameters(config) | {"rope_type": "linear", "factor": float(scale)}
     result = copy.deepcopy(config)
+    kept = result.get("rope_parameters") or result.get("rope_scaling") or {}
+    kept.pop("type", None)  # the name of "rope_type" before transformers 5
     result.pop("rope_scaling", None)
     result.pop("rope_theta", None)
-    result["rope_parameters"] = {
-        "rope_type": "linear",
-        "factor": float(scale),
-        "rope_theta": rope["rope_theta"],
-    }
+    result["rope_parameters"] = {**kept, **rope}
     result["max_position_embeddings"] = window
     return result
 

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny corpus and tokenizer for training tests, made on the spot."""
+
+import random
+
+import numpy as np
+from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+WORDS = 254
+
+
+def make_tokenizer(folder):
+    """A word-level tokenizer of 256 tokens."""
+    vocab = {"<eos>": 0, "<unk>": 1} | {f"w{index}": index + 2 for index in range(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    path = folder / "tokenizer"
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>"
+    ).save_pretrained(path)
+    return path
+
+
+def make_corpus(folder, documents=40, length=400):
+    """Write an indexed dataset and a tokenizer; returns the Megatron arguments that name them."""
+    rng = random.Random(0)
+    prefix = folder / "corpus"
+    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=np.uint16)
+    for _ in range(documents):
+        # A Markov-like walk, so that there is something to learn.
+        word, words = rng.randrange(WORDS), []
+        for _ in range(length):
+            word = (word * 5 + rng.choice((1, 2, 3))) % WORDS
+            words.append(word + 2)
+        builder.add_document([*words, 0], [len(words) + 1])
+    builder.finalize(f"{prefix}.idx")
+    tokenizer = make_tokenizer(folder)
+    return [
+        *("--data-path", str(prefix), "--split", "80,20,0"),
+        *("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", str(tokenizer)),
+        *("--data-cache-path", str(folder / "cache")),
+    ]

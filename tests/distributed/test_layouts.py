@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One checkpoint, every parallel layout: the same draws, the same losses, the same logits."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.distributed.corpus import make_corpus
+from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+from tools.checkpoint import window as window_config
+
+LAYOUTS = {
+    "tp1": [],
+    "tp2": ["--tensor-model-parallel-size", "2"],
+    "pp2": ["--pipeline-model-parallel-size", "2"],
+    "tp2pp2": ["--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2"],
+    "vpp": [
+        *("--pipeline-model-parallel-size", "2"),
+        *("--num-layers-per-virtual-pipeline-stage", "1"),
+    ],
+    "tp2_sp": ["--tensor-model-parallel-size", "2", "--sequence-parallel"],
+    "distributed_optimizer": ["--use-distributed-optimizer"],
+    "recompute": [
+        *("--pipeline-model-parallel-size", "2", "--recompute-granularity", "full"),
+        *("--recompute-method", "uniform", "--recompute-num-layers", "1"),
+    ],
+}
+SCALES = [1.0, 2.0, 4.0]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Every run of this file, in one world of four ranks."""
+    folder = tmp_path_factory.mktemp("layouts")
+    data = make_corpus(folder)
+    start = folder / "start"
+    common = [*TINY_MODEL, *TINY_TRAINING, *data]
+    e2 = ["--e2-max-scale", "8"]
+    # As a fine-tune: weights from the start, no optimizer state, the draws from index 0.
+    tune = [*common, *e2, "--finetune", "--load", str(start), "--no-load-optim", "--no-load-rng"]
+    runs = [
+        (
+            "start",
+            [*common, "--position-method", "none", "--save", str(start), "--save-interval", "10"],
+        ),
+        *((name, [*tune, *layout]) for name, layout in LAYOUTS.items()),
+        (
+            "windows",
+            [*tune, *LAYOUTS["vpp"], "--eval-iters", "1", "--e2-validation-windows", "64", "256"],
+        ),
+        ("bf16", [*tune, *LAYOUTS["tp2pp2"], "--bf16"]),
+        ("sample", [*tune, "--e2-draw-per", "sample", "--micro-batch-size", "2"]),
+        (
+            "sample_tp2pp2",
+            [*tune, *LAYOUTS["tp2pp2"], "--e2-draw-per", "sample", "--micro-batch-size", "2"],
+        ),
+        ("linear", [*tune, "--position-method", "linear", "--e2-linear-factor", "4"]),
+    ]
+    # Stop and resume, under the same and under another layout.
+    saved = [*tune, "--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
+    stopped = str(folder / "stopped")
+    runs.append(
+        ("stopped", [*saved, "--save", stopped, "--save-interval", "5", "--exit-interval", "5"])
+    )
+    resume = [*common, *e2, "--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
+    runs.append(("resumed", [*resume, "--load", stopped]))
+    runs.append(("resharded", [*resume, "--load", stopped, *LAYOUTS["tp2pp2"]]))
+    tokens = torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
+    for name in ("tp1", "tp2", "pp2", "tp2pp2"):
+        argv = [*tune, *LAYOUTS[name], "--skip-train", "--eval-iters", "1"]
+        probe = {"tokens": tokens.tolist(), "scales": SCALES}
+        probe["output"] = str(folder / f"logits_{name}.pt")
+        argv += ["--e2-validation-windows", "64"]
+        runs.append({"name": f"logits_{name}", "argv": argv, "logits_of": probe})
+    return folder, tokens, run_world(4, runs, folder)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "tp1"])
+def test_losses_agree_across_layouts(world, layout):
+    _, _, results = world
+    reference, other = results["tp1"], results[layout]
+    assert len(reference["losses"]) == 10
+    assert other["losses"] == pytest.approx(reference["losses"], rel=1e-4)
+    assert other["grad_norms"] == pytest.approx(reference["grad_norms"], rel=1e-3)
+
+
+def test_every_rank_of_a_model_draws_the_same(world):
+    # Ranks 0..3 of TP2 x PP2 are one model: one sequence of draws, and all of the batch's.
+    _, _, results = world
+    draws = results["tp2pp2"]["draws"]
+    assert draws[0] == draws[1] == draws[2] == draws[3]
+    assert len(draws[0]) == 10 * 8
+    assert len({tuple(draw) for _, (draw,) in draws[0]}) > 20
+
+
+def test_data_parallel_ranks_share_out_the_same_draws(world):
+    _, _, results = world
+    one_model = sorted(map(str, results["tp2pp2"]["draws"][0]))
+    four_models = sorted(map(str, sum(results["tp1"]["draws"], [])))
+    assert four_models == one_model
+
+
+def test_the_log_shows_the_draws(world):
+    _, _, results = world
+    for step, log in enumerate(results["tp2pp2"]["log"]):
+        draws = [draws[0] for at, draws in results["tp2pp2"]["draws"][0] if at == 8 * step]
+        assert len(draws) == 8
+        assert log["e2 scale"] == pytest.approx(sum(scale for scale, _ in draws) / 8)
+        assert log["e2 max position"] == 63 + max(offset for _, offset in draws)
+
+
+def test_draws_per_sample_agree_across_layouts(world):
+    _, _, results = world
+    reference, other = results["sample"], results["sample_tp2pp2"]
+    assert other["losses"] == pytest.approx(reference["losses"], rel=1e-4)
+    assert all(len(draws) == 2 for _, draws in reference["draws"][0])
+
+
+def test_resumed_run_equals_the_uninterrupted_one(world):
+    _, _, results = world
+    whole, stopped = results["distributed_optimizer"], results["stopped"]
+    assert len(stopped["losses"]) == 5
+    for name in ("resumed", "resharded"):
+        rest = results[name]
+        assert len(rest["losses"]) == 5
+        assert stopped["losses"] + rest["losses"] == pytest.approx(whole["losses"], rel=1e-4)
+    for rank in range(4):
+        assert stopped["draws"][rank] + results["resumed"]["draws"][rank] == whole["draws"][rank]
+
+
+def test_bf16_follows_fp32(world):
+    _, _, results = world
+    assert results["bf16"]["losses"] == pytest.approx(results["tp1"]["losses"], rel=2e-2)
+
+
+def test_one_validation_loss_per_window(world):
+    folder, _, _ = world
+    log = (folder / "world.log").read_text()
+    lines = [line for line in log.splitlines() if "validation loss by window" in line]
+    assert lines, log[-3000:]
+    assert "iteration 10 | 64: " in lines[0]
+    assert " | 256: " in lines[0]
+
+
+def test_linear_trains_with_its_fixed_factor(world):
+    _, _, results = world
+    assert {tuple(draw) for _, draws in results["linear"]["draws"][0] for draw in draws} == {
+        (4.0, 0)
+    }
+
+
+@pytest.mark.parametrize("layout", ["tp1", "tp2", "pp2", "tp2pp2"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_exported_logits_equal_megatrons(world, exported, layout, scale):
+    folder, tokens, _ = world
+    config = window_config.with_scale(json.loads((exported / "config.json").read_text()), scale, 64)
+    model = AutoModelForCausalLM.from_pretrained(
+        exported, rope_parameters=config["rope_parameters"], dtype=torch.float32
+    )
+    with torch.no_grad():
+        expected = model(tokens).logits
+    logits = torch.load(folder / f"logits_{layout}.pt")[scale]
+    torch.testing.assert_close(logits[..., : expected.size(-1)], expected, atol=1e-4, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def exported(world):
+    """The start checkpoint, saved at TP1, as a Hugging Face folder."""
+    import subprocess
+    import sys
+
+    folder, _, _ = world
+    target = folder / "hf"
+    command = [sys.executable, "tools/convert_megatron_to_hf.py"]
+    command += ["--load", str(folder / "start"), "--save", str(target)]
+    subprocess.run(command, check=True, capture_output=True)
+    return target

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs several `pretrain_e2.py` command lines one after another in one torchrun world.
+
+    torchrun --nproc-per-node N tests/distributed/worker.py SPEC.json RESULTS.json
+
+SPEC.json: [{"name": ..., "argv": [...]}, ...]. RESULTS.json: name -> {"losses", "grad_norms",
+"log", "draws", "error"}: what the last rank saw at each iteration, what every rank drew.
+"""
+
+import importlib.util
+import json
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from megatron_patches import cpu_runtime  # noqa: E402
+
+
+def load_entry():
+    spec = importlib.util.spec_from_file_location("pretrain_e2", ROOT / "pretrain_e2.py")
+    entry = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(entry)
+    return entry
+
+
+def main():
+    spec_path, results_path = sys.argv[1:]
+    runs = json.loads(Path(spec_path).read_text())
+    entry = load_entry()
+    entry.as_single_process()
+    cpu_runtime.install()
+    torch.distributed.init_process_group("gloo")  # Megatron takes the one it finds
+    import megatron.training.training as training
+
+    import megatron_patches.training as ours
+    import megatron_patches.validation as validation
+    from tests.distributed.logits_probe import LogitsProbe
+
+    record = {}
+    original_log = training.training_log
+    original_draws = ours.current_draws
+    original_windows = validation.WindowValidation
+
+    def training_log(loss_dict, total_loss_dict, learning_rate, iteration, *args, **kwargs):
+        if loss_dict:
+            record["log"].append({key: float(value) for key, value in loss_dict.items()})
+            record["losses"].append(float(loss_dict["lm loss"]))
+            record["grad_norms"].append(float(args[3]))
+        return original_log(loss_dict, total_loss_dict, learning_rate, iteration, *args, **kwargs)
+
+    def current_draws(args, model, config):
+        draws = original_draws(args, model, config)
+        record["draws"].append([args.consumed_train_samples, draws])
+        return draws
+
+    training.training_log = training_log
+    ours.current_draws = current_draws
+
+    results = {}
+    for run in runs:
+        print(f"===== {run['name']}", flush=True)
+        record.update(losses=[], grad_norms=[], log=[], draws=[], error=None)
+        probe = run.get("logits_of")
+        validation.WindowValidation = (
+            (lambda config, probe=probe: LogitsProbe(probe)) if probe else original_windows
+        )
+        sys.argv = ["pretrain_e2.py", *run["argv"]]
+        try:
+            entry.main.__wrapped__()
+        except SystemExit as end:  # --exit-interval ends this way
+            record["error"] = f"exit code {end.code}" if end.code else None
+        except Exception:
+            record["error"] = traceback.format_exc()
+        gathered = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, dict(record))
+        last = next((item for item in gathered if item["losses"]), gathered[-1])
+        results[run["name"]] = {
+            **last,
+            "draws": [item["draws"] for item in gathered],
+            "error": next((item["error"] for item in gathered if item["error"]), None),
+        }
+        if results[run["name"]]["error"]:
+            break  # ranks may have parted ways: what follows would hang
+        training.destroy_global_state()
+    if torch.distributed.get_rank() == 0:
+        Path(results_path).write_text(json.dumps(results))
+    torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    main()

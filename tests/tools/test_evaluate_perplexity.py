@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perplexity: which tokens are scored in which context, and that the number is right."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from tools.checkpoint.window import with_scale
+from tools.evaluate_perplexity import main
+from tools.evaluation.model import DTYPES, load_config, load_model, set_scale
+from tools.evaluation.results import SCHEMA
+from tools.evaluation.windows import check_windows, full_context_from, press_windows, step_between
+
+BASE_WINDOW = 32
+WORDS = [f"w{number}" for number in range(60)]
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    """A tiny random Llama whose tokenizer puts a BOS before a text and an EOS after it."""
+    path = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=BASE_WINDOW,
+        initializer_range=0.5,  # far from uniform predictions, so that positions matter
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    vocabulary = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(path)
+    return path
+
+
+def make_documents(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [
+        [WORDS[i] for i in torch.randint(len(WORDS), (n,), generator=generator)] for n in lengths
+    ]
+
+
+def write_data(path, documents, key="text"):
+    path.write_text("".join(json.dumps({key: " ".join(words)}) + "\n" for words in documents))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "data.jsonl", make_documents(150, 70, 9))
+
+
+def evaluate(model_dir, data, output, *flags):
+    main(
+        ["--model", str(model_dir), "--data", str(data), "--output", str(output)]
+        + ["--device", "cpu", *map(str, flags)]
+    )
+    return json.loads(output.read_text())
+
+
+def by_window(results):
+    return {row["window"]: row for row in results["results"]}
+
+
+def naive_nll(model, ids, window, stride):
+    """Token index -> nll, from one plain forward pass per window and Hugging Face's own labels."""
+    nll, begin, scored_to = {}, 0, 1
+    while scored_to < len(ids):
+        end = min(begin + window, len(ids))
+        for index in range(scored_to, end):
+            labels = torch.full((1, end - begin), -100)
+            labels[0, index - begin] = ids[index]
+            inputs = torch.tensor([ids[begin:end]])
+            with torch.no_grad():
+                nll[index] = model(inputs, labels=labels).loss.item()
+        scored_to = end
+        begin += stride
+    return nll
+
+
+# --- window arithmetic ---
+
+
+@given(st.data())
+def test_every_token_but_the_first_is_scored_once_in_the_right_context(data):
+    window = data.draw(st.integers(2, 40))
+    stride = data.draw(st.integers(1, window))
+    length = data.draw(st.integers(0, 200))
+    step = min(stride, window - 1)
+    contexts = {}
+    for job in press_windows(length, window, stride):
+        assert job.begin % step == 0
+        assert job.end == min(job.begin + window, length)
+        for index in range(job.first_scored, job.end):
+            assert index not in contexts
+            contexts[index] = index - job.begin
+    # By definition a token belongs to the first of the windows at 0, S, 2S, ... that reaches it.
+    expected = {
+        i: i - next(b for b in range(0, length, step) if i < b + window) for i in range(1, length)
+    }
+    assert contexts == expected
+    assert all(context >= min(i, window - step) for i, context in contexts.items())
+
+
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=4), st.data())
+def test_full_context_is_full_at_every_window_and_no_later_than_needed(windows, data):
+    stride = data.draw(st.integers(1, min(windows)))
+    start = full_context_from(windows, stride)
+    for window in windows:
+        bound = window - step_between(window, stride)
+        for job in press_windows(100, window, stride):
+            for index in range(max(start, job.first_scored), job.end):
+                assert index - job.begin >= bound
+    assert start == max(w - step_between(w, stride) for w in windows)
+
+
+def test_duplicate_windows_count_once_and_the_stride_is_256():
+    assert check_windows([512, 256, 512], None) == ([512, 256], 256)
+
+
+# --- the number ---
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, None])
+def test_equals_a_naive_loop(model_dir, data, tmp_path, batch_size):
+    windows, stride = (16, 48), 7
+    flags = ["--windows", *windows, "--stride", stride]
+    if batch_size:
+        flags += ["--batch-size", batch_size]
+    results = evaluate(model_dir, data, tmp_path / "out" / "results.json", *flags)
+
+    assert results["schema"] == SCHEMA
+    assert results["data"]["documents"] == 3
+    assert results["data"]["tokens"] == 151 + 71 + 10  # with a BOS, without an EOS
+    assert results["bos"] is True
+    assert results["base_window"] == BASE_WINDOW
+    assert results["full_context_from"] == 48 - 7
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    config = json.loads((model_dir / "config.json").read_text())
+    for window, scale in zip(windows, (1.0, 1.5), strict=True):
+        scaled = LlamaForCausalLM(LlamaConfig.from_dict(with_scale(config, scale, window)))
+        scaled.load_state_dict(model.state_dict())
+        scaled.eval()
+        everything, full = [], []
+        for words in make_documents(150, 70, 9):
+            ids = [0] + [3 + WORDS.index(word) for word in words]
+            nll = naive_nll(scaled, ids, window, stride)
+            everything += nll.values()
+            full += [value for index, value in nll.items() if index >= 41]
+        row = by_window(results)[window]
+        assert row["scale"] == scale
+        assert row["tokens"] == len(everything) == 150 + 70 + 9
+        assert row["tokens_full_context"] == len(full) == (151 - 41) + (71 - 41)
+        assert row["nll"] == pytest.approx(sum(everything) / len(everything), rel=1e-5)
+        assert row["perplexity"] == pytest.approx(math.exp(row["nll"]))
+        assert row["perplexity_full_context"] == pytest.approx(
+            math.exp(sum(full) / len(full)), rel=1e-5
+        )
+
+
+def test_logits_in_chunks_change_nothing(model_dir, data, tmp_path, monkeypatch):
+    flags = ["--windows", 40, "--stride", 8]
+    whole = evaluate(model_dir, data, tmp_path / "whole.json", *flags)
+    monkeypatch.setattr("tools.evaluation.perplexity.LOGITS_AT_ONCE", 64 * 5)
+    chunked = evaluate(model_dir, data, tmp_path / "chunked.json", *flags)
+    assert by_window(chunked)[40]["nll"] == pytest.approx(by_window(whole)[40]["nll"], rel=1e-6)
+
+
+def test_every_token_weighs_the_same(model_dir, tmp_path):
+    """Two documents: the mean over tokens, not the mean of the documents' perplexities."""
+    documents = make_documents(120, 12)
+    flags = ["--windows", 20, "--stride", 5, "--no-bos"]
+    rows = []
+    for name, part in (("long", documents[:1]), ("short", documents[1:]), ("both", documents)):
+        data = write_data(tmp_path / f"{name}.jsonl", part)
+        results = evaluate(model_dir, data, tmp_path / f"{name}.json", *flags)
+        rows.append(by_window(results)[20])
+    long, short, both = rows
+    assert (long["tokens"], short["tokens"], both["tokens"]) == (119, 11, 130)
+    weighted = (119 * long["nll"] + 11 * short["nll"]) / 130
+    assert both["nll"] == pytest.approx(weighted, rel=1e-6)
+    assert abs(both["nll"] - (long["nll"] + short["nll"]) / 2) > 1e-3
+    assert short["perplexity_full_context"] is None
+    assert short["tokens_full_context"] == 0
+
+
+def test_bf16_runs_and_is_close(model_dir, data, tmp_path):
+    flags = ["--windows", 32, "--stride", 16]
+    fp32 = by_window(evaluate(model_dir, data, tmp_path / "a.json", *flags))[32]
+    bf16 = by_window(evaluate(model_dir, data, tmp_path / "b.json", *flags, "--dtype", "bf16"))[32]
+    assert bf16["nll"] != fp32["nll"]
+    assert bf16["nll"] == pytest.approx(fp32["nll"], rel=0.02)
+
+
+# --- the scale ---
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_set_scale_equals_a_fresh_load_with_that_scale(model_dir, tmp_path, dtype):
+    rope = {"rope_type": "linear", "factor": 3.0, "rope_theta": 10000.0}
+    fresh = AutoModelForCausalLM.from_pretrained(
+        model_dir, rope_parameters=rope, dtype=DTYPES[dtype]
+    ).eval()
+    model = load_model(model_dir, DTYPES[dtype], torch.device("cpu"))
+    ids = torch.arange(3, 60)[None]
+    unscaled = model(ids).logits
+    set_scale(model, load_config(model_dir), 3.0, 96)
+    assert torch.equal(model.model.rotary_emb.inv_freq, fresh.model.rotary_emb.inv_freq)
+    assert torch.equal(model(ids).logits, fresh(ids).logits)
+    assert not torch.allclose(model(ids).logits, unscaled, atol=1e-2)
+    set_scale(model, load_config(model_dir), 1.0, 32)
+    assert torch.equal(model(ids).logits, unscaled)
+
+
+def test_scales_auto_none_and_fixed(model_dir, data, tmp_path):
+    flags = ["--windows", 16, 64, "--stride", 8, "--scale"]
+    auto = by_window(evaluate(model_dir, data, tmp_path / "auto.json", *flags, "auto"))
+    none = by_window(evaluate(model_dir, data, tmp_path / "none.json", *flags, "none"))
+    one = by_window(evaluate(model_dir, data, tmp_path / "one.json", *flags, "1"))
+    two = by_window(evaluate(model_dir, data, tmp_path / "two.json", *flags, "2"))
+    assert {w: row["scale"] for w, row in auto.items()} == {16: 1.0, 64: 2.0}
+    assert {w: row["scale"] for w, row in two.items()} == {16: 2.0, 64: 2.0}
+    assert all(row["scale"] == 1.0 for row in none.values())
+    for window in (16, 64):
+        assert one[window]["nll"] == none[window]["nll"]
+    assert auto[16]["nll"] == none[16]["nll"]
+    assert auto[64]["nll"] == two[64]["nll"] != none[64]["nll"]
+
+
+def test_an_exported_model_is_rescaled_from_its_base_window(model_dir, data, tmp_path):
+    """One weight file, any window: the factor already in config.json does not count twice."""
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    for file in model_dir.iterdir():
+        (exported / file.name).symlink_to(file)
+    config = with_scale(json.loads((model_dir / "config.json").read_text()), 4.0, 128)
+    (exported / "config.json").unlink()
+    (exported / "config.json").write_text(json.dumps(config))
+    flags = ["--windows", 64, "--stride", 16]
+    plain = evaluate(model_dir, data, tmp_path / "a.json", *flags)
+    again = evaluate(exported, data, tmp_path / "b.json", *flags)
+    own = evaluate(exported, data, tmp_path / "c.json", *flags, "--scale", "none")
+    four = evaluate(model_dir, data, tmp_path / "d.json", *flags, "--scale", "4")
+    assert by_window(again)[64]["scale"] == 2.0
+    assert by_window(again)[64]["nll"] == by_window(plain)[64]["nll"]
+    assert by_window(own)[64]["scale"] == 4.0
+    assert by_window(own)[64]["nll"] == by_window(four)[64]["nll"]
+
+
+# --- the data ---
+
+
+def test_limits_on_the_data(model_dir, data, tmp_path):
+    def counts(*flags):
+        flags = ["--windows", 16, "--stride", 8, *flags]
+        read = evaluate(model_dir, data, tmp_path / "results.json", *flags)["data"]
+        return read["documents"], read["tokens"]
+
+    assert counts("--no-bos") == (3, 229)
+    assert counts("--max-tokens", 200) == (2, 200)
+    assert counts("--max-documents", 1) == (1, 151)
+    assert counts("--min-document-tokens", 11) == (2, 222)
+    other = write_data(tmp_path / "other.jsonl", make_documents(30), key="body")
+    flags = ["--windows", 16, "--stride", 8, "--json-key", "body"]
+    assert evaluate(model_dir, other, tmp_path / "o.json", *flags)["data"]["documents"] == 1
+
+
+# --- resuming ---
+
+
+def test_resume_skips_finished_windows_and_refuses_other_settings(
+    model_dir, data, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "results.json"
+    first = evaluate(model_dir, data, output, "--windows", 64, "--stride", 8)
+    both = evaluate(model_dir, data, output, "--windows", 16, 64, "--stride", 8, "--resume")
+    assert [row["window"] for row in both["results"]] == [16, 64]
+    assert by_window(both)[64] == by_window(first)[64]  # its seconds too: not evaluated again
+    with pytest.raises(SystemExit):
+        evaluate(model_dir, data, output, "--windows", 16, 64, "--stride", 4, "--resume")
+    assert "stride was 8 and now is 4" in capsys.readouterr().err
+    assert json.loads(output.read_text()) == both
+
+
+def test_finished_windows_survive_a_crash(model_dir, data, tmp_path, monkeypatch):
+    from tools.evaluation import run
+
+    def crash_at_64(model, documents, jobs, window, **others):
+        if window == 64:
+            raise KeyboardInterrupt
+        return whole(model, documents, jobs, window, **others)
+
+    whole = run.evaluate_jobs
+    monkeypatch.setattr(run, "evaluate_jobs", crash_at_64)
+    output = tmp_path / "results.json"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model_dir, data, output, "--windows", 16, 64, "--stride", 8)
+    assert [row["window"] for row in json.loads(output.read_text())["results"]] == [16]
+    assert {file.name for file in tmp_path.iterdir()} == {"data.jsonl", "results.json"}
+
+
+# --- bad input ---
+
+
+def expect_one_line(capsys, arguments, *words):
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def command(model_dir, data, tmp_path, *flags, windows=(16,), stride=8):
+    stride = [] if stride is None else ["--stride", stride]
+    output = tmp_path / "new" / "results.json"
+    return ["--model", model_dir, "--data", data, "--output", output] + [
+        *("--device", "cpu", "--windows", *windows, *stride, *flags)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("windows", "stride", "flags", "words"),
+    [
+        ([16], 0, [], ["--stride 0"]),
+        ([16, 64], 17, [], ["--stride 17", "16"]),
+        ([0], 8, [], ["--windows 0"]),
+        ([-5, 16], 8, [], ["--windows -5"]),
+        ([1], 1, [], ["--windows 1"]),
+        ([128], None, [], ["--windows 128", "256", "--stride"]),
+        ([16], 8, ["--device", "nonsense"], ["--device nonsense"]),
+    ],
+)
+def test_bad_flags(model_dir, data, tmp_path, capsys, windows, stride, flags, words):
+    expect_one_line(
+        capsys, command(model_dir, data, tmp_path, *flags, windows=windows, stride=stride), *words
+    )
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_cuda_asked_but_absent(model_dir, data, tmp_path, capsys):
+    flags = ["--device", "cuda"]
+    expect_one_line(capsys, command(model_dir, data, tmp_path, *flags), "--device cuda", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["no such file"]),
+        ("", ["empty"]),
+        ("\n  \n", ["empty"]),
+        ('{"text": "w1 w2 w3"}\n{"text": \n', ["line 2", "not JSON"]),
+        ('{"text": "w1 w2 w3"}\n\n{"body": "w1"}\n', ["line 3", "'text'", "--json-key"]),
+        ('["w1 w2"]\n', ["line 1"]),
+        ('{"text": 5}\n', ["line 1"]),
+        ('{"text": ""}\n', ["no document", "2 tokens"]),
+    ],
+)
+def test_bad_data(model_dir, tmp_path, capsys, content, words):
+    path = tmp_path / "bad.jsonl"
+    if content is not None:
+        path.write_text(content)
+    expect_one_line(capsys, command(model_dir, path, tmp_path), str(path), *words)
+    assert not (tmp_path / "new").exists()
+
+
+def test_bad_models(model_dir, data, tmp_path, capsys):
+    missing, empty, broken, no_tokenizer = (tmp_path / str(number) for number in range(4))
+    expect_one_line(capsys, command(missing, data, tmp_path), str(missing), "no such folder")
+    empty.mkdir()
+    expect_one_line(capsys, command(empty, data, tmp_path), str(empty), "config.json")
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    expect_one_line(capsys, command(broken, data, tmp_path), "config.json", "not JSON")
+    no_tokenizer.mkdir()
+    (no_tokenizer / "config.json").write_text((model_dir / "config.json").read_text())
+    expect_one_line(capsys, command(no_tokenizer, data, tmp_path), "tokenizer")
+    assert not (tmp_path / "new").exists()
+
+
+def copy_model(model_dir, path, **changes):
+    path.mkdir()
+    for file in model_dir.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_unknown_rope_type(model_dir, data, tmp_path, capsys):
+    rope = {"rope_type": "spiral", "factor": 2.0, "rope_theta": 10000.0}
+    model = copy_model(model_dir, tmp_path / "spiral", rope_parameters=rope)
+    expect_one_line(capsys, command(model, data, tmp_path), "rope_type 'spiral'")
+
+
+def test_another_rope_type_can_only_be_kept(model_dir, data, tmp_path, capsys):
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = copy_model(model_dir, tmp_path / "dynamic", rope_parameters=rope)
+    expect_one_line(capsys, command(model, data, tmp_path), "rope_type 'dynamic'")
+    main([str(a) for a in command(model, data, tmp_path, "--scale", "none")])
+    results = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert results["base_window"] is None
+    assert results["results"][0]["scale"] is None
+
+
+def test_missing_weights_are_not_made_up(model_dir, data, tmp_path, capsys):
+    model = copy_model(model_dir, tmp_path / "deeper", num_hidden_layers=3)
+    with pytest.raises(SystemExit):
+        main([str(a) for a in command(model, data, tmp_path)])
+    assert "weights are missing" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "results.json").exists()
+
+
+def test_output_is_a_folder(model_dir, data, tmp_path, capsys):
+    (tmp_path / "new" / "results.json").mkdir(parents=True)
+    expect_one_line(capsys, command(model_dir, data, tmp_path), "is a folder", "--output")
+
+
+def test_the_table_is_printed(model_dir, data, tmp_path, capsys):
+    evaluate(model_dir, data, tmp_path / "r.json", "--windows", 16, "--stride", 8, "--label", "me")
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["label", "window", "scale", "tokens", "perplexity", "full", "context"]
+    assert row.split()[:4] == ["me", "16", "1", "229"]
+
+
+@pytest.mark.parametrize("script", ["evaluate_perplexity.py", "plot_results.py"])
+def test_help_needs_no_heavy_import(script):
+    import subprocess
+    from pathlib import Path
+
+    tools = Path(__file__).resolve().parents[2] / "tools"
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", tools / script, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "usage" in run.stdout
+    imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "matplotlib", "numpy"}

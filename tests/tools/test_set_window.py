@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""set_window rewrites two numbers of config.json and nothing else."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig
+
+from tools.set_window import main
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 4096,
+    "rope_parameters": {"rope_type": "linear", "factor": 1.0, "rope_theta": 5000.0, "note": "ä"},
+    "e2_llm": {"method": "e2", "base_window": 4096, "train_window": 4096, "max_scale": 20},
+    "vocab_size": 101,
+}
+
+
+def write(folder: Path, **changes: object) -> Path:
+    config = {name: value for name, value in (CONFIG | changes).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "config.json"
+
+
+def set_window(monkeypatch, folder: Path, window: int, *flags: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["set", str(folder), "--window", str(window), *flags])
+    main()
+
+
+def refused(monkeypatch, capsys, folder: Path, window: int) -> str:
+    before = {path: path.read_bytes() for path in folder.glob("*")}
+    with pytest.raises(SystemExit) as stop:
+        set_window(monkeypatch, folder, window)
+    assert stop.value.code == 2
+    assert {path: path.read_bytes() for path in folder.glob("*")} == before
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    return line
+
+
+def test_two_numbers_change(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path)
+    set_window(monkeypatch, tmp_path, 65536)
+    assert capsys.readouterr().out == (f"{path}: window 4096 (factor 1) -> 65536 (factor 16)\n")
+    rope = CONFIG["rope_parameters"] | {"factor": 16.0}
+    expected = CONFIG | {"max_position_embeddings": 65536, "rope_parameters": rope}
+    result = json.loads(path.read_text())
+    assert json.dumps(result) == json.dumps(expected)  # the order too
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.rope_parameters["factor"] == 16.0
+    set_window(monkeypatch, tmp_path, 6144)
+    set_window(monkeypatch, tmp_path, 4096)
+    assert json.loads(path.read_text()) == CONFIG
+
+
+def test_dry_run(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path)
+    before = path.read_bytes()
+    set_window(monkeypatch, tmp_path, 8192, "--dry-run")
+    assert "8192 (factor 2)" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
+def test_beyond_the_trained_scales(tmp_path, monkeypatch, capsys):
+    write(tmp_path)
+    set_window(monkeypatch, tmp_path, 21 * 4096)
+    out = capsys.readouterr().out
+    assert "beyond the trained scales 1..20 (window 81920)" in out
+    assert out.count("\n") == 1
+
+
+def test_a_model_without_e2_block(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path, e2_llm=None, rope_parameters=None, rope_theta=5000.0)
+    set_window(monkeypatch, tmp_path, 8192)
+    set_window(monkeypatch, tmp_path, 12288)
+    rope = json.loads(path.read_text())["rope_parameters"]
+    assert rope == {"rope_type": "linear", "factor": 3.0, "rope_theta": 5000.0}
+    assert "pre-trained window of 4096" in refused(monkeypatch, capsys, tmp_path, 2048)
+
+
+def test_refusals(tmp_path, monkeypatch, capsys):
+    def error(window: int = 8192) -> str:
+        return refused(monkeypatch, capsys, tmp_path, window)
+
+    assert "no such folder" in refused(monkeypatch, capsys, tmp_path / "absent", 8192)
+    assert "config.json" in error()
+    (tmp_path / "config.json").write_text("{")
+    assert "not JSON" in error()
+    (tmp_path / "config.json").write_text("[]")
+    assert "not a JSON object" in error()
+    write(tmp_path, max_position_embeddings=None)
+    assert "max_position_embeddings" in error()
+    write(tmp_path, rope_parameters={"rope_type": "yarn", "factor": 2.0})
+    assert "yarn" in error()
+    write(tmp_path)
+    assert "trained window of 4096" in error(2048)
+    assert "--window 0" in error(0)
+    write(tmp_path, e2_llm={"method": "linear", "base_window": 4096})
+    assert "linear factor" in error()
+    write(tmp_path, e2_llm={"method": "e2"})
+    assert "base_window" in error()

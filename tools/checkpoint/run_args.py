@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a Megatron run's arguments say about the model and about E2-LLM, checked to be a Llama."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_patches.errors import UserError
+
+# Attribute of Megatron's arguments: the values with which the model is a plain Llama. Absent
+# attributes (other versions of Megatron) count as harmless.
+LLAMA = {
+    "normalization": ("RMSNorm",),
+    "swiglu": (True,),
+    "add_bias_linear": (False,),
+    "add_qkv_bias": (False,),
+    "position_embedding_type": ("rope",),
+    "rotary_percent": (1,),
+    "rotary_interleaved": (False,),
+    "rotary_seq_len_interpolation_factor": (None, 1),
+    "use_rope_scaling": (False,),
+    "no_rope_freq": (None,),
+    "num_experts": (None, 0),
+    "multi_latent_attention": (False,),
+    "qk_layernorm": (False,),
+    "qk_l2_norm": (False,),
+    "softmax_type": ("vanilla",),
+    "window_size": (None,),
+    "attention_output_gate": (False,),
+    "experimental_attention_variant": (None,),
+    "layernorm_zero_centered_gamma": (False,),
+    "apply_layernorm_1p": (False,),
+    "apply_residual_connection_post_layernorm": (False,),
+    "activation_func_clamp_value": (None,),
+    "glu_linear_offset": (0,),
+    "use_mup": (False,),
+    "mtp_num_layers": (None, 0),
+    "hybrid_layer_pattern": (None,),
+    "heterogeneous_layers_config_path": (None,),
+}
+
+
+@dataclass(frozen=True)
+class RunArgs:
+    """The part of a run's arguments that an export needs; windows in tokens.
+
+    ``vocab`` is None when only the tokenizer knows it. ``base_window`` is L, ``train_window`` R;
+    ``trained_scale`` is the one g that was trained, or None if many were (E2-LLM proper).
+    """
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    groups: int
+    head_dim: int
+    norm_eps: float
+    rope_theta: float
+    tied: bool
+    vocab: int | None
+    padded_vocab: int | None
+    dtype: str
+    init_std: float
+    tokenizer: str | None
+    method: str
+    base_window: int
+    train_window: int
+    max_scale: int | None
+    keep_first: int | None
+    trained_scale: float | None
+    iteration: int | None
+
+
+def run_args(common: dict[str, Any]) -> RunArgs:
+    """Read a checkpoint's common state.
+
+    Args:
+        common: from :meth:`TorchDistReader.common`.
+
+    Raises:
+        UserError: arguments are missing, or the model is no Llama; every reason is named.
+    """
+    args = common.get("args") if isinstance(common, dict) else None
+    if not isinstance(args, argparse.Namespace):
+        raise UserError("--load: the checkpoint holds no arguments; save it with Megatron's train")
+    refused = [
+        f"{name}={getattr(args, name)!r}"
+        for name, harmless in LLAMA.items()
+        if hasattr(args, name) and getattr(args, name) not in harmless
+    ]
+    if refused:
+        raise UserError(
+            f"--load: not a Llama, which has no place for {', '.join(refused)}; "
+            "only RMSNorm, SwiGLU, RoPE models without biases or experts can be exported"
+        )
+    try:
+        return _read(args, common.get("iteration"))
+    except AttributeError as error:
+        raise UserError(f"--load: the checkpoint's arguments lack {error.name}") from error
+
+
+def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
+    heads = args.num_attention_heads
+    method = getattr(args, "position_method", "none")
+    fixed = getattr(args, "e2_fixed_scale", None)
+    if method == "linear":
+        trained_scale = float(args.e2_linear_factor)
+    elif method == "none":
+        trained_scale = 1.0
+    else:
+        trained_scale = fixed
+    return RunArgs(
+        layers=args.num_layers,
+        hidden=args.hidden_size,
+        ffn=args.ffn_hidden_size,
+        heads=heads,
+        groups=args.num_query_groups if getattr(args, "group_query_attention", False) else heads,
+        head_dim=getattr(args, "kv_channels", None) or args.hidden_size // heads,
+        norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
+        rope_theta=float(args.rotary_base),
+        tied=not args.untie_embeddings_and_output_weights,
+        vocab=getattr(args, "vocab_size", None),
+        padded_vocab=getattr(args, "padded_vocab_size", None),
+        dtype=str(args.params_dtype).removeprefix("torch."),
+        init_std=getattr(args, "init_method_std", 0.02),
+        tokenizer=getattr(args, "tokenizer_model", None),
+        method=method,
+        base_window=getattr(args, "e2_base_window", None) or args.max_position_embeddings,
+        train_window=args.seq_length,
+        max_scale=getattr(args, "e2_max_scale", None) if method == "e2" and not fixed else None,
+        keep_first=getattr(args, "e2_keep_first", None) if method == "e2" else None,
+        trained_scale=trained_scale,
+        iteration=iteration,
+    )
+
+
+def _first(args: argparse.Namespace, *names: str) -> Any:
+    for name in names:
+        if getattr(args, name, None) is not None:
+            return getattr(args, name)
+    return getattr(args, names[0])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure a Hugging Face model's sliding-window perplexity at several windows.
+
+Every window scores the same tokens, all of a document's but its first, so the numbers compare.
+The second number, "full context", is over the tokens that no window leaves short of context:
+those at index max(windows) - stride of their document and later, again the same at every window.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from megatron_patches.errors import exit_on_user_error
+from tools.evaluation.windows import PROTOCOLS, check_windows
+
+
+def scale_argument(text: str) -> str | float:
+    """Parse ``--scale``: auto, none or a number of at least 1."""
+    if text in ("auto", "none"):
+        return text
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 1 <= scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto, none nor a number from 1 on")
+    return scale
+
+
+def count_argument(text: str) -> int:
+    """Parse a count of at least 1."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return count
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
+    add("--data", type=Path, required=True, metavar="FILE.jsonl", help="a JSON object a line")
+    add("--windows", type=int, nargs="+", required=True, metavar="N", help="in tokens")
+    add("--output", type=Path, required=True, metavar="results.json", help="rewritten per window")
+    add(
+        "--scale",
+        type=scale_argument,
+        default="auto",
+        help="linear RoPE scale g: auto, max(1, window / base window); none, the model's own RoPE; "
+        "or a number for all windows (default: auto)",
+    )
+    add("--stride", type=int, metavar="S", help="tokens between windows (default: 256)")
+    add("--protocol", choices=list(PROTOCOLS), default="press", help="(default: press)")
+    add(
+        "--batch-size",
+        type=count_argument,
+        metavar="B",
+        help="windows in a forward pass (default: 8192 tokens' worth)",
+    )
+    add("--max-tokens", type=count_argument, metavar="N", help="of all documents; cuts the last")
+    add("--max-documents", type=count_argument, metavar="N", help="read no more documents")
+    add(
+        "--min-document-tokens",
+        type=count_argument,
+        default=2,
+        metavar="N",
+        help="leave out shorter documents",
+    )
+    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="(default: fp32)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    add("--json-key", default="text", metavar="KEY", help="of a record's text (default: text)")
+    add("--label", metavar="NAME", help="for tables and plots (default: the model folder's name)")
+    add("--no-bos", action="store_true", help="no BOS, even if the tokenizer adds one by default")
+    add(
+        "--resume",
+        action="store_true",
+        help="keep the windows in the output, if made with the same settings (and model)",
+    )
+    return parser
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Run the evaluation of the command line and print its table."""
+    args = build_parser().parse_args(arguments)
+    args.windows, args.stride = check_windows(args.windows, args.stride)
+    from tools.evaluation.run import evaluate  # torch and transformers take seconds to import
+
+    print(evaluate(args))
+
+
+if __name__ == "__main__":
+    main()

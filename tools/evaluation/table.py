@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as text: the table after an evaluation, and the Markdown table across result files."""
+
+from pathlib import Path
+
+from tools.evaluation.results import Results
+
+
+def run_table(results: Results) -> str:
+    """Return the windows of one result file as an aligned table, a row a window."""
+    head = ("label", "window", "scale", "tokens", "perplexity", "full context")
+    rows = [
+        (
+            results["label"],
+            str(row["window"]),
+            number(row["scale"], "g"),
+            str(row["tokens"]),
+            number(row["perplexity"]),
+            number(row["perplexity_full_context"]),
+        )
+        for row in results["results"]
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in (head, *rows)
+    )
+
+
+def markdown_table(files: dict[str, Results], metric: str) -> str:
+    """Return a Markdown table: a row per label, a column per window.
+
+    Args:
+        files: label -> results, see :func:`by_label`.
+        metric: ``perplexity`` or ``perplexity_full_context``.
+    """
+    windows = sorted({row["window"] for results in files.values() for row in results["results"]})
+    lines = [["window", *map(str, windows)], ["---", *("---:" for _ in windows)]]
+    for label, results in files.items():
+        values = {row["window"]: row[metric] for row in results["results"]}
+        escaped = label.replace("|", "\\|")
+        lines.append([escaped, *(number(values.get(window)) for window in windows)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def by_label(files: list[tuple[Path, Results]]) -> dict[str, Results]:
+    """Name each result file by its label; labels that occur twice get their path added."""
+    labels = [results["label"] for _, results in files]
+    return {
+        (label if labels.count(label) == 1 else f"{label} ({path})"): results
+        for label, (path, results) in zip(labels, files, strict=True)
+    }
+
+
+def number(value: float | None, kind: str = ".2f") -> str:
+    """Format a value for a table; "-" if there is none."""
+    return "-" if value is None else format(value, kind)
