@@ -27,7 +27,11 @@ class Draw(NamedTuple):
 
 def random_words(seed: int, index: int) -> tuple[int, int]:
     """Two 64-bit words for (seed, index), from block ``index`` of the Philox stream ``seed``."""
-    generator = np.random.Philox(key=[seed, _STREAM], counter=[0, index, 0, 0])
+    # As uint64 arrays: numpy takes a list with a number above 2^63 for floats.
+    generator = np.random.Philox(
+        key=np.array([seed, _STREAM], dtype=np.uint64),
+        counter=np.array([0, index, 0, 0], dtype=np.uint64),
+    )
     first, second = generator.random_raw(2)
     return int(first), int(second)
 

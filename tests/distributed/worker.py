@@ -10,6 +10,7 @@ SPEC.json: [{"name": ..., "argv": [...]}, ...]. RESULTS.json: name -> {"losses",
 import importlib.util
 import json
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def load_entry():
     entry = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(entry)
     return entry
+
+
+def end_run(training):
+    """Forget Megatron's globals, and close its process groups, whose threads would pile up."""
+    training.destroy_global_state()
+    groups = torch.distributed.distributed_c10d._world.pg_map
+    for group in list(groups):
+        if group is not torch.distributed.group.WORLD:
+            torch.distributed.destroy_process_group(group)
 
 
 def main():
@@ -63,7 +73,7 @@ def main():
 
     results = {}
     for run in runs:
-        print(f"===== {run['name']}", flush=True)
+        print(f"===== {time.strftime('%H:%M:%S')} {run['name']}", flush=True)
         record.update(losses=[], grad_norms=[], log=[], draws=[], error=None)
         probe = run.get("logits_of")
         validation.WindowValidation = (
@@ -86,7 +96,7 @@ def main():
         }
         if results[run["name"]]["error"]:
             break  # ranks may have parted ways: what follows would hang
-        training.destroy_global_state()
+        end_run(training)
     if torch.distributed.get_rank() == 0:
         Path(results_path).write_text(json.dumps(results))
     torch.distributed.barrier()
