@@ -1,11 +1,11 @@
 # make demo    from an empty machine to the picture of perplexity by window (about 10 minutes)
 # make test    all fast tests          make test-slow   the slow ones
-# make lint    ruff and codespell      make bench       what a training step costs
+# make lint    ruff and codespell      make format    let ruff mend what it can
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: help demo test test-slow lint format bench venv clean
+.PHONY: help demo test test-slow lint format venv clean
 help:
 	@sed -n 's/^# //p' Makefile
 

@@ -13,6 +13,7 @@ from megatron.training import arguments as megatron_arguments
 from megatron.training.utils import get_blend_and_blend_per_split
 
 from megatron_patches import config as e2_config
+from megatron_patches.checkpoint_check import check_checkpoint
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
 
@@ -82,10 +83,11 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         )
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
+    warnings = config.warnings() + check_checkpoint(args)
     if args.rank == 0:
         for name, defaults in parts.items():
             print(f"> without {name}: " + ", ".join(f"{k}={v}" for k, v in defaults.items()))
-        for warning in config.warnings():
+        for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
     return args, config
 

@@ -68,6 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-tokens", type=count_argument, metavar="N", help="of all documents; cuts the last")
     add("--max-documents", type=count_argument, metavar="N", help="read no more documents")
     add(
+        "--max-document-tokens",
+        type=count_argument,
+        metavar="N",
+        help="keep only the first N tokens of each document",
+    )
+    add(
         "--min-document-tokens",
         type=count_argument,
         default=2,

@@ -48,7 +48,16 @@ def world(tmp_path_factory):
         *((name, [*tune, *layout]) for name, layout in LAYOUTS.items()),
         (
             "windows",
-            [*tune, *LAYOUTS["vpp"], "--eval-iters", "1", "--e2-validation-windows", "64", "256"],
+            [
+                *(*tune, *LAYOUTS["vpp"], "--eval-iters", "1"),
+                *("--e2-validation-windows", "64", "256"),
+                *(
+                    "--tensorboard-dir",
+                    str(folder / "tensorboard"),
+                    "--tensorboard-log-interval",
+                    "1",
+                ),
+            ],
         ),
         ("bf16", [*tune, *LAYOUTS["tp2pp2"], "--bf16"]),
         ("sample", [*tune, "--e2-draw-per", "sample", "--micro-batch-size", "2"]),
@@ -142,6 +151,19 @@ def test_one_validation_loss_per_window(world):
     assert lines, log[-3000:]
     assert "iteration 10 | 64: " in lines[0]
     assert " | 256: " in lines[0]
+
+
+def test_tensorboard_has_the_draws_and_a_curve_per_window(world):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _, results = world
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert {"lm loss validation/window 64", "lm loss validation/window 256"} <= set(tags)
+    shown = [event.value for event in events.Scalars("e2 scale")]
+    assert shown == pytest.approx([log["e2 scale"] for log in results["windows"]["log"]])
+    assert "e2 max position" in tags
 
 
 def test_linear_trains_with_its_fixed_factor(world):

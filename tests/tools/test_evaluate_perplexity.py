@@ -281,6 +281,7 @@ def test_limits_on_the_data(model_dir, data, tmp_path):
     assert counts("--no-bos") == (3, 229)
     assert counts("--max-tokens", 200) == (2, 200)
     assert counts("--max-documents", 1) == (1, 151)
+    assert counts("--no-bos", "--max-document-tokens", 50) == (3, 109)
     assert counts("--min-document-tokens", 11) == (2, 222)
     other = write_data(tmp_path / "other.jsonl", make_documents(30), key="body")
     flags = ["--windows", 16, "--stride", 8, "--json-key", "body"]

@@ -66,7 +66,7 @@ def scores(positions, queries, keys):
 
 
 @settings(max_examples=25, deadline=None)
-@given(scale=st.integers(1, 20), offset=st.integers(1, 70000), seed=st.integers(0, 10**6))
+@given(scale=st.integers(1, 20), offset=st.integers(200, 70000), seed=st.integers(0, 10**6))
 def test_uniform_offset_cancels_and_the_papers_offset_does_not(scale, offset, seed):
     generator = torch.Generator().manual_seed(seed)
     queries, keys = torch.randn(2, 24, 32, generator=generator, dtype=torch.float64)

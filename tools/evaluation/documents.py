@@ -65,6 +65,7 @@ def load_corpus(
     max_tokens: int | None = None,
     max_documents: int | None = None,
     min_document_tokens: int = 2,
+    max_document_tokens: int | None = None,
 ) -> Corpus:
     """Read and tokenize a JSON lines file.
 
@@ -77,6 +78,7 @@ def load_corpus(
         max_tokens: stop after so many tokens in all; the last document is cut there.
         max_documents: stop after so many documents.
         min_document_tokens: leave out documents with fewer tokens.
+        max_document_tokens: keep only so many tokens from the beginning of each document.
 
     Raises:
         UserError: the file is missing, empty or malformed, or leaves no document to score.
@@ -89,7 +91,7 @@ def load_corpus(
         ids = prefix + tokenizer(text, add_special_tokens=False).input_ids
         if len(ids) < max(2, min_document_tokens):
             continue
-        ids = ids[: int(min(len(ids), left))]
+        ids = ids[: int(min(len(ids), left, max_document_tokens or len(ids)))]
         if len(ids) >= 2:
             documents.append(ids)
         left -= len(ids)

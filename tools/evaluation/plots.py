@@ -12,7 +12,7 @@ from tools.evaluation.results import Results
 from tools.files import atomic_file
 
 # Okabe and Ito's palette, readable for the colour-blind, less its yellow, too pale on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 INK = "#333333"

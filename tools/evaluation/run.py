@@ -43,6 +43,7 @@ def evaluate(args: argparse.Namespace) -> str:
         max_tokens=args.max_tokens,
         max_documents=args.max_documents,
         min_document_tokens=args.min_document_tokens,
+        max_document_tokens=args.max_document_tokens,
     )
     results: dict[str, Any] = {
         "schema": SCHEMA,

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the checkpoint that a run starts from hold the model that its arguments describe?
+
+Megatron finds out while loading, from the shapes, in a page of text; what leaves no trace in a
+shape (the base of RoPE, the kind of norm) it does not find out at all.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import os
+
+from megatron_patches.errors import UserError
+
+# Arguments that make a model, and how the command line says them.
+MODEL_ARGUMENTS = {
+    "num_layers": "--num-layers",
+    "hidden_size": "--hidden-size",
+    "ffn_hidden_size": "--ffn-hidden-size",
+    "num_attention_heads": "--num-attention-heads",
+    "group_query_attention": "--group-query-attention",
+    "num_query_groups": "--num-query-groups",
+    "kv_channels": "--kv-channels",
+    "untie_embeddings_and_output_weights": "--untie-embeddings-and-output-weights",
+    "swiglu": "--swiglu",
+    "normalization": "--normalization",
+    "add_bias_linear": "--disable-bias-linear",
+    "add_qkv_bias": "--add-qkv-bias",
+    "qk_layernorm": "--qk-layernorm",
+    "position_embedding_type": "--position-embedding-type",
+    "rotary_base": "--rotary-base",
+    "rotary_percent": "--rotary-percent",
+    "rotary_interleaved": "--rotary-interleaved",
+}
+
+
+def check_checkpoint(args: argparse.Namespace) -> list[str]:
+    """Compare the run's arguments with those stored in the checkpoint it will load.
+
+    Args:
+        args: Megatron's, validated.
+
+    Returns:
+        Warnings, a line each.
+
+    Raises:
+        UserError: the checkpoint is unreadable or of another model.
+    """
+    for flag in ("load", "pretrained_checkpoint"):
+        folder = getattr(args, flag)
+        if folder and os.path.exists(f"{folder}/latest_checkpointed_iteration.txt"):
+            return _compare(args, f"--{flag.replace('_', '-')} {folder}", flag)
+    return []
+
+
+def _compare(args: argparse.Namespace, where: str, flag: str) -> list[str]:
+    stored = _stored_arguments(args, where, flag)
+    if stored is None:
+        return [f"{where}: holds no arguments, so the model's shape was not checked"]
+    wrong = [
+        f"{option} is {_value(stored, name)} there and {_value(args, name)} here"
+        for name, option in MODEL_ARGUMENTS.items()
+        if hasattr(stored, name) and _value(stored, name) != _value(args, name)
+    ]
+    if wrong:
+        raise UserError(
+            f"{where}: another model: {'; '.join(wrong)} (--use-checkpoint-args takes them over)"
+        )
+    rows = getattr(stored, "padded_vocab_size", args.padded_vocab_size)
+    if rows != args.padded_vocab_size:
+        return [
+            f"{where}: its vocabulary is padded to {rows}, here to {args.padded_vocab_size}; the "
+            "rows in between count in the softmax. Set --make-vocab-size-divisible-by so that "
+            "both agree (it is multiplied by the tensor-parallel size)"
+        ]
+    return []
+
+
+def _value(args: argparse.Namespace, name: str) -> object:
+    if name == "num_query_groups" and not args.group_query_attention:
+        return args.num_attention_heads  # Megatron writes this into it only while training
+    return getattr(args, name)
+
+
+def _stored_arguments(args: argparse.Namespace, where: str, flag: str) -> argparse.Namespace | None:
+    from megatron.training.checkpointing import load_args_from_checkpoint
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells every argument it takes over
+            found = load_args_from_checkpoint(copy.copy(args), load_arg=flag)
+    except Exception as error:  # a damaged file can raise nearly anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{where}: cannot be read ({reason}); it may be incomplete") from error
+    return found[1] if isinstance(found, tuple) else None

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For tests that run inside a torchrun world; elsewhere nothing of this folder is collected."""
+
+import os
+
+import pytest
+
+IN_WORLD = "E2_INSIDE_WORLD" in os.environ
+if not IN_WORLD:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from megatron_patches import cpu_runtime
+
+    cpu_runtime.install()
+
+
+@pytest.fixture(params=[1, 2], ids=["tp1", "tp2"])
+def model_parallel(request):
+    """Tensor-parallel groups over the world of two ranks; yields their size."""
+    import torch
+    from megatron.core import parallel_state, tensor_parallel
+    from megatron.training.training import destroy_global_memory_buffer
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    parallel_state.initialize_model_parallel(tensor_model_parallel_size=request.param)
+    tensor_parallel.model_parallel_cuda_manual_seed(1)
+    yield request.param
+    parallel_state.destroy_model_parallel()
+    destroy_global_memory_buffer()

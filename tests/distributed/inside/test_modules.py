@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our modules against Megatron's own, in a world of two ranks."""
+
+import pytest
+import torch
+from megatron.core.models.common.embeddings.rope_utils import apply_rotary_pos_emb
+from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.dot_product_attention import DotProductAttention
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.torch_norm import WrappedTorchNorm
+
+from megatron_patches.attention import SDPACoreAttention
+from megatron_patches.norm import RMSNorm
+from megatron_patches.rotary import E2RotaryEmbedding
+from megatron_patches.sampler import Draw
+
+
+def config(tp=1, **options):
+    defaults = {
+        "num_layers": 1,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_query_groups": 2,
+        "normalization": "RMSNorm",
+        "attention_dropout": 0.0,
+        "hidden_dropout": 0.0,
+        "tensor_model_parallel_size": tp,
+        "masked_softmax_fusion": False,
+    }
+    return TransformerConfig(**(defaults | options))
+
+
+def rotary(**options):
+    return RotaryEmbedding(kv_channels=16, rotary_percent=1.0, **options)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_scale_one_is_megatrons_rope(model_parallel, interleaved):
+    original = rotary(rotary_interleaved=interleaved)
+    ours = E2RotaryEmbedding(original, keep_first=4)
+    assert torch.equal(ours(100), original(100))
+    for mine, theirs in zip(ours.get_cos_sin(50), original.get_cos_sin(50), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("factor", [2.0, 3.5, 16.0])
+def test_a_fixed_scale_is_megatrons_interpolation(model_parallel, factor):
+    ours = E2RotaryEmbedding(rotary(), keep_first=4)
+    ours.set_draws([Draw(factor, 0)])
+    theirs = rotary(seq_len_interpolation_factor=factor)
+    torch.testing.assert_close(ours(100), theirs(100), rtol=1e-6, atol=1e-6)
+
+
+def test_a_new_draw_is_seen_at_once(model_parallel):
+    ours = E2RotaryEmbedding(rotary(), keep_first=4)
+    before = ours(64)
+    ours.set_draws([Draw(4.0, 30)])
+    after = ours(64)
+    torch.testing.assert_close(after[:4], before[:4] / 4)
+    frequencies = before[1]
+    torch.testing.assert_close(after[10], frequencies * (10 + 30) / 4)
+
+
+def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
+    ours = E2RotaryEmbedding(rotary(), keep_first=4)
+    draws = [Draw(2.0, 5), Draw(7.0, 100)]
+    ours.set_draws(draws)
+    together = ours(32)  # [s, b, 1, d]
+    assert together.shape == (32, 2, 1, 16)
+    states = torch.randn(32, 2, 4, 16)
+    rotated = apply_rotary_pos_emb(states, together, config())
+    for sample, draw in enumerate(draws):
+        ours.set_draws([draw])
+        alone = apply_rotary_pos_emb(states[:, sample : sample + 1], ours(32), config())
+        assert torch.equal(rotated[:, sample : sample + 1], alone)
+
+
+def test_two_ways_of_rescaling_are_refused(model_parallel):
+    with pytest.raises(ValueError, match="rotary-seq-len-interpolation-factor"):
+        E2RotaryEmbedding(rotary(seq_len_interpolation_factor=2.0), keep_first=4)
+    with pytest.raises(ValueError, match="cancels"):
+        E2RotaryEmbedding(rotary(), keep_first=4)(10, offset=3)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_equals_megatrons(model_parallel, groups, masked):
+    groups = max(groups, model_parallel)
+    setting = config(model_parallel, num_query_groups=groups)
+    arguments = {
+        "config": setting,
+        "layer_number": 1,
+        "attn_mask_type": AttnMaskType.causal,
+        "attention_type": "self",
+    }
+    ours, theirs = SDPACoreAttention(**arguments), DotProductAttention(**arguments)
+    heads, kv_heads = 4 // model_parallel, groups // model_parallel
+    query = torch.randn(24, 2, heads, 16, requires_grad=True)
+    key, value = (torch.randn(24, 2, kv_heads, 16, requires_grad=True) for _ in range(2))
+    mask = torch.triu(torch.ones(24, 24, dtype=torch.bool), 1)[None, None]
+    if masked:  # documents of 12 tokens
+        block = torch.arange(24) // 12
+        mask = mask | (block[:, None] != block[None, :])
+    results = []
+    for attention in (ours, theirs):
+        # Megatron's own needs the mask even when it is causal.
+        given = mask if masked or attention is theirs else None
+        output = attention(query, key, value, given)
+        gradients = torch.autograd.grad(output.square().sum(), (query, key, value))
+        results.append((output, *gradients))
+    for mine, reference in zip(*results, strict=True):
+        torch.testing.assert_close(mine, reference, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"window_size": (8, 0)}, {"softmax_type": "learnable"}], ids=str
+)
+def test_attention_refuses_what_it_does_not_do(model_parallel, options):
+    with pytest.raises(ValueError, match="Transformer Engine"):
+        SDPACoreAttention(config(**options), 1, AttnMaskType.causal, "self")
+
+
+def test_norm_equals_megatrons_and_allows_sequence_parallel(model_parallel):
+    ours = RMSNorm(config(), 64, eps=1e-5)
+    theirs = WrappedTorchNorm(config(), 64, eps=1e-5)
+    ours.weight.data = torch.rand(64)
+    theirs.load_state_dict(ours.state_dict())
+    states = torch.randn(8, 2, 64)
+    assert torch.equal(ours(states), theirs(states))
+    assert ours.weight.sequence_parallel is False
+    if model_parallel == 2:
+        assert RMSNorm(config(2, sequence_parallel=True), 64).weight.sequence_parallel is True

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parses many command lines of pretrain_e2.py in one process; prints what was refused, as JSON.
+
+stdin: name -> arguments. Last line of stdout: name -> refusal. Importing Megatron takes seconds,
+and every refusal comes before anything is built.
+"""
+
+import json
+import sys
+
+from megatron_patches import cpu_runtime
+
+cpu_runtime.install()
+
+from megatron.core.num_microbatches_calculator import (  # noqa: E402
+    destroy_num_microbatches_calculator,
+)
+from megatron.training.global_vars import destroy_global_vars  # noqa: E402
+
+from megatron_patches.arguments import parse_arguments  # noqa: E402
+from megatron_patches.errors import UserError  # noqa: E402
+
+refusals = {}
+for name, argv in json.load(sys.stdin).items():
+    sys.argv = ["pretrain_e2.py", *argv]
+    destroy_global_vars()
+    destroy_num_microbatches_calculator()
+    try:
+        parse_arguments(on_cpu=True)
+    except UserError as error:
+        refusals[name] = str(error)
+print(json.dumps(refusals))

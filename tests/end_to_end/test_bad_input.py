@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user gets wrong on the command line of pretrain_e2.py: one line, exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.corpus import make_corpus
+from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("bad_input")
+
+
+@pytest.fixture(scope="module")
+def good(folder):
+    """A command line that works, and the checkpoint it leaves behind."""
+    command = [*TINY_MODEL, *TINY_TRAINING, *make_corpus(folder), "--train-iters", "1"]
+    saving = [*command, "--save", str(folder / "checkpoint"), "--save-interval", "1"]
+    run_world(1, [("good", saving)], folder / "world")
+    return command
+
+
+def mistakes(folder):
+    """What to change in the good command line, and words that the refusal has to contain."""
+    empty = folder / "empty"
+    for suffix in (".bin", ".idx"):
+        Path(f"{empty}{suffix}").touch()
+    damaged = folder / "damaged"
+    (damaged / "iter_0000001").mkdir(parents=True)
+    (damaged / "latest_checkpointed_iteration.txt").write_text("1")
+    start = ["--load", str(folder / "checkpoint"), "--finetune"]
+    return {
+        "missing data": (["--data-path", str(folder / "nothing")], ["--data-path", "nothing.idx"]),
+        "empty data": (["--data-path", str(empty)], ["--data-path", "empty.idx", "is empty"]),
+        "window above every scale": (
+            ["--seq-length", "4096", "--e2-max-scale", "2"],
+            ["--seq-length 4096", "--e2-max-scale"],
+        ),
+        "window above max positions": (
+            ["--seq-length", "128"],
+            ["--seq-length 128", "--max-position-embeddings 64", "--e2-base-window 64"],
+        ),
+        "no tokenizer": (
+            ["--tokenizer-model", str(folder / "no-tokenizer")],
+            ["--tokenizer-model", "no-tokenizer"],
+        ),
+        "no checkpoint": (["--load", str(folder)], ["--load", "latest_checkpointed_iteration"]),
+        "damaged checkpoint": (["--load", str(damaged)], ["--load", "damaged"]),
+        "another model": (
+            [*start, "--num-layers", "2"],
+            ["checkpoint", "--num-layers is 4 there and 2 here"],
+        ),
+        "another rope base": ([*start, "--rotary-base", "500000"], ["--rotary-base is 10000"]),
+        "learned positions": (
+            ["--position-embedding-type", "learned_absolute"],
+            ["--position-embedding-type"],
+        ),
+        "refused by Megatron": (["--hidden-size", "63"], ["Megatron refuses", "hidden_size"]),
+    }
+
+
+def run(argv):
+    return subprocess.run(
+        [sys.executable, "pretrain_e2.py", *argv],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_every_mistake_is_one_line(good, folder, subtests):
+    cases = mistakes(folder)
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "end_to_end" / "refusals.py")],
+        input=json.dumps({name: [*good, *change] for name, (change, _) in cases.items()}),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    refusals = json.loads(result.stdout.splitlines()[-1])
+    for name, (_, words) in cases.items():
+        with subtests.test(name):
+            assert name in refusals, result.stderr[-2000:]
+            assert "\n" not in refusals[name]
+            assert len(refusals[name]) < 500
+            for word in words:
+                assert word in refusals[name]
+
+
+def test_exit_code_and_no_traceback(good, folder):
+    result = run([*good, "--data-path", str(folder / "nothing")])
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if "error" in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: --data-path")
+    assert "Traceback" not in result.stderr
+
+
+def test_longer_than_the_base_window_is_warned_about(good):
+    change = ["--seq-length", "128", "--max-position-embeddings", "128", "--e2-base-window", "64"]
+    result = run([*good, *change])
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "C1 of docs/paper.md" in result.stdout
+    assert "iteration        1/       1" in result.stdout
+
+
+def test_a_validation_window_longer_than_the_data(good):
+    windows = ["--eval-iters", "1", "--e2-validation-windows", "100000"]
+    result = run([*good, *windows])
+    assert result.returncode == 2
+    assert "error: --e2-validation-windows 100000: the validation split holds only" in result.stderr

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo` at a reduced size: every step of it, so that it never rots."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--base-steps", "6", "--tune-steps", "4", "--document-tokens", "300"]
+SMALL += ["--windows", "128 256"]
+
+
+def quickstart(out, *options):
+    return subprocess.run(
+        ["bash", "examples/quickstart/run.sh", "--out", str(out), *SMALL, *options],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("quickstart") / "out"
+    result = quickstart(out)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return out, result.stdout
+
+
+@pytest.mark.timeout(450)
+def test_ends_with_the_table_and_the_picture(finished):
+    out, output = finished
+    assert "| E2-LLM, one checkpoint |" in output
+    assert "| base model, linear scaling |" in output
+    with Image.open(out / "perplexity_by_window.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 800
+
+
+def test_e2_is_one_checkpoint_at_every_window(finished):
+    out, _ = finished
+    results = json.loads((out / "e2.json").read_text())
+    assert [(row["window"], row["scale"]) for row in results["results"]] == [(128, 1), (256, 2)]
+    assert results["model"].endswith("e2-hf")
+    config = json.loads((out / "e2-hf" / "config.json").read_text())
+    assert config["e2_llm"]["max_scale"] == 16
+    assert config["e2_llm"]["iteration"] == 4
+
+
+def test_a_second_run_skips_what_is_finished(finished):
+    out, _ = finished
+    started = time.monotonic()
+    again = quickstart(out)
+    assert again.returncode == 0
+    assert "| E2-LLM, one checkpoint |" in again.stdout
+    assert time.monotonic() - started < 30
+
+
+def test_other_settings_do_not_mix(finished):
+    out, _ = finished
+    other = quickstart(out, "--tune-steps", "5")
+    assert other.returncode == 2
+    assert "other settings" in other.stderr
