@@ -27,7 +27,7 @@ test-slow: $(STAMP)
 lint: $(STAMP)
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/codespell
+	@git ls-files -z | xargs -0 .venv/bin/codespell
 
 format: $(STAMP)
 	@.venv/bin/ruff check --fix .

@@ -1,2 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this project changes in Megatron."""
+"""What this project adds to Megatron, and what it changes in it. Importing this changes nothing.
+
+Added, through Megatron's own extension points:
+
+- ``rotary``      the rotary module of a built model is replaced (``pre_wrap_hooks``)
+- ``attention``   core attention on scaled_dot_product_attention, by the layer spec
+- ``norm``        an RMSNorm that allows sequence parallel, by the layer spec
+- ``training``    the forward step; ``validation`` a loss per window; ``data`` the datasets
+
+Changed in place, each with its reason, and failing loudly when the name is gone:
+
+- ``fixes``        no ``make`` for the dataset helpers; distributed optimizer on torch's AdamW
+- ``cpu_runtime``  CUDA devices become CPU ones; only without a CUDA device
+
+The method itself (``config``, ``sampler``, ``positions``) knows nothing of Megatron.
+"""

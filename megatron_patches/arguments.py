@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from megatron.training import arguments as megatron_arguments
 from megatron.training.utils import get_blend_and_blend_per_split
@@ -16,6 +17,8 @@ from megatron_patches import config as e2_config
 from megatron_patches.checkpoint_check import check_checkpoint
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
+
+INDEX_HEADER = b"MMIDIDX\x00\x00"  # the first bytes of every .idx, any version
 
 
 def missing_parts(on_cpu: bool) -> dict[str, dict[str, object]]:
@@ -67,6 +70,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
             parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
         # 0.19.2 has no default and then divides by None; 1000 is what it used to be.
         parser.set_defaults(eval_interval=1000)
+        parser.error = _refuse  # argparse would print a usage of a thousand lines first
         return parser
 
     early = megatron_arguments.parse_args(add_ours)
@@ -76,11 +80,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     with _as_user_error("these arguments"):
         args = megatron_arguments.parse_and_validate_args(add_ours)
     config = e2_config.config_from_args(args)
-    if args.position_embedding_type != "rope":
-        raise UserError(
-            f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
-            "positions; use --position-embedding-type rope"
-        )
+    _check_support(args, config)
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
     warnings = config.warnings() + check_checkpoint(args)
@@ -90,6 +90,31 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
     return args, config
+
+
+def _refuse(message: str) -> NoReturn:
+    """Stand-in for ``ArgumentParser.error``."""
+    raise UserError(f"{message} (--help lists every argument)")
+
+
+def _check_support(args: argparse.Namespace, config: E2Config) -> None:
+    """What Megatron allows and this project, or a missing package, does not."""
+    if args.position_embedding_type != "rope":
+        raise UserError(
+            f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
+            "positions; use --position-embedding-type rope"
+        )
+    if args.context_parallel_size > 1 and args.transformer_impl == "local":
+        raise UserError(
+            f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
+            "attention does it; install it, or use tensor and pipeline parallelism"
+        )
+    per_sample = config.draw_per == "sample" and args.micro_batch_size > 1
+    if per_sample and args.apply_rope_fusion:
+        raise UserError(
+            "--e2-draw-per sample: the fused RoPE kernel rotates all samples of a micro-batch "
+            "alike; add --no-rope-fusion or use --micro-batch-size 1"
+        )
 
 
 def _check_windows(args: argparse.Namespace) -> None:
@@ -130,6 +155,12 @@ def _check_data_file(path: Path) -> None:
         raise UserError(f"--data-path: {path} does not exist; make it with preprocess_data.py")
     if path.stat().st_size == 0:
         raise UserError(f"--data-path: {path} is empty; run preprocess_data.py again")
+    if path.suffix == ".idx":
+        with path.open("rb") as file:
+            if file.read(len(INDEX_HEADER)) != INDEX_HEADER:
+                raise UserError(
+                    f"--data-path: {path} is not an index of Megatron; run preprocess_data.py again"
+                )
 
 
 def _is_hub_name(path: Path) -> bool:

@@ -2,7 +2,7 @@
 """Does the checkpoint that a run starts from hold the model that its arguments describe?
 
 Megatron finds out while loading, from the shapes, in a page of text; what leaves no trace in a
-shape (the base of RoPE, the kind of norm) it does not find out at all.
+shape (the base of RoPE, the kind of norm, how positions were drawn) it does not find out at all.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import copy
 import io
 import os
 
+from megatron_patches.config import config_from_args, differences
 from megatron_patches.errors import UserError
 
 # Arguments that make a model, and how the command line says them.
@@ -67,6 +68,8 @@ def _compare(args: argparse.Namespace, where: str, flag: str) -> list[str]:
         raise UserError(
             f"{where}: another model: {'; '.join(wrong)} (--use-checkpoint-args takes them over)"
         )
+    if flag == "load" and not args.finetune and not args.e2_override:
+        _require_same_positions(stored, args, where)
     rows = getattr(stored, "padded_vocab_size", args.padded_vocab_size)
     if rows != args.padded_vocab_size:
         return [
@@ -75,6 +78,22 @@ def _compare(args: argparse.Namespace, where: str, flag: str) -> list[str]:
             "both agree (it is multiplied by the tensor-parallel size)"
         ]
     return []
+
+
+def _require_same_positions(
+    stored: argparse.Namespace, args: argparse.Namespace, where: str
+) -> None:
+    """A resumed run goes on with the same draws, or says that it does not."""
+    if not hasattr(stored, "position_method"):
+        return  # saved by a plain Megatron run
+    changes = differences(config_from_args(stored), config_from_args(args))
+    if args.position_method == "e2" and stored.seed != args.seed:
+        changes.append(f"--seed {stored.seed} there, {args.seed} here")
+    if changes:
+        raise UserError(
+            f"{where}: was trained with other positions: {'; '.join(changes)}. Use the same, "
+            "--finetune to start anew from its weights, or --e2-override to go on all the same"
+        )
 
 
 def _value(args: argparse.Namespace, name: str) -> object:

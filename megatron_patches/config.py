@@ -141,6 +141,15 @@ class E2Config:
         ]
 
 
+def differences(then: E2Config, now: E2Config) -> list[str]:
+    """What a resumed run would change, one phrase a field; what only observes does not count."""
+    return [
+        f"{flag_name(item.name)} {getattr(then, item.name)} there, {getattr(now, item.name)} here"
+        for item in dataclasses.fields(E2Config)
+        if item.name != "validation_windows" and getattr(then, item.name) != getattr(now, item.name)
+    ]
+
+
 def flag_name(field_name: str) -> str:
     """The command-line flag of a field of :class:`E2Config`."""
     special = {"position_method": "--position-method", "train_window": "--seq-length"}
@@ -161,6 +170,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
             if item.default not in (None, 0, (), 1.0):
                 options["help"] += " Default: %(default)s."
         group.add_argument(flag_name(item.name), **options)
+    group.add_argument(
+        "--e2-override",
+        action="store_true",
+        help="Resume a run although its checkpoint was trained with other --e2-* values.",
+    )
     return parser
 
 

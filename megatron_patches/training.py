@@ -15,7 +15,7 @@ from megatron.training import get_args, get_timers
 from torch import Tensor
 
 from megatron_patches.config import E2Config
-from megatron_patches.data import get_batch
+from megatron_patches.data import Batch, get_batch
 from megatron_patches.sampler import (
     Draw,
     iteration_draws,
@@ -62,6 +62,22 @@ def forward_step(
     timers("batch-generator").stop()
 
     set_draws(model, current_draws(args, model, config) if training else [validation_draw(config)])
+    return run_model(model, batch, draw_log(args, config) if training else {})
+
+
+def run_model(
+    model: MegatronModule, batch: Batch, log: dict[str, float]
+) -> tuple[Tensor, LossFunction]:
+    """Run a batch through a model chunk.
+
+    Args:
+        model: the chunk, wrapped; its draws are set.
+        batch: what this pipeline stage needs.
+        log: numbers to show beside the loss.
+
+    Returns:
+        See :func:`forward_step`.
+    """
     output = model(
         batch.tokens,
         batch.position_ids,
@@ -69,7 +85,6 @@ def forward_step(
         labels=batch.labels,
         loss_mask=batch.loss_mask,
     )
-    log = draw_log(args, config) if training else {}
     return output, partial(loss_function, batch.loss_mask, log)
 
 

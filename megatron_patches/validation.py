@@ -20,7 +20,7 @@ from megatron_patches.config import E2Config
 from megatron_patches.data import get_batch, validation_dataset
 from megatron_patches.positions import scale_for_window
 from megatron_patches.sampler import Draw
-from megatron_patches.training import LossFunction, loss_function, set_draws
+from megatron_patches.training import LossFunction, run_model, set_draws
 
 Loaders = list[DataLoader | None]
 
@@ -142,11 +142,4 @@ def _forward_step(
 ) -> tuple[Tensor, LossFunction]:
     batch = get_batch(data_iterator, get_attr_wrapped_model(model, "vp_stage"), 1, window)
     set_draws(model, [draw])
-    output = model(
-        batch.tokens,
-        batch.position_ids,
-        batch.attention_mask,
-        labels=batch.labels,
-        loss_mask=batch.loss_mask,
-    )
-    return output, partial(loss_function, batch.loss_mask, {})
+    return run_model(model, batch, {})

@@ -8,7 +8,7 @@ pins=$2
 find_python() {
     local candidate
     for candidate in ${PYTHON_FOR_VENV:-} python3.12 python3 python3.13 python; do
-        if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info[:2] < (3, 12))' 2>/dev/null; then
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] < (3, 12))' 2>/dev/null; then
             echo "$candidate"
             return
         fi

@@ -4,7 +4,8 @@
     python tools/show_progress.py --log run.log [--label NAME] -- torchrun ... pretrain_e2.py ...
 
 The bar shows iterations, the time left and the loss. When the command fails, the lines that say
-why are printed and its exit code is returned. Ctrl-C stops the command and all its ranks.
+why are printed and its exit code is returned (2 for a user's mistake, for which torchrun returns
+1 after a page of its own). Ctrl-C stops the command and all its ranks.
 """
 
 import argparse
@@ -82,7 +83,10 @@ def run(command: list[str], log: Path, label: str) -> int:
     finally:
         stop(process)
     if code != 0:
-        print("\n".join(reasons(log)), f"(the whole output: {log})", sep="\n", file=sys.stderr)
+        why = reasons(log)
+        print("\n".join(why), f"(the whole output: {log})", sep="\n", file=sys.stderr)
+        if why and why[0].startswith("error: "):
+            return 2  # a user's mistake; torchrun makes a 1 of its ranks' 2
     return code
 
 

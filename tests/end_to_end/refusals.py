@@ -6,6 +6,7 @@ and every refusal comes before anything is built.
 """
 
 import json
+import os
 import sys
 
 from megatron_patches import cpu_runtime
@@ -20,6 +21,7 @@ from megatron.training.global_vars import destroy_global_vars  # noqa: E402
 from megatron_patches.arguments import parse_arguments  # noqa: E402
 from megatron_patches.errors import UserError  # noqa: E402
 
+os.environ |= {"RANK": "0", "WORLD_SIZE": "2"}
 refusals = {}
 for name, argv in json.load(sys.stdin).items():
     sys.argv = ["pretrain_e2.py", *argv]

@@ -34,6 +34,8 @@ def mistakes(folder):
     empty = folder / "empty"
     for suffix in (".bin", ".idx"):
         Path(f"{empty}{suffix}").touch()
+    for suffix in (".bin", ".idx"):
+        (folder / f"other{suffix}").write_bytes(b"something else")
     damaged = folder / "damaged"
     (damaged / "iter_0000001").mkdir(parents=True)
     (damaged / "latest_checkpointed_iteration.txt").write_text("1")
@@ -41,6 +43,16 @@ def mistakes(folder):
     return {
         "missing data": (["--data-path", str(folder / "nothing")], ["--data-path", "nothing.idx"]),
         "empty data": (["--data-path", str(empty)], ["--data-path", "empty.idx", "is empty"]),
+        "other data": (
+            ["--data-path", str(folder / "other")],
+            ["--data-path", "other.idx", "not an index"],
+        ),
+        "unknown tokenizer type": (["--tokenizer-type", "Foo"], ["--tokenizer-type", "'Foo'"]),
+        "unknown flag": (["--e2-max-scales", "3"], ["--e2-max-scales"]),
+        "context parallel": (
+            ["--context-parallel-size", "2"],
+            ["--context-parallel-size 2", "Transformer Engine"],
+        ),
         "window above every scale": (
             ["--seq-length", "4096", "--e2-max-scale", "2"],
             ["--seq-length 4096", "--e2-max-scale"],
@@ -60,11 +72,30 @@ def mistakes(folder):
             ["checkpoint", "--num-layers is 4 there and 2 here"],
         ),
         "another rope base": ([*start, "--rotary-base", "500000"], ["--rotary-base is 10000"]),
+        "resumed with another scale": (
+            ["--load", str(folder / "checkpoint"), "--e2-max-scale", "8"],
+            ["--e2-max-scale 20 there, 8 here", "--e2-override"],
+        ),
+        "resumed with another seed": (
+            ["--load", str(folder / "checkpoint"), "--seed", "5"],
+            ["--seed 1234 there, 5 here"],
+        ),
         "learned positions": (
             ["--position-embedding-type", "learned_absolute"],
             ["--position-embedding-type"],
         ),
         "refused by Megatron": (["--hidden-size", "63"], ["Megatron refuses", "hidden_size"]),
+    }
+
+
+def accepted(folder):
+    """Changes that look like the mistakes above and are none."""
+    load = ["--load", str(folder / "checkpoint")]
+    return {
+        "resumed as it was": load,
+        "resumed on purpose": [*load, "--e2-max-scale", "8", "--e2-override"],
+        "fine-tuned": [*load, "--e2-max-scale", "8", "--finetune"],
+        "resumed with another validation": [*load, "--e2-validation-windows", "64"],
     }
 
 
@@ -84,7 +115,10 @@ def test_every_mistake_is_one_line(good, folder, subtests):
     cases = mistakes(folder)
     result = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "end_to_end" / "refusals.py")],
-        input=json.dumps({name: [*good, *change] for name, (change, _) in cases.items()}),
+        input=json.dumps(
+            {name: [*good, *change] for name, (change, _) in cases.items()}
+            | {name: [*good, *change] for name, change in accepted(folder).items()}
+        ),
         capture_output=True,
         text=True,
         timeout=200,
@@ -94,6 +128,9 @@ def test_every_mistake_is_one_line(good, folder, subtests):
     )
     assert result.returncode == 0, result.stderr[-2000:]
     refusals = json.loads(result.stdout.splitlines()[-1])
+    for name in accepted(folder):
+        with subtests.test(name):
+            assert name not in refusals
     for name, (_, words) in cases.items():
         with subtests.test(name):
             assert name in refusals, result.stderr[-2000:]

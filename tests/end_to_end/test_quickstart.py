@@ -16,12 +16,12 @@ SMALL = ["--base-steps", "6", "--tune-steps", "4", "--document-tokens", "300"]
 SMALL += ["--windows", "128 256"]
 
 
-def quickstart(out, *options):
+def quickstart(out, *options, timeout=400):
     return subprocess.run(
-        ["bash", "examples/quickstart/run.sh", "--out", str(out), *SMALL, *options],
+        ["bash", "examples/quickstart/run.sh", "--out", str(out), *options],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=timeout,
         check=False,
         cwd=ROOT,
         env={**os.environ, "PYTHON": sys.executable},
@@ -31,7 +31,7 @@ def quickstart(out, *options):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("quickstart") / "out"
-    result = quickstart(out)
+    result = quickstart(out, *SMALL)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return out, result.stdout
 
@@ -59,7 +59,7 @@ def test_e2_is_one_checkpoint_at_every_window(finished):
 def test_a_second_run_skips_what_is_finished(finished):
     out, _ = finished
     started = time.monotonic()
-    again = quickstart(out)
+    again = quickstart(out, *SMALL)
     assert again.returncode == 0
     assert "| E2-LLM, one checkpoint |" in again.stdout
     assert time.monotonic() - started < 30
@@ -67,6 +67,21 @@ def test_a_second_run_skips_what_is_finished(finished):
 
 def test_other_settings_do_not_mix(finished):
     out, _ = finished
-    other = quickstart(out, "--tune-steps", "5")
+    other = quickstart(out, *SMALL, "--tune-steps", "5")
     assert other.returncode == 2
     assert "other settings" in other.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_at_four_times_the_window_e2_is_the_best(tmp_path):
+    # README's table at its full size: about ten minutes.
+    result = quickstart(tmp_path / "out", timeout=2300)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    perplexity = {}
+    for name in ("base", "linear", "control", "e2"):
+        rows = json.loads((tmp_path / "out" / f"{name}.json").read_text())["results"]
+        perplexity[name] = {row["window"]: row["perplexity"] for row in rows}
+    for window in (512, 1024, 2048):
+        others = (perplexity[name][window] for name in ("base", "linear", "control"))
+        assert perplexity["e2"][window] < min(others)

@@ -34,6 +34,8 @@ def test_iterations_are_read_and_the_log_is_whole(tmp_path):
 def test_exit_code_is_the_commands(tmp_path):
     assert run(python(TRAINING), tmp_path / "log", "test") == 0
     assert run(python("raise SystemExit(3)"), tmp_path / "log", "test") == 3
+    mistake = "print('error: --lr x: wrong'); raise SystemExit(1)"
+    assert run(python(mistake), tmp_path / "log", "test") == 2
 
 
 def test_a_failure_is_told_once(tmp_path):

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of positions: what it shows, what it refuses."""
+
+import pytest
+from PIL import Image
+
+from megatron_patches.config import E2Config
+from megatron_patches.sampler import Draw, training_draw
+from tools.plot_positions import draw, main
+
+CONFIG = E2Config(base_window=64, train_window=64, max_scale=8)
+
+
+def test_blocks_are_the_positions_of_training():
+    figure = draw(CONFIG, [Draw(1.0, 0), Draw(4.0, 100)])
+    left, right = figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == [
+        "g = 1, t = 0",
+        "g = 4, t = 100",
+    ]
+    # Bars come in pairs, the room and the block, a pair for each row.
+    room, block = left.patches[2:]
+    assert (room.get_x(), room.get_width()) == (0, 256)
+    assert (block.get_x(), block.get_width()) == pytest.approx((104, 59))
+    room, block = right.patches[2:]
+    assert (room.get_x(), room.get_width()) == (0, 64)
+    assert (block.get_x(), block.get_width()) == pytest.approx((26, 59 / 4))
+    assert list(right.lines[1].get_xdata()) == pytest.approx([0, 0.25, 0.5, 0.75])
+
+
+def test_draws_are_those_of_training_by_default(tmp_path, monkeypatch):
+    import tools.plot_positions as tool
+
+    seen = []
+    monkeypatch.setattr(
+        tool, "draw", lambda config, draws: seen.extend(draws) or draw(config, draws)
+    )
+    output = tmp_path / "new" / "positions.png"
+    main(["--output", str(output), "--count", "3", "--seed", "7"])
+    paper = E2Config(base_window=4096, train_window=4096)
+    assert seen == [training_draw(paper, 7, index) for index in range(3)]
+    with Image.open(output) as picture:
+        assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        (["--draws", "5"], "--draws 5"),
+        (["--draws", "2:5000"], "--draws 2:5000"),
+        (["--draws", "0.5:0"], "--draws 0.5:0"),
+        (["--count", "0"], "--count 0"),
+        (["--base-window", "0"], "--e2-base-window 0"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, options, culprit):
+    output = tmp_path / "p.png"
+    with pytest.raises(SystemExit) as end:
+        main(["--output", str(output), *options])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert culprit in error
+    assert not output.exists()
