@@ -9,9 +9,9 @@ usage() {
     cat <<'TEXT'
 usage: examples/quickstart/run.sh [options]
   --out DIR            where everything goes       (examples/quickstart/out)
-  --base-steps N       training from scratch       (900)
-  --tune-steps N       E2, and its control         (300)
-  --document-tokens N  of each held-out address    (4096)
+  --base-steps N       training from scratch       (700)
+  --tune-steps N       E2, and its control         (250)
+  --document-tokens N  of each held-out address    (3072)
   --windows "W ..."    to evaluate, in tokens      ("128 256 512 1024 2048")
   --ranks N            processes of each training  (2)
 PYTHON=... chooses the interpreter (.venv/bin/python).
@@ -19,9 +19,9 @@ TEXT
 }
 
 out=examples/quickstart/out
-base_steps=900
-tune_steps=300
-document_tokens=4096
+base_steps=700
+tune_steps=250
+document_tokens=3072
 windows="128 256 512 1024 2048"
 ranks=2
 while [ $# -gt 0 ]; do
