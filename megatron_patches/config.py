@@ -3,14 +3,30 @@
 
 import argparse
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from megatron_patches.errors import UserError
 from megatron_patches.positions import scale_for_window
 
-METHODS = ("e2", "none", "linear")
+METHODS = ("e2", "none", "linear", "ntk", "yarn", "llama3", "pose", "randpos")
+RULES = ("linear", "ntk", "yarn", "llama3")
+DISTRIBUTIONS = ("uniform-integer", "uniform", "log-uniform")
 DRAW_UNITS = ("microbatch", "sample", "iteration")
+# Fields that only one or two methods read; setting them elsewhere is refused, not ignored.
+ONLY_FOR = {
+    "frequencies": ("e2", "pose", "randpos"),
+    "max_scale": ("e2",),
+    "min_scale": ("e2",),
+    "scale_distribution": ("e2",),
+    "base_share": ("e2",),
+    "keep_first": ("e2",),
+    "no_offset": ("e2",),
+    "fixed_scale": ("e2",),
+    "factor": ("linear", "ntk", "yarn", "llama3", "pose", "randpos"),
+    "draw_per": ("e2", "pose", "randpos"),
+}
 
 
 def _flag(default: Any, help: str, **options: Any) -> Any:
@@ -31,8 +47,10 @@ class E2Config:
 
     position_method: str = _flag(
         "e2",
-        "e2: scale and offset are drawn while training (E2-LLM). linear: every position divided "
-        "by --e2-linear-factor (position interpolation). none: Megatron's own RoPE.",
+        "e2: scale and offset are drawn while training (E2-LLM). linear, ntk, yarn, llama3: "
+        "frequencies of the fixed factor --e2-factor. pose: two chunks with a random skip, "
+        "randpos: sorted random positions, both up to --e2-factor times L. none: Megatron's own "
+        "RoPE.",
         choices=METHODS,
     )
     base_window: int = _flag(
@@ -43,8 +61,29 @@ class E2Config:
         metavar="L",
     )
     train_window: int = 0
+    frequencies: str = _flag(
+        "linear",
+        "What a scale does to the frequencies (e2, pose, randpos): position interpolation as in "
+        "the paper, NTK-aware base, YaRN with attention temperature, or Llama 3's.",
+        choices=RULES,
+    )
     max_scale: int = _flag(
         20, "G_max: g is drawn uniformly from {1..G_max} (Eq 6).", type=int, metavar="G_MAX"
+    )
+    min_scale: float = _flag(
+        1.0,
+        "The smallest scale drawn; with R > L at least R / L, or windows do not fit.",
+        type=float,
+        metavar="G_MIN",
+    )
+    scale_distribution: str = _flag(
+        "uniform-integer",
+        "How g is drawn between the smallest and G_max: integers (the paper), reals, or reals "
+        "with a uniform logarithm.",
+        choices=DISTRIBUTIONS,
+    )
+    base_share: float = _flag(
+        0.0, "Share of the draws kept at the smallest scale.", type=float, metavar="P"
     )
     keep_first: int = _flag(
         4, "How many leading tokens keep offset 0 (Eq 7).", type=int, metavar="N"
@@ -64,8 +103,11 @@ class E2Config:
         type=float,
         metavar="G",
     )
-    linear_factor: float = _flag(
-        1.0, "The factor of --position-method linear.", type=float, metavar="FACTOR"
+    factor: float = _flag(
+        1.0,
+        "The fixed factor W / L of linear, ntk, yarn, llama3, pose and randpos.",
+        type=float,
+        metavar="FACTOR",
     )
     validation_windows: tuple[int, ...] = _flag(
         (),
@@ -83,18 +125,13 @@ class E2Config:
                 raise UserError(f"{flag_name(name)} {getattr(self, name)}: must be at least 1")
         if self.keep_first < 0:
             raise UserError(f"--e2-keep-first {self.keep_first}: must not be negative")
-        if self.fixed_scale is not None and self.fixed_scale < 1:
-            raise UserError(f"--e2-fixed-scale {self.fixed_scale}: must be at least 1")
-        if self.linear_factor < 1:
-            raise UserError(f"--e2-linear-factor {self.linear_factor}: must be at least 1")
-        if self.position_method == "linear" and self.linear_factor == 1:
-            raise UserError("--position-method linear needs --e2-linear-factor above 1")
-        if self.position_method != "linear" and self.linear_factor != 1:
-            raise UserError("--e2-linear-factor is only for --position-method linear")
-        if self.position_method != "e2":
-            for name in ("no_offset", "fixed_scale"):
-                if getattr(self, name):
-                    raise UserError(f"{flag_name(name)} is only for --position-method e2")
+        for name in ("min_scale", "fixed_scale", "factor"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{flag_name(name)} {value}: must be at least 1")
+        if not 0 <= self.base_share <= 1:
+            raise UserError(f"--e2-base-share {self.base_share}: must be between 0 and 1")
+        self._check_combinations()
         for window in self.validation_windows:
             if window < 2:
                 raise UserError(f"--e2-validation-windows {window}: must be at least 2")
@@ -102,31 +139,73 @@ class E2Config:
             raise UserError(
                 f"--seq-length {self.train_window} is more than the largest scale can hold "
                 f"({self.largest_window} = g * L); lower it, or raise "
-                f"{'--e2-fixed-scale' if self.fixed_scale else '--e2-max-scale'}"
+                f"{self._flag_of_the_largest_scale()}"
             )
+
+    def _check_combinations(self) -> None:
+        """Refuse flags that the method would ignore, and those that contradict each other."""
+        for item in dataclasses.fields(self):
+            methods = ONLY_FOR.get(item.name)
+            ignored = methods is not None and self.position_method not in methods
+            if ignored and getattr(self, item.name) != item.default:
+                raise UserError(
+                    f"{flag_name(item.name)} is only for --position-method "
+                    f"{', '.join(methods)}, not {self.position_method}"
+                )
+        if self.position_method in ONLY_FOR["factor"] and self.factor == 1:
+            raise UserError(f"--position-method {self.position_method} needs --e2-factor above 1")
+        if self.position_method == "e2" and self.smallest_integer_scale > self.max_scale:
+            raise UserError(
+                f"--e2-min-scale {self.min_scale:g} is above --e2-max-scale {self.max_scale}"
+            )
+        if self.fixed_scale:
+            for name in ("max_scale", "min_scale", "scale_distribution", "base_share"):
+                if getattr(self, name) != self.__dataclass_fields__[name].default:
+                    raise UserError(f"{flag_name(name)} and --e2-fixed-scale exclude each other")
+
+    def _flag_of_the_largest_scale(self) -> str:
+        if self.position_method != "e2":
+            return "--e2-factor"
+        return "--e2-fixed-scale" if self.fixed_scale else "--e2-max-scale"
+
+    @property
+    def frequency_rule(self) -> str:
+        """The key of ``FREQUENCY_RULES`` that turns a scale into frequencies, or ``none``."""
+        if self.position_method in RULES or self.position_method == "none":
+            return self.position_method
+        return self.frequencies
 
     @property
     def constant_scale(self) -> float:
         """The scale of validation, and of training when nothing is drawn."""
-        if self.position_method == "linear":
-            return self.linear_factor
         if self.position_method == "none":
             return 1.0
-        return self.fixed_scale or scale_for_window(self.train_window, self.base_window)
+        if self.position_method != "e2":
+            return self.factor
+        fitting = scale_for_window(self.train_window, self.base_window)
+        return self.fixed_scale or max(self.min_scale, fitting)
 
     @property
     def largest_window(self) -> float:
-        """The longest window in tokens that a drawn scale makes room for; no limit if none is."""
-        if self.position_method != "e2":
+        """The longest window in tokens that a scale makes room for; no limit if none is."""
+        if self.position_method == "none":
             return float("inf")
-        return int((self.fixed_scale or self.max_scale) * self.base_window)
+        largest = self.max_scale if self.position_method == "e2" else self.factor
+        return int((self.fixed_scale or largest) * self.base_window)
 
     @property
     def smallest_scale(self) -> float:
         """The smallest scale that training can meet."""
         if self.position_method == "e2" and self.fixed_scale is None:
-            return 1.0
+            if self.scale_distribution == "uniform-integer":
+                return float(self.smallest_integer_scale)
+            return self.min_scale
         return self.constant_scale
+
+    @property
+    def smallest_integer_scale(self) -> int:
+        """``min_scale`` rounded up."""
+        return math.ceil(self.min_scale)
 
     def warnings(self) -> list[str]:
         """What is allowed but worth knowing, one line each."""

@@ -11,17 +11,20 @@ from functools import partial
 from megatron.core import parallel_state
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import (
     TransformerBlockSubmodules,
     get_num_layers_to_build,
 )
 from megatron.training.argument_utils import gpt_config_from_args
-from megatron.training.models.gpt import GPTModelConfig
+from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
 
 from megatron_patches.attention import SDPACoreAttention
 from megatron_patches.config import E2Config
+from megatron_patches.methods import method_for
 from megatron_patches.norm import RMSNorm
 from megatron_patches.rotary import E2RotaryEmbedding
+from megatron_patches.temperature import TemperatureSelfAttention
 
 
 def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
@@ -32,11 +35,33 @@ def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
         config: of the positions.
     """
     model = gpt_config_from_args(args)
-    if model.transformer.transformer_impl == "local" and args.spec is None:
-        model.transformer_layer_spec = local_block_spec
+    if args.spec is None:
+        model.transformer_layer_spec = partial(layer_spec, positions=config)
     if config.position_method != "none":
-        model.pre_wrap_hooks.append(partial(install_rotary, config=config))
+        model.pre_wrap_hooks.append(
+            partial(install_rotary, config=config, theta=float(args.rotary_base))
+        )
     return model
+
+
+def layer_spec(
+    config: GPTModelConfig, vp_stage: int | None = None, *, positions: E2Config
+) -> ModuleSpec | TransformerBlockSubmodules:
+    """Megatron's layers, with what is ours put in.
+
+    Args:
+        config: of the model.
+        vp_stage: virtual pipeline stage, or None.
+        positions: how they are made.
+    """
+    if config.transformer.transformer_impl == "local":
+        spec = local_block_spec(config, vp_stage)
+    else:
+        spec = default_layer_spec(config, vp_stage)
+    if positions.frequency_rule == "yarn":
+        for layer in getattr(spec, "layer_specs", [spec]):
+            layer.submodules.self_attention.module = TemperatureSelfAttention
+    return spec
 
 
 def local_block_spec(
@@ -71,13 +96,16 @@ def local_block_spec(
     return TransformerBlockSubmodules(layer_specs=[spec] * layers, layer_norm=final_norm)
 
 
-def install_rotary(chunks: list[MegatronModule], config: E2Config) -> list[MegatronModule]:
+def install_rotary(
+    chunks: list[MegatronModule], config: E2Config, theta: float
+) -> list[MegatronModule]:
     """Put our rotary module into every built chunk; every pipeline stage has its own.
 
     Args:
         chunks: of this pipeline rank, one per virtual stage, not yet wrapped.
         config: of the positions.
+        theta: the base of RoPE.
     """
     for chunk in chunks:
-        chunk.rotary_pos_emb = E2RotaryEmbedding(chunk.rotary_pos_emb, config.keep_first)
+        chunk.rotary_pos_emb = E2RotaryEmbedding(chunk.rotary_pos_emb, method_for(config), theta)
     return chunks

@@ -2,11 +2,12 @@
 """The rotary embedding that takes the sampled positions of a micro-batch.
 
 Megatron's own module caches its result by length (``lru_cache``), so a scale changed in place is
-ignored; its ``offset`` argument shifts all tokens alike, which RoPE cancels. This one computes
-the angles from :func:`rotary_positions` on every call and caches nothing.
+ignored; its ``offset`` argument shifts all tokens alike, which RoPE cancels. This one asks the
+position method on every call; only the frequencies of a scale are kept.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from megatron.core.models.common.embeddings.rotary_pos_embedding import (
@@ -15,25 +16,27 @@ from megatron.core.models.common.embeddings.rotary_pos_embedding import (
 )
 from torch import Tensor
 
-from megatron_patches.positions import rotary_positions
+from megatron_patches.frequencies import Frequencies
+from megatron_patches.methods import FixedMethod
 from megatron_patches.sampler import Draw
 
 
 class E2RotaryEmbedding(RotaryEmbedding):
     """Takes the place of the ``RotaryEmbedding`` object that a built model holds.
 
-    Call :meth:`set_draws` before each forward pass of the model. Frequencies, context-parallel
-    group and interleaving are those of the module it replaces.
+    Call :meth:`set_draws` before each forward pass of the model. Context-parallel group and
+    interleaving are those of the module it replaces.
 
     Args:
         original: Megatron's module, as the model built it.
-        keep_first: leading tokens whose offset is 0.
+        method: turns draws into positions and frequencies.
+        theta: the base of RoPE.
 
     Raises:
         ValueError: ``original`` already rescales positions.
     """
 
-    def __init__(self, original: RotaryEmbedding, keep_first: int) -> None:
+    def __init__(self, original: RotaryEmbedding, method: FixedMethod, theta: float) -> None:
         torch.nn.Module.__init__(self)  # not the parent's: it would build frequencies again
         if original.seq_len_interpolation_factor is not None:
             raise ValueError(
@@ -42,10 +45,13 @@ class E2RotaryEmbedding(RotaryEmbedding):
             )
         self.rotary_interleaved = original.rotary_interleaved
         self.seq_len_interpolation_factor = None
-        self.inv_freq = original.inv_freq  # [d / 2]
+        self.inv_freq = original.inv_freq  # [d / 2], for those who look; not used here
         self.cp_group = original.cp_group
-        self.keep_first = keep_first
-        self.draws: Sequence[Draw] = (Draw(1.0, 0),)
+        self.method = method
+        self.theta = theta
+        self.dim = 2 * len(original.inv_freq)
+        self.draws: Sequence[Draw] = (Draw(method.config.constant_scale, 0),)
+        self._frequencies = lru_cache(maxsize=64)(self._make_frequencies)
 
     def set_draws(self, draws: Sequence[Draw]) -> None:
         """Choose the scale and offset of the next forward passes.
@@ -59,33 +65,41 @@ class E2RotaryEmbedding(RotaryEmbedding):
         """Angles of every position, fp32 [s, b, d / 2]; b is 1 when the samples share a draw."""
         if offset:
             raise ValueError("a uniform offset cancels out in RoPE; use set_draws")
-        positions = torch.stack(
-            [
-                rotary_positions(
-                    max_seq_len, draw.scale, draw.offset, self.keep_first, self.inv_freq.device
-                )
-                for draw in self.draws
-            ],
-            dim=1,
-        )  # [s, b]
-        return positions[..., None] * self.inv_freq  # [s, b, d / 2]
+        device = torch.cuda.current_device()
+        angles = [
+            self.method.positions(draw, max_seq_len, device)[:, None]  # [s, 1]
+            * self._frequencies(draw.scale).inverse
+            for draw in self.draws
+        ]
+        return torch.stack(angles, dim=1)  # [s, b, d / 2]
+
+    def _make_frequencies(self, scale: float) -> Frequencies:
+        inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.theta)
+        return Frequencies(inverse.to(torch.cuda.current_device()), factor)
 
     def get_cos_sin(self, max_seq_len: int, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Cosines and sines [s, d / 2] of the shared draw, as Megatron's inference path wants."""
         freqs = self.get_freqs_non_repeated(max_seq_len, offset)[:, 0]
-        return freqs.cos(), freqs.sin()
+        factor = self._frequencies(self.draws[0].scale).attention_factor
+        return freqs.cos() * factor, freqs.sin() * factor
 
     def get_emb(self, max_seq_len: int, offset: int = 0) -> Tensor:
-        """Angles laid out for Megatron's rotation, fp32 [s, b, 1, d]."""
-        if self.inv_freq.device.type == "cpu":
-            # As in the parent: frequencies made on the CPU move to the device once.
-            self.inv_freq = self.inv_freq.to(torch.cuda.current_device())
+        """Angles laid out for Megatron's rotation, fp32 [s, b, 1, d].
+
+        Angles cannot carry YaRN's attention factor m. With it the result is [s, b, 1, d + 1]: the
+        last channel is m², the factor of the scores, which :class:`TemperatureSelfAttention` takes
+        off again. As part of this tensor it survives pipelining and activation recompute.
+        """
         freqs = self.get_freqs_non_repeated(max_seq_len, offset)  # [s, b, d / 2]
         if self.rotary_interleaved:
             freqs = freqs.repeat_interleave(2, dim=-1)  # [s, b, d], pairs side by side
         else:
             freqs = torch.cat((freqs, freqs), dim=-1)  # [s, b, d], halves
-        return freqs[:, :, None, :]  # [s, b, 1, d]
+        if self.method.config.frequency_rule == "yarn":
+            factors = [self._frequencies(draw.scale).attention_factor for draw in self.draws]
+            squares = freqs.new_tensor(factors).square()[None, :, None]  # [1, b, 1]
+            freqs = torch.cat((freqs, squares.expand(freqs.size(0), -1, 1)), dim=-1)
+        return freqs[:, :, None, :]  # [s, b, 1, d or d + 1]
 
     def forward(
         self,
@@ -103,7 +117,8 @@ class E2RotaryEmbedding(RotaryEmbedding):
             cp_group: context-parallel group; default: the model's.
 
         Returns:
-            fp32 [s, b, 1, d]: this context-parallel rank's part, b 1 when samples share a draw.
+            fp32 [s, b, 1, d], with YaRN [s, b, 1, d + 1]: this context-parallel rank's part, b 1
+            when samples share a draw.
         """
         emb = self.get_emb(max_seq_len, offset)
         cp_group = cp_group or self.cp_group

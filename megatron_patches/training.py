@@ -16,13 +16,9 @@ from torch import Tensor
 
 from megatron_patches.config import E2Config
 from megatron_patches.data import Batch, get_batch
-from megatron_patches.sampler import (
-    Draw,
-    iteration_draws,
-    micro_batch_draws,
-    sample_indices,
-    validation_draw,
-)
+from megatron_patches.methods import validation_draw
+from megatron_patches.sampler import Draw, sample_indices
+from megatron_patches.schedule import iteration_draws, micro_batch_draws
 
 SPIKE = 10  # a loss above this many times the largest one seen is reported as spiky
 

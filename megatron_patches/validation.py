@@ -18,18 +18,11 @@ from torch.utils.data import DataLoader
 
 from megatron_patches.config import E2Config
 from megatron_patches.data import get_batch, validation_dataset
-from megatron_patches.positions import scale_for_window
+from megatron_patches.methods import method_for
 from megatron_patches.sampler import Draw
 from megatron_patches.training import LossFunction, run_model, set_draws
 
 Loaders = list[DataLoader | None]
-
-
-def window_scale(config: E2Config, window: int) -> float:
-    """The scale at which a window of ``window`` tokens is served by this method."""
-    if config.position_method == "e2":
-        return scale_for_window(window, config.base_window)
-    return config.constant_scale
 
 
 class WindowValidation:
@@ -83,7 +76,7 @@ class WindowValidation:
         if window not in self.loaders:
             self.loaders[window] = self._build_loaders(args, model, window, micro_batches)
         iterators = [iter(loader) if loader else None for loader in self.loaders[window]]
-        draw = Draw(window_scale(self.config, window), 0)
+        draw = Draw(method_for(self.config).serving_scale(window), 0)
         reports = get_forward_backward_func()(
             forward_step_func=partial(_forward_step, window=window, draw=draw),
             data_iterator=iterators if len(model) > 1 else iterators[0],

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     from megatron_patches.config import E2Config
-    from megatron_patches.sampler import training_draw
+    from megatron_patches.methods import method_for
     from tools.evaluation.plots import save_png
 
     config = E2Config(
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.draws:
         draws = [parse_draw(text, config) for text in args.draws]
     else:
-        draws = [training_draw(config, args.seed, index) for index in range(args.count)]
+        draws = [method_for(config).draw(args.seed, index) for index in range(args.count)]
     save_png(draw(config, draws), args.output)
     print(args.output)
 
@@ -97,7 +97,7 @@ def draw(config: "E2Config", draws: list["Draw"]) -> "Figure":
 
     figure = Figure(figsize=(10, 1.6 + 0.3 * len(draws)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for row, (scale, offset) in enumerate(draws):
+    for row, (scale, offset, _) in enumerate(draws):
         _row(left, row, config, scale, offset, 1.0, scale * config.base_window)
         _row(right, row, config, scale, offset, scale, config.base_window)
     left.set_xlabel("token of the extended window, m + t")
@@ -107,7 +107,9 @@ def draw(config: "E2Config", draws: list["Draw"]) -> "Figure":
         f"L = {config.base_window}", (config.base_window, 1), xycoords=("data", "axes fraction"),
         xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=9, color="#555555",
     )  # fmt: skip
-    left.set_yticks(range(len(draws)), [f"g = {scale:g}, t = {offset}" for scale, offset in draws])
+    left.set_yticks(
+        range(len(draws)), [f"g = {scale:g}, t = {offset}" for scale, offset, _ in draws]
+    )
     left.invert_yaxis()
     for axes in (left, right):
         axes.set_xlim(left=0)

@@ -8,26 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.distributed.corpus import make_corpus
+from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 from tools.checkpoint import window as window_config
 
-LAYOUTS = {
-    "tp1": [],
-    "tp2": ["--tensor-model-parallel-size", "2"],
-    "pp2": ["--pipeline-model-parallel-size", "2"],
-    "tp2pp2": ["--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2"],
-    "vpp": [
-        *("--pipeline-model-parallel-size", "2"),
-        *("--num-layers-per-virtual-pipeline-stage", "1"),
-    ],
-    "tp2_sp": ["--tensor-model-parallel-size", "2", "--sequence-parallel"],
-    "distributed_optimizer": ["--use-distributed-optimizer"],
-    "recompute": [
-        *("--pipeline-model-parallel-size", "2", "--recompute-granularity", "full"),
-        *("--recompute-method", "uniform", "--recompute-num-layers", "1"),
-    ],
-}
+pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
+LOGIT_LAYOUTS = ["TP1", "TP2", "PP2", "TP2×PP2"]
 SCALES = [1.0, 2.0, 4.0]
+# The layout in which most can go wrong: stages see micro-batches in another order, and later again.
+HARDEST = [*LAYOUTS["VPP"], *LAYOUTS["TP2+SP"], *RECOMPUTE]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +38,7 @@ def world(tmp_path_factory):
         (
             "windows",
             [
-                *(*tune, *LAYOUTS["vpp"], "--eval-iters", "1"),
+                *(*tune, *LAYOUTS["VPP"], "--eval-iters", "1"),
                 *("--e2-validation-windows", "64", "256"),
                 *(
                     "--tensorboard-dir",
@@ -59,14 +48,19 @@ def world(tmp_path_factory):
                 ),
             ],
         ),
-        ("bf16", [*tune, *LAYOUTS["tp2pp2"], "--bf16"]),
+        ("bf16", [*tune, *LAYOUTS["TP2×PP2"], "--bf16"]),
         ("sample", [*tune, "--e2-draw-per", "sample", "--micro-batch-size", "2"]),
         (
             "sample_tp2pp2",
-            [*tune, *LAYOUTS["tp2pp2"], "--e2-draw-per", "sample", "--micro-batch-size", "2"],
+            [*tune, *LAYOUTS["TP2×PP2"], "--e2-draw-per", "sample", "--micro-batch-size", "2"],
         ),
-        ("linear", [*tune, "--position-method", "linear", "--e2-linear-factor", "4"]),
     ]
+    plain = [*common, *tune[len(common) + len(e2) :]]
+    for method, flags in METHOD_FLAGS.items():
+        # Few steps: benchmarks/exactness.py does ten, on every layout.
+        few = [*plain, *flags, "--train-iters", "3"]
+        runs.append((f"{method}/TP1", few))
+        runs.append((f"{method}/hardest", [*few, *HARDEST]))
     # Stop and resume, under the same and under another layout.
     saved = [*tune, "--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
     stopped = str(folder / "stopped")
@@ -75,10 +69,14 @@ def world(tmp_path_factory):
     )
     resume = [*common, *e2, "--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
     runs.append(("resumed", [*resume, "--load", stopped]))
-    runs.append(("resharded", [*resume, "--load", stopped, *LAYOUTS["tp2pp2"]]))
+    runs.append(("resharded", [*resume, "--load", stopped, *LAYOUTS["TP2×PP2"]]))
     tokens = torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
-    for name in ("tp1", "tp2", "pp2", "tp2pp2"):
-        argv = [*tune, *LAYOUTS[name], "--skip-train", "--eval-iters", "1"]
+    logits = {name: LAYOUTS[name] for name in LOGIT_LAYOUTS}
+    logits |= {
+        rule: [*HARDEST[:-6], "--e2-frequencies", rule] for rule in ("yarn", "ntk", "llama3")
+    }
+    for name, flags in logits.items():
+        argv = [*tune, *flags, "--skip-train", "--eval-iters", "1"]
         probe = {"tokens": tokens.tolist(), "scales": SCALES}
         probe["output"] = str(folder / f"logits_{name}.pt")
         argv += ["--e2-validation-windows", "64"]
@@ -86,10 +84,10 @@ def world(tmp_path_factory):
     return folder, tokens, run_world(4, runs, folder)
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "tp1"])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "TP1"])
 def test_losses_agree_across_layouts(world, layout):
     _, _, results = world
-    reference, other = results["tp1"], results[layout]
+    reference, other = results["TP1"], results[layout]
     assert len(reference["losses"]) == 10
     assert other["losses"] == pytest.approx(reference["losses"], rel=1e-4)
     assert other["grad_norms"] == pytest.approx(reference["grad_norms"], rel=1e-3)
@@ -98,7 +96,7 @@ def test_losses_agree_across_layouts(world, layout):
 def test_every_rank_of_a_model_draws_the_same(world):
     # Ranks 0..3 of TP2 x PP2 are one model: one sequence of draws, and all of the batch's.
     _, _, results = world
-    draws = results["tp2pp2"]["draws"]
+    draws = results["TP2×PP2"]["draws"]
     assert draws[0] == draws[1] == draws[2] == draws[3]
     assert len(draws[0]) == 10 * 8
     assert len({tuple(draw) for _, (draw,) in draws[0]}) > 20
@@ -106,15 +104,15 @@ def test_every_rank_of_a_model_draws_the_same(world):
 
 def test_data_parallel_ranks_share_out_the_same_draws(world):
     _, _, results = world
-    one_model = sorted(map(str, results["tp2pp2"]["draws"][0]))
-    four_models = sorted(map(str, sum(results["tp1"]["draws"], [])))
+    one_model = sorted(map(str, results["TP2×PP2"]["draws"][0]))
+    four_models = sorted(map(str, sum(results["TP1"]["draws"], [])))
     assert four_models == one_model
 
 
 def test_the_log_shows_the_draws(world):
     _, _, results = world
-    for step, log in enumerate(results["tp2pp2"]["log"]):
-        draws = [draws[0] for at, draws in results["tp2pp2"]["draws"][0] if at == 8 * step]
+    for step, log in enumerate(results["TP2×PP2"]["log"]):
+        draws = [draws[0][:2] for at, draws in results["TP2×PP2"]["draws"][0] if at == 8 * step]
         assert len(draws) == 8
         assert log["e2 scale"] == pytest.approx(sum(scale for scale, _ in draws) / 8)
         assert log["e2 max position"] == 63 + max(offset for _, offset in draws)
@@ -129,7 +127,7 @@ def test_draws_per_sample_agree_across_layouts(world):
 
 def test_resumed_run_equals_the_uninterrupted_one(world):
     _, _, results = world
-    whole, stopped = results["distributed_optimizer"], results["stopped"]
+    whole, stopped = results["DP4, distributed optimizer"], results["stopped"]
     assert len(stopped["losses"]) == 5
     for name in ("resumed", "resharded"):
         rest = results[name]
@@ -141,7 +139,7 @@ def test_resumed_run_equals_the_uninterrupted_one(world):
 
 def test_bf16_follows_fp32(world):
     _, _, results = world
-    assert results["bf16"]["losses"] == pytest.approx(results["tp1"]["losses"], rel=2e-2)
+    assert results["bf16"]["losses"] == pytest.approx(results["TP1"]["losses"], rel=2e-2)
 
 
 def test_one_validation_loss_per_window(world):
@@ -166,24 +164,33 @@ def test_tensorboard_has_the_draws_and_a_curve_per_window(world):
     assert "e2 max position" in tags
 
 
-def test_linear_trains_with_its_fixed_factor(world):
+@pytest.mark.parametrize("method", METHOD_FLAGS)
+def test_every_method_agrees_on_the_hardest_layout(world, method):
     _, _, results = world
-    assert {tuple(draw) for _, draws in results["linear"]["draws"][0] for draw in draws} == {
-        (4.0, 0)
-    }
+    reference, other = results[f"{method}/TP1"], results[f"{method}/hardest"]
+    assert other["losses"] == pytest.approx(reference["losses"], rel=1e-4)
 
 
-@pytest.mark.parametrize("layout", ["tp1", "tp2", "pp2", "tp2pp2"])
+def test_every_method_trains_differently(world):
+    _, _, results = world
+    first = {round(results[f"{method}/TP1"]["losses"][0], 6) for method in METHOD_FLAGS}
+    assert len(first) == len(METHOD_FLAGS)
+
+
+@pytest.mark.parametrize("run", [*LOGIT_LAYOUTS, "yarn", "ntk", "llama3"])
 @pytest.mark.parametrize("scale", SCALES)
-def test_exported_logits_equal_megatrons(world, exported, layout, scale):
+def test_exported_logits_equal_megatrons(world, exported, run, scale):
     folder, tokens, _ = world
-    config = window_config.with_scale(json.loads((exported / "config.json").read_text()), scale, 64)
+    config = json.loads((exported / "config.json").read_text())
+    if run not in LOGIT_LAYOUTS:
+        config["e2_llm"]["frequencies"] = run
+    config = window_config.with_scale(config, scale, 64)
     model = AutoModelForCausalLM.from_pretrained(
         exported, rope_parameters=config["rope_parameters"], dtype=torch.float32
     )
     with torch.no_grad():
         expected = model(tokens).logits
-    logits = torch.load(folder / f"logits_{layout}.pt")[scale]
+    logits = torch.load(folder / f"logits_{run}.pt")[scale]
     torch.testing.assert_close(logits[..., : expected.size(-1)], expected, atol=1e-4, rtol=0)
 
 

@@ -23,7 +23,7 @@ TINY_TRAINING = """
 """.split()
 
 
-def run_world(nproc, runs, folder, timeout=280):
+def run_world(nproc, runs, folder, timeout=500):
     """Run every (name, argv) in one world of ``nproc`` ranks; returns name -> result.
 
     A run may be a dict with more keys of the worker's spec. Fails on the first run that failed.

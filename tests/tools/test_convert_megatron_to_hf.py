@@ -135,7 +135,7 @@ def megatron_arguments(config: LlamaConfig, dtype: torch.dtype, **extra) -> argp
         "e2_max_scale": 20,
         "e2_keep_first": 4,
         "e2_fixed_scale": None,
-        "e2_linear_factor": 1.0,
+        "e2_factor": 1.0,
     }
     return argparse.Namespace(**(values | extra))
 
@@ -256,7 +256,7 @@ def test_window_beyond_the_trained_scales_is_noted(tmp_path, monkeypatch, capsys
 
 
 def test_linear_method_keeps_its_factor(tmp_path, monkeypatch, capsys):
-    linear = {"position_method": "linear", "e2_linear_factor": 4.0}
+    linear = {"position_method": "linear", "e2_factor": 4.0}
     load = save_megatron(tmp_path / "run", tiny_llama(), **linear)
     error = refused(monkeypatch, capsys, load, tmp_path / "hf", "--window", 64)
     assert "--window 64" in error

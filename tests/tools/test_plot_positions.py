@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from megatron_patches.config import E2Config
-from megatron_patches.sampler import Draw, training_draw
+from megatron_patches.methods import method_for
+from megatron_patches.sampler import Draw
 from tools.plot_positions import draw, main
 
 CONFIG = E2Config(base_window=64, train_window=64, max_scale=8)
@@ -38,7 +39,7 @@ def test_draws_are_those_of_training_by_default(tmp_path, monkeypatch):
     output = tmp_path / "new" / "positions.png"
     main(["--output", str(output), "--count", "3", "--seed", "7"])
     paper = E2Config(base_window=4096, train_window=4096)
-    assert seen == [training_draw(paper, 7, index) for index in range(3)]
+    assert seen == [method_for(paper).draw(7, index) for index in range(3)]
     with Image.open(output) as picture:
         assert picture.format == "PNG"
 

@@ -30,8 +30,9 @@ def test_every_flag_arrives():
     config = parse(
         *("--seq-length", "32", "--max-position-embeddings", "256"),
         *("--e2-base-window", "128", "--e2-max-scale", "7", "--e2-keep-first", "2"),
-        *("--e2-draw-per", "sample", "--e2-no-offset", "--e2-fixed-scale", "3.5"),
-        *("--e2-validation-windows", "64", "128"),
+        *("--e2-draw-per", "sample", "--e2-no-offset", "--e2-min-scale", "1.5"),
+        *("--e2-scale-distribution", "log-uniform", "--e2-base-share", "0.25"),
+        *("--e2-frequencies", "yarn", "--e2-validation-windows", "64", "128"),
     )
     assert config == E2Config(
         base_window=128,
@@ -40,9 +41,14 @@ def test_every_flag_arrives():
         keep_first=2,
         draw_per="sample",
         no_offset=True,
-        fixed_scale=3.5,
+        min_scale=1.5,
+        scale_distribution="log-uniform",
+        base_share=0.25,
+        frequencies="yarn",
         validation_windows=(64, 128),
     )
+    assert parse(*WINDOWS, "--e2-fixed-scale", "3.5").fixed_scale == 3.5
+    assert parse(*WINDOWS, "--position-method", "pose", "--e2-factor", "8").factor == 8
 
 
 @pytest.mark.parametrize(
@@ -53,9 +59,42 @@ def test_every_flag_arrives():
         ([*WINDOWS, "--e2-max-scale", "0"], "--e2-max-scale"),
         ([*WINDOWS, "--e2-keep-first", "-1"], "--e2-keep-first"),
         ([*WINDOWS, "--e2-fixed-scale", "0.5"], "--e2-fixed-scale"),
-        ([*WINDOWS, "--position-method", "linear"], "--e2-linear-factor"),
-        ([*WINDOWS, "--e2-linear-factor", "2"], "--e2-linear-factor"),
+        ([*WINDOWS, "--position-method", "linear"], "--e2-factor"),
+        ([*WINDOWS, "--e2-factor", "2"], "--e2-factor"),
         ([*WINDOWS, "--position-method", "none", "--e2-no-offset"], "--e2-no-offset"),
+        ([*WINDOWS, "--position-method", "yarn"], "--e2-factor"),
+        ([*WINDOWS, "--e2-min-scale", "0.5"], "--e2-min-scale"),
+        ([*WINDOWS, "--e2-min-scale", "21"], "--e2-min-scale 21 is above --e2-max-scale 20"),
+        ([*WINDOWS, "--e2-base-share", "1.5"], "--e2-base-share"),
+        ([*WINDOWS, "--e2-fixed-scale", "2", "--e2-max-scale", "7"], "exclude each other"),
+        (
+            [*WINDOWS, "--position-method", "ntk", "--e2-factor", "2", "--e2-frequencies", "yarn"],
+            "--e2-frequencies is only for --position-method e2, pose, randpos, not ntk",
+        ),
+        (
+            [
+                *WINDOWS,
+                "--position-method",
+                "linear",
+                "--e2-factor",
+                "2",
+                "--e2-draw-per",
+                "sample",
+            ],
+            "--e2-draw-per",
+        ),
+        (
+            [
+                "--seq-length",
+                "128",
+                *WINDOWS[2:],
+                "--position-method",
+                "pose",
+                "--e2-factor",
+                "1.5",
+            ],
+            "--e2-factor",
+        ),
         ([*WINDOWS, "--e2-validation-windows", "1"], "--e2-validation-windows"),
         (
             ["--seq-length", "128", *WINDOWS[2:], "--e2-max-scale", "1"],

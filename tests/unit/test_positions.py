@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from megatron_patches.config import E2Config
+from megatron_patches.methods import method_for
 from megatron_patches.positions import max_offset, rotary_positions, scale_for_window
-from megatron_patches.sampler import training_draw
 
 windows = st.sampled_from([64, 128, 4096])
 
@@ -26,8 +26,9 @@ windows = st.sampled_from([64, 128, 4096])
 def test_every_draw_stays_inside_the_pretrained_window(base, shorter, max_scale, seed, index):
     length = base // shorter
     config = E2Config(base_window=base, train_window=length, max_scale=max_scale)
-    g, t = training_draw(config, seed, index)
-    positions = rotary_positions(length, g, t)
+    draw = method_for(config).draw(seed, index)
+    g, t, _ = draw
+    positions = method_for(config).positions(draw, length)
     m = torch.arange(length, dtype=torch.float64)
     torch.testing.assert_close(positions[:4].double(), m[:4] / g, rtol=1e-6, atol=0)
     torch.testing.assert_close(positions[4:].double(), (m[4:] + t) / g, rtol=1e-6, atol=0)

@@ -128,6 +128,8 @@ def served(config: Config, run: RunArgs, window: int | None) -> Config:
     """
     block = {
         "method": run.method,
+        "frequencies": run.frequencies,
+        "rope_theta": run.rope_theta,
         "base_window": run.base_window,
         "train_window": run.train_window,
         "max_scale": run.max_scale,
@@ -136,10 +138,10 @@ def served(config: Config, run: RunArgs, window: int | None) -> Config:
     }
     config = {**config, "e2_llm": block}
     trained = round((run.trained_scale or 1.0) * run.base_window)
-    if run.method == "linear":
+    if run.method not in ("e2", "none"):
         if window not in (None, trained):
             raise UserError(
-                f"--window {window}: this model was trained by --position-method linear at "
+                f"--window {window}: this model was trained by --position-method {run.method} at "
                 f"factor {run.trained_scale:g} and knows no other scale; its window is {trained}"
             )
         return with_scale(config, run.trained_scale, trained)

@@ -2,9 +2,11 @@
 """What a Megatron run's arguments say about the model and about E2-LLM, checked to be a Llama."""
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from megatron_patches.config import E2Config, flag_name
 from megatron_patches.errors import UserError
 
 # Attribute of Megatron's arguments: the values with which the model is a plain Llama. Absent
@@ -63,6 +65,7 @@ class RunArgs:
     init_std: float
     tokenizer: str | None
     method: str
+    frequencies: str
     base_window: int
     train_window: int
     max_scale: int | None
@@ -101,14 +104,9 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
     heads = args.num_attention_heads
-    method = getattr(args, "position_method", "none")
-    fixed = getattr(args, "e2_fixed_scale", None)
-    if method == "linear":
-        trained_scale = float(args.e2_linear_factor)
-    elif method == "none":
-        trained_scale = 1.0
-    else:
-        trained_scale = fixed
+    positions = _positions(args)
+    drawn = positions.position_method == "e2"
+    one_scale = positions.fixed_scale if drawn else positions.constant_scale
     return RunArgs(
         layers=args.num_layers,
         hidden=args.hidden_size,
@@ -124,14 +122,28 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
         dtype=str(args.params_dtype).removeprefix("torch."),
         init_std=getattr(args, "init_method_std", 0.02),
         tokenizer=getattr(args, "tokenizer_model", None),
-        method=method,
-        base_window=getattr(args, "e2_base_window", None) or args.max_position_embeddings,
-        train_window=args.seq_length,
-        max_scale=getattr(args, "e2_max_scale", None) if method == "e2" and not fixed else None,
-        keep_first=getattr(args, "e2_keep_first", None) if method == "e2" else None,
-        trained_scale=trained_scale,
+        method=positions.position_method,
+        frequencies="linear" if positions.frequency_rule == "none" else positions.frequency_rule,
+        base_window=positions.base_window,
+        train_window=positions.train_window,
+        max_scale=positions.max_scale if drawn and not one_scale else None,
+        keep_first=positions.keep_first if drawn else None,
+        trained_scale=one_scale,
         iteration=iteration,
     )
+
+
+def _positions(args: argparse.Namespace) -> E2Config:
+    """The run's position configuration; that of plain RoPE for a plain Megatron run."""
+    values = {
+        item.name: getattr(args, flag_name(item.name)[2:].replace("-", "_"), item.default)
+        for item in dataclasses.fields(E2Config)
+    }
+    values["position_method"] = getattr(args, "position_method", "none")
+    values["train_window"] = args.seq_length
+    values["base_window"] = values["base_window"] or args.max_position_embeddings
+    values["validation_windows"] = ()
+    return E2Config(**values)
 
 
 def _first(args: argparse.Namespace, *names: str) -> Any:

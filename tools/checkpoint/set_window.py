@@ -10,7 +10,7 @@ from tools.files import atomic_file
 
 
 def set_window(model: Path, window: int, dry_run: bool = False) -> str:
-    """Set ``max_position_embeddings`` and the linear RoPE factor of a model's config.json.
+    """Set ``max_position_embeddings`` and the RoPE scale of a model's config.json.
 
     Args:
         model: a Hugging Face directory.
@@ -61,10 +61,10 @@ def _refuse(config: Config, window: int, path: Path) -> None:
         return
     if not isinstance(block, dict) or not isinstance(block.get("base_window"), int):
         raise UserError(f"{path}: e2_llm has no base_window; export the model again")
-    if block.get("method") == "linear":
+    if block.get("method") not in ("e2", "none"):
         raise UserError(
-            f"{path}: this model was trained at one linear factor and knows no other; "
-            "only a model trained by E2-LLM serves any window"
+            f"{path}: this model was trained at one factor ({block.get('method')}) and knows no "
+            "other; only a model trained by E2-LLM serves any window"
         )
     trained = block.get("train_window") or 0
     if window < trained:

@@ -1,40 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one number of an exported model: its served window, written as linear RoPE scaling.
+"""The one number of an exported model: its served window, written as RoPE scaling.
 
-``config`` is the dict of a Hugging Face ``config.json`` throughout. An exported model carries
-an ``e2_llm`` block with ``base_window`` (L) and ``train_window`` (R), in tokens; for any other
-model L is ``max_position_embeddings`` divided by the linear factor already there.
+``config`` is the dict of a Hugging Face ``config.json`` throughout. An exported model carries an
+``e2_llm`` block with ``base_window`` (L) and ``train_window`` (R), in tokens, ``frequencies``, the
+rule that turns a scale into frequencies, and the original ``rope_theta``. For any other model the
+rule is linear, and L is ``max_position_embeddings`` divided by the linear factor already there.
 """
 
 import copy
 from typing import Any
 
 from megatron_patches.errors import UserError
+from megatron_patches.frequencies import ntk_theta
 from megatron_patches.positions import scale_for_window
 
 Config = dict[str, Any]
 
 
+def frequency_rule(config: Config) -> str:
+    """Which of ``megatron_patches.frequencies.FREQUENCY_RULES`` the model is scaled by."""
+    return (config.get("e2_llm") or {}).get("frequencies", "linear")
+
+
 def rope_parameters(config: Config) -> dict[str, Any]:
-    """Return ``rope_type``, ``factor`` and ``rope_theta``, from transformers 5 or 4 style keys.
+    """Return ``rope_type``, ``factor`` (the scale) and the original ``rope_theta``.
+
+    Keys of transformers 5 or 4 style are read.
 
     Raises:
-        UserError: the model's RoPE is of a type other than default or linear, or not a single one.
+        UserError: the model's RoPE is of a type that cannot be rescaled, or not a single one.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError("config.json: RoPE differs between layers; use a model with a single one")
-    if rope_type not in ("default", "linear"):
+    rule = frequency_rule(config)
+    if rope_type not in ("default", "linear", rule):
         raise UserError(
             f"config.json: rope_type {rope_type!r} cannot be rescaled linearly; "
             "use a model with default or linear RoPE"
         )
-    return {
-        "rope_type": rope_type,
-        "factor": float(rope.get("factor", 1.0)),
-        "rope_theta": float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-    }
+    theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
+    factor = float(rope.get("factor", 1.0))
+    if rule == "ntk":  # all of the scale is in the changed base
+        block = config["e2_llm"]
+        theta = float(block["rope_theta"])
+        factor = scale_for_window(config["max_position_embeddings"], block["base_window"])
+    return {"rope_type": rope_type, "factor": factor, "rope_theta": theta}
 
 
 def base_window(config: Config) -> int:
@@ -45,16 +57,32 @@ def base_window(config: Config) -> int:
 
 
 def with_scale(config: Config, scale: float, window: int) -> Config:
-    """Return a copy of ``config`` that serves ``window`` tokens at the linear scale ``scale``."""
-    rope = rope_parameters(config) | {"rope_type": "linear", "factor": float(scale)}
+    """Return a copy of ``config`` that serves ``window`` tokens at ``scale``, by its rule."""
     result = copy.deepcopy(config)
     kept = result.get("rope_parameters") or result.get("rope_scaling") or {}
-    kept.pop("type", None)  # the name of "rope_type" before transformers 5
+    written = ("type", "rope_type", "factor", "rope_theta", "original_max_position_embeddings")
+    kept = {name: value for name, value in kept.items() if name not in written}
     result.pop("rope_scaling", None)
     result.pop("rope_theta", None)
-    result["rope_parameters"] = {**kept, **rope}
+    result["rope_parameters"] = {**_scaled_rope(config, float(scale)), **kept}
     result["max_position_embeddings"] = window
     return result
+
+
+def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
+    """``rope_parameters`` with which transformers computes the rule's frequencies."""
+    theta = rope_parameters(config)["rope_theta"]
+    rule = frequency_rule(config)
+    if rule == "ntk":
+        heads = config["num_attention_heads"]
+        dim = config.get("head_dim") or config["hidden_size"] // heads
+        return {"rope_type": "default", "rope_theta": ntk_theta(dim, theta, scale)}
+    scaled = {"rope_type": rule, "factor": scale, "rope_theta": theta}
+    if rule in ("yarn", "llama3"):
+        scaled["original_max_position_embeddings"] = base_window(config)
+    if rule == "llama3":
+        scaled |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    return scaled
 
 
 def with_window(config: Config, window: int) -> Config:

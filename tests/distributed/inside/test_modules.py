@@ -11,6 +11,8 @@ from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.torch_norm import WrappedTorchNorm
 
 from megatron_patches.attention import SDPACoreAttention
+from megatron_patches.config import E2Config
+from megatron_patches.methods import method_for
 from megatron_patches.norm import RMSNorm
 from megatron_patches.rotary import E2RotaryEmbedding
 from megatron_patches.sampler import Draw
@@ -35,10 +37,15 @@ def rotary(**options):
     return RotaryEmbedding(kv_channels=16, rotary_percent=1.0, **options)
 
 
+def e2_rotary(original=None, **options):
+    method = method_for(E2Config(base_window=128, train_window=64, **options))
+    return E2RotaryEmbedding(original or rotary(), method, 10000.0)
+
+
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_scale_one_is_megatrons_rope(model_parallel, interleaved):
     original = rotary(rotary_interleaved=interleaved)
-    ours = E2RotaryEmbedding(original, keep_first=4)
+    ours = e2_rotary(original)
     assert torch.equal(ours(100), original(100))
     for mine, theirs in zip(ours.get_cos_sin(50), original.get_cos_sin(50), strict=True):
         assert torch.equal(mine, theirs)
@@ -46,14 +53,14 @@ def test_scale_one_is_megatrons_rope(model_parallel, interleaved):
 
 @pytest.mark.parametrize("factor", [2.0, 3.5, 16.0])
 def test_a_fixed_scale_is_megatrons_interpolation(model_parallel, factor):
-    ours = E2RotaryEmbedding(rotary(), keep_first=4)
+    ours = e2_rotary()
     ours.set_draws([Draw(factor, 0)])
     theirs = rotary(seq_len_interpolation_factor=factor)
     torch.testing.assert_close(ours(100), theirs(100), rtol=1e-6, atol=1e-6)
 
 
 def test_a_new_draw_is_seen_at_once(model_parallel):
-    ours = E2RotaryEmbedding(rotary(), keep_first=4)
+    ours = e2_rotary()
     before = ours(64)
     ours.set_draws([Draw(4.0, 30)])
     after = ours(64)
@@ -63,7 +70,7 @@ def test_a_new_draw_is_seen_at_once(model_parallel):
 
 
 def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
-    ours = E2RotaryEmbedding(rotary(), keep_first=4)
+    ours = e2_rotary()
     draws = [Draw(2.0, 5), Draw(7.0, 100)]
     ours.set_draws(draws)
     together = ours(32)  # [s, b, 1, d]
@@ -78,9 +85,9 @@ def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
 
 def test_two_ways_of_rescaling_are_refused(model_parallel):
     with pytest.raises(ValueError, match="rotary-seq-len-interpolation-factor"):
-        E2RotaryEmbedding(rotary(seq_len_interpolation_factor=2.0), keep_first=4)
+        e2_rotary(rotary(seq_len_interpolation_factor=2.0))
     with pytest.raises(ValueError, match="cancels"):
-        E2RotaryEmbedding(rotary(), keep_first=4)(10, offset=3)
+        e2_rotary()(10, offset=3)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frequencies against transformers' ROPE_INIT_FUNCTIONS."""
+
+import math
+
+import pytest
+import torch
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from megatron_patches.frequencies import FREQUENCY_RULES, ntk_theta, rope
+
+GRID = [
+    (dim, theta, factor, window)
+    for dim in (32, 64, 128)
+    for theta in (10000.0, 500000.0)
+    for factor in (1.0, 2.0, 3.7, 16.0, 64.0)
+    for window in (128, 4096, 8192)
+]
+
+
+def theirs(rope_type, dim, theta, factor, window, **parameters):
+    config = LlamaConfig(
+        hidden_size=dim * 2,
+        num_attention_heads=2,
+        head_dim=dim,
+        max_position_embeddings=parameters.pop("max_position_embeddings", window),
+        rope_parameters={
+            "rope_type": rope_type,
+            "factor": factor,
+            "rope_theta": theta,
+            **parameters,
+        },
+    )
+    return ROPE_INIT_FUNCTIONS[rope_type](config, "cpu")
+
+
+@pytest.mark.parametrize(("dim", "theta", "factor", "window"), GRID)
+@pytest.mark.parametrize("name", ["linear", "yarn", "llama3"])
+def test_equal_to_transformers(name, dim, theta, factor, window):
+    extra = {
+        "linear": {},
+        "yarn": {"original_max_position_embeddings": window},
+        "llama3": {
+            "original_max_position_embeddings": window,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+        },
+    }[name]
+    inverse, factor_of_scores = theirs(name, dim, theta, factor, window, **extra)
+    ours = FREQUENCY_RULES[name](dim, theta, factor, window)
+    torch.testing.assert_close(ours.inverse, inverse, rtol=1e-6, atol=0)
+    assert ours.attention_factor == pytest.approx(factor_of_scores, rel=1e-12)
+
+
+@pytest.mark.parametrize(("dim", "theta", "factor", "window"), GRID)
+def test_ntk_is_a_changed_base(dim, theta, factor, window):
+    # Served as plain RoPE with another theta.
+    config = LlamaConfig(
+        hidden_size=dim * 2,
+        num_attention_heads=2,
+        head_dim=dim,
+        rope_parameters={"rope_type": "default", "rope_theta": ntk_theta(dim, theta, factor)},
+    )
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    ours = FREQUENCY_RULES["ntk"](dim, theta, factor, window)
+    torch.testing.assert_close(
+        ours.inverse, LlamaRotaryEmbedding(config).inv_freq, rtol=1e-6, atol=0
+    )
+    # Its lowest frequency is that of linear interpolation, its highest the original.
+    assert ours.inverse[0] == 1
+    torch.testing.assert_close(ours.inverse[-1], rope(dim, theta)[-1] / factor, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("dim", "theta", "factor", "window"), GRID)
+def test_ntk_is_dynamic_ntk_at_its_longest(dim, theta, factor, window):
+    # transformers' dynamic NTK at sequence length s takes the base that grows with
+    # factor * s / L - (factor - 1); with factor 1 that is s / L: our g.
+    config = LlamaConfig(
+        hidden_size=dim * 2,
+        num_attention_heads=2,
+        head_dim=dim,
+        max_position_embeddings=window,
+        rope_parameters={"rope_type": "dynamic", "factor": 1.0, "rope_theta": theta},
+    )
+    length = math.ceil(factor * window)
+    inverse, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
+    ours = FREQUENCY_RULES["ntk"](dim, theta, length / window, window)
+    torch.testing.assert_close(ours.inverse, inverse, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", FREQUENCY_RULES)
+def test_scale_one_is_the_original(name):
+    ours = FREQUENCY_RULES[name](64, 10000.0, 1.0, 4096)
+    torch.testing.assert_close(ours.inverse, rope(64, 10000.0), rtol=1e-6, atol=0)
+    assert ours.attention_factor == 1

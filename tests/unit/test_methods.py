@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every position method by its definition, and the scale distributions by theirs."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from megatron_patches.config import METHODS as NAMES
+from megatron_patches.config import RULES, E2Config
+from megatron_patches.methods import METHODS, method_for, validation_draw
+from megatron_patches.sampler import Draw, random_subset
+
+seeds = st.integers(0, 2**63 - 1)
+indices = st.integers(0, 2**40)
+
+
+def config(method="e2", **options):
+    windows = {"base_window": 128, "train_window": 64}
+    return E2Config(position_method=method, **(windows | options))
+
+
+def fixed(method, **options):
+    return config(method, factor=4.0, **options)
+
+
+def angles(method, draw, length=64, dim=32, theta=10000.0):
+    """Angles [length, dim / 2] and the attention factor."""
+    inverse, factor = method.frequencies(draw, dim, theta)
+    return method.positions(draw, length)[:, None] * inverse, factor
+
+
+def test_every_name_has_a_method():
+    assert set(NAMES) == set(METHODS)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("scale", [1.0, 4.0, 16.0])
+def test_what_e2_trains_at_t_0_is_what_transformers_serves(rule, scale):
+    from megatron_patches.frequencies import ntk_theta
+
+    ours, factor = angles(method_for(config(frequencies=rule)), Draw(scale, 0))
+    rope = {"rope_type": rule, "factor": scale, "rope_theta": 10000.0}
+    if rule == "ntk":
+        rope = {"rope_type": "default", "rope_theta": ntk_theta(32, 10000.0, scale)}
+    if rule in ("yarn", "llama3"):
+        rope["original_max_position_embeddings"] = 128
+    if rule == "llama3":
+        rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    served = LlamaConfig(
+        hidden_size=64, num_attention_heads=2, max_position_embeddings=2048, rope_parameters=rope
+    )
+    cos, sin = LlamaRotaryEmbedding(served)(torch.zeros(1), torch.arange(64)[None])
+    torch.testing.assert_close(ours.cos() * factor, cos[0, :, :16], atol=2e-5, rtol=0)
+    torch.testing.assert_close(ours.sin() * factor, sin[0, :, :16], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_e2_with_any_rule_is_the_fixed_method_at_that_factor(rule):
+    e2, plain = method_for(config(frequencies=rule)), method_for(fixed(rule))
+    ours, ours_factor = angles(e2, Draw(4.0, 0))
+    theirs, theirs_factor = angles(plain, plain.draw(1, 2))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert ours_factor == theirs_factor
+
+
+@settings(max_examples=100, deadline=None)
+@given(seeds, indices, st.sampled_from(["ntk", "yarn"]))
+def test_e2_offset_moves_all_but_the_first_tokens(seed, index, rule):
+    method = method_for(config(frequencies=rule))
+    draw = method.draw(seed, index)
+    expected = torch.arange(64.0)
+    expected[4:] += draw.offset
+    assert torch.equal(method.positions(draw, 64), expected)
+    assert expected[-1] < draw.scale * 128
+
+
+@settings(max_examples=200, deadline=None)
+@given(seeds, indices, st.integers(2, 64))
+def test_pose_is_two_chunks_with_a_skip(seed, index, length):
+    method = method_for(fixed("pose", train_window=length))
+    draw = method.draw(seed, index)
+    steps = method.positions(draw, length).diff()
+    assert method.positions(draw, length)[0] == 0
+    assert (steps != 1).sum() <= 1
+    jump = int(steps.max())
+    assert 1 <= jump <= 4 * 128 - length + 1
+    if jump > 1:
+        assert int(steps.argmax()) + 1 <= (length + 1) // 2
+    assert method.positions(draw, length)[-1] <= 4 * 128 - 1
+
+
+def test_pose_reaches_every_skip_and_cut():
+    method = method_for(fixed("pose", base_window=8, train_window=8))  # skips 0..24, cuts 1..4
+    draws = [method.draw(3, index) for index in range(4000)]
+    assert {draw.offset for draw in draws} == set(range(25))
+    cuts = Counter(int(method.positions(d, 8).diff().argmax()) + 1 for d in draws if d.offset)
+    assert set(cuts) == {1, 2, 3, 4}
+    assert min(cuts.values()) > 850
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, indices)
+def test_randpos_is_sorted_and_without_repetition(seed, index):
+    method = method_for(fixed("randpos"))
+    positions = method.positions(method.draw(seed, index), 64)
+    assert (positions.diff() >= 1).all()
+    assert positions.min() >= 0
+    assert positions.max() < 4 * 128
+    assert torch.equal(positions, positions.round())
+
+
+def test_random_subset_is_uniform():
+    counts = np.zeros(12)
+    for word in range(6000):
+        counts[random_subset(word, 4, 12)] += 1
+    assert ((counts - 2000) ** 2 / 2000).sum() < 31.3  # 11 degrees of freedom, 0.999
+
+
+@pytest.mark.parametrize("name", ["pose", "randpos"])
+def test_validation_has_plain_positions(name):
+    method = method_for(fixed(name))
+    assert torch.equal(method.positions(validation_draw(method.config), 64), torch.arange(64.0))
+
+
+def draw_scales(count=20000, **options):
+    method = method_for(config(**options))
+    return np.array([method.draw(11, index).scale for index in range(count)])
+
+
+def chi_square(values, edges):
+    """Chi-square of real values against equally likely bins."""
+    counts, _ = np.histogram(values, edges)
+    expected = len(values) / (len(edges) - 1)
+    assert counts.sum() == len(values)
+    return ((counts - expected) ** 2 / expected).sum()
+
+
+def test_uniform_scales():
+    scales = draw_scales(scale_distribution="uniform", min_scale=2.0, max_scale=12)
+    assert chi_square(scales, np.linspace(2, 12, 21)) < 43.8  # 19 degrees of freedom, 0.999
+
+
+def test_log_uniform_scales():
+    scales = draw_scales(scale_distribution="log-uniform", max_scale=16)
+    assert chi_square(np.log(scales), np.linspace(0, math.log(16), 21)) < 43.8
+
+
+def test_integer_scales_from_a_smallest_one():
+    scales = draw_scales(min_scale=1.5, max_scale=5)
+    assert set(scales) == {2.0, 3.0, 4.0, 5.0}
+
+
+@pytest.mark.parametrize("distribution", ["uniform-integer", "log-uniform"])
+def test_base_share(distribution):
+    scales = draw_scales(base_share=0.3, max_scale=1000, scale_distribution=distribution)
+    share = (scales == 1).mean()
+    # Integers meet 1 by themselves once in a thousand.
+    assert 0.3 - 0.015 < share < 0.3 + 0.017
+
+
+def test_scales_are_rounded_so_that_machines_agree():
+    scales = draw_scales(200, scale_distribution="log-uniform")
+    assert all(scale == round(scale, 6) for scale in scales)
