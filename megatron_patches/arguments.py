@@ -14,6 +14,7 @@ from megatron.training import arguments as megatron_arguments
 from megatron.training.utils import get_blend_and_blend_per_split
 
 from megatron_patches import config as e2_config
+from megatron_patches import fixes
 from megatron_patches.checkpoint_check import check_checkpoint
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
@@ -70,6 +71,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
             parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
         # 0.19.2 has no default and then divides by None; 1000 is what it used to be.
         parser.set_defaults(eval_interval=1000)
+        fixes.escape_percent_signs(parser)
         parser.error = _refuse  # argparse would print a usage of a thousand lines first
         return parser
 

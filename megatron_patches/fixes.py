@@ -5,6 +5,7 @@ Every replacement goes through :func:`replace`, which fails loudly when the name
 a new Megatron version cannot silently run without its patch.
 """
 
+import argparse
 import os
 from types import ModuleType
 from typing import Any
@@ -54,6 +55,16 @@ def skip_helper_compilation() -> None:
     import megatron.core.datasets.helpers_cpp  # noqa: F401  (fails here if it is not built)
 
     replace(utils, "compile_helpers", lambda: None)
+
+
+def escape_percent_signs(parser: argparse.ArgumentParser) -> None:
+    """Let ``--help`` work: some help texts of Megatron hold a bare %, which argparse formats."""
+    formatter = parser.formatter_class(parser.prog)
+    for action in parser._actions:
+        try:
+            formatter._expand_help(action)
+        except (ValueError, TypeError, KeyError):
+            action.help = action.help.replace("%", "%%")
 
 
 def resume_distributed_optimizer_on_torch_adamw() -> None:

@@ -21,7 +21,7 @@ from megatron.training.global_vars import destroy_global_vars  # noqa: E402
 from megatron_patches.arguments import parse_arguments  # noqa: E402
 from megatron_patches.errors import UserError  # noqa: E402
 
-os.environ |= {"RANK": "0", "WORLD_SIZE": "2"}
+os.environ |= {"RANK": "0", "WORLD_SIZE": "2", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 refusals = {}
 for name, argv in json.load(sys.stdin).items():
     sys.argv = ["pretrain_e2.py", *argv]

@@ -229,6 +229,8 @@ def test_config(tmp_path, monkeypatch):
     assert config["max_position_embeddings"] == 24
     assert config["e2_llm"] == {
         "method": "e2",
+        "frequencies": "linear",
+        "rope_theta": 5000.0,
         "base_window": 24,
         "train_window": 16,
         "max_scale": 20,

@@ -103,6 +103,6 @@ def test_refusals(tmp_path, monkeypatch, capsys):
     assert "trained window of 4096" in error(2048)
     assert "--window 0" in error(0)
     write(tmp_path, e2_llm={"method": "linear", "base_window": 4096})
-    assert "linear factor" in error()
+    assert "one factor (linear)" in error()
     write(tmp_path, e2_llm={"method": "e2"})
     assert "base_window" in error()
