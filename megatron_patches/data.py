@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from megatron.core import mpu
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig, MockGPTDataset
+from megatron.core.datasets.indexed_dataset import IndexedDataset
 from megatron.core.datasets.utils import Split
 from megatron.core.tokenizers.utils.build_tokenizer import build_tokenizer
 from megatron.core.utils import get_batch_on_this_cp_rank, get_batch_on_this_tp_rank
@@ -27,6 +29,35 @@ class Batch(NamedTuple):
     loss_mask: Tensor | None = None
     attention_mask: Tensor | None = None
     position_ids: Tensor | None = None
+
+
+class WindowDataset(GPTDataset):
+    """Megatron's GPT dataset that refuses an empty split, over which the parent loops for ever.
+
+    With few documents a small share of ``--split`` rounds to none of them.
+
+    Raises:
+        UserError: windows are wanted of a split that holds no tokens.
+    """
+
+    def __init__(
+        self,
+        indexed_dataset: IndexedDataset,
+        dataset_path: str | None,
+        indexed_indices: np.ndarray,
+        num_samples: int | None,
+        index_split: Split,
+        config: GPTDatasetConfig,
+    ) -> None:
+        tokens = int(indexed_dataset.sequence_lengths[indexed_indices].sum())
+        if num_samples != 0 and tokens < 2:
+            raise UserError(
+                f"--split {config.split}: no text of {dataset_path} is left for the "
+                f"{index_split.name} split; give it a larger share, or --eval-iters 0"
+            )
+        super().__init__(
+            indexed_dataset, dataset_path, indexed_indices, num_samples, index_split, config
+        )
 
 
 def get_batch(
@@ -165,7 +196,7 @@ def _build(
     config: GPTDatasetConfig,
     vp_stage: int | None,
 ) -> list[GPTDataset | None]:
-    kind = MockGPTDataset if args.mock_data else GPTDataset
+    kind = MockGPTDataset if args.mock_data else WindowDataset
     is_built = partial(is_built_on_rank, vp_stage=vp_stage)
     return BlendedMegatronDatasetBuilder(kind, num_samples, is_built, config).build()
 

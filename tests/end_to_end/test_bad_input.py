@@ -162,3 +162,10 @@ def test_a_validation_window_longer_than_the_data(good):
     result = run([*good, *windows])
     assert result.returncode == 2
     assert "error: --e2-validation-windows 100000: the validation split holds only" in result.stderr
+
+
+def test_a_split_without_documents_is_refused_and_does_not_hang(good):
+    result = run([*good, "--split", "99,1,0", "--eval-iters", "1"])
+    assert result.returncode == 2
+    assert "error: --split 99,1,0: no text of" in result.stderr
+    assert "valid split" in result.stderr
