@@ -6,12 +6,15 @@ Added, through Megatron's own extension points:
 - ``rotary``      the rotary module of a built model is replaced (``pre_wrap_hooks``)
 - ``attention``   core attention on scaled_dot_product_attention, by the layer spec
 - ``norm``        an RMSNorm that allows sequence parallel, by the layer spec
+- ``temperature`` self-attention with YaRN's factor, by the layer spec and only with YaRN
 - ``training``    the forward step; ``validation`` a loss per window; ``data`` the datasets
 
 Changed in place, each with its reason, and failing loudly when the name is gone:
 
-- ``fixes``        no ``make`` for the dataset helpers; distributed optimizer on torch's AdamW
+- ``fixes``        no ``make`` for the dataset helpers; distributed optimizer on torch's AdamW;
+                 help texts with a bare %
 - ``cpu_runtime``  CUDA devices become CPU ones; only without a CUDA device
 
-The method itself (``config``, ``sampler``, ``positions``) knows nothing of Megatron.
+The method itself (``config``, ``sampler``, ``positions``, ``frequencies``, ``methods``,
+``schedule``) knows nothing of Megatron.
 """
