@@ -235,6 +235,11 @@ def flag_name(field_name: str) -> str:
     return special.get(field_name, f"--e2-{field_name.replace('_', '-')}")
 
 
+def argument_name(field_name: str) -> str:
+    """The attribute of Megatron's arguments that holds a field of :class:`E2Config`."""
+    return flag_name(field_name).removeprefix("--").replace("-", "_")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add a flag for every field that has a help text, with the field's own default."""
     group = parser.add_argument_group(
@@ -266,7 +271,7 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
     values: dict[str, Any] = {}
     for item in dataclasses.fields(E2Config):
         if item.metadata:
-            values[item.name] = getattr(args, flag_name(item.name)[2:].replace("-", "_"))
+            values[item.name] = getattr(args, argument_name(item.name))
     if args.seq_length is None:
         raise UserError("--seq-length is missing: the training window R, in tokens")
     values["train_window"] = args.seq_length

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_patches.config import E2Config, flag_name
+from megatron_patches.config import E2Config, argument_name
 from megatron_patches.errors import UserError
 
 # Attribute of Megatron's arguments: the values with which the model is a plain Llama. Absent
@@ -136,7 +136,7 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
 def _positions(args: argparse.Namespace) -> E2Config:
     """The run's position configuration; that of plain RoPE for a plain Megatron run."""
     values = {
-        item.name: getattr(args, flag_name(item.name)[2:].replace("-", "_"), item.default)
+        item.name: getattr(args, argument_name(item.name), item.default)
         for item in dataclasses.fields(E2Config)
     }
     values["position_method"] = getattr(args, "position_method", "none")
