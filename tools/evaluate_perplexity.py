@@ -54,8 +54,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--scale",
         type=scale_argument,
         default="auto",
-        help="linear RoPE scale g: auto, max(1, window / base window); none, the model's own RoPE; "
+        help="RoPE scale g: auto, max(1, window / base window); none, the model's own RoPE; "
         "or a number for all windows (default: auto)",
+    )
+    add(
+        "--frequencies",
+        choices=["linear", "ntk", "yarn", "llama3"],
+        help="what the scale does to the frequencies (default: what the model was trained with, "
+        "else linear)",
     )
     add("--stride", type=int, metavar="S", help="tokens between windows (default: 256)")
     add("--protocol", choices=list(PROTOCOLS), default="press", help="(default: press)")

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron_patches.errors import UserError, exit_on_user_error
 from tools.evaluation.results import METRICS, check_output, differences, read_results
+from tools.evaluation.seeds import over_seeds
 from tools.evaluation.table import by_label, markdown_table
 
 
@@ -21,6 +22,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--title", metavar="T")
     add("--metric", choices=METRICS, default="perplexity", help="(default: perplexity)")
     add("--table", action="store_true", help="also print a Markdown table")
+    add(
+        "--seeds",
+        action="store_true",
+        help="files of one label are one run under several seeds: draw their mean and a band from "
+        "the least to the largest, tabulate mean ± standard deviation",
+    )
     add("--train-window", type=int, metavar="R", help="trained window to mark, in tokens")
     return parser
 
@@ -33,9 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--output {args.output}: is drawn as PNG; let the name end in .png")
     if args.train_window is not None and args.train_window < 1:
         raise UserError(f"--train-window {args.train_window}: a window has at least 1 token")
-    files = by_label([(path, read_results(path)) for path in args.results])
+    runs = [(path, read_results(path)) for path in args.results]
+    files = over_seeds(runs) if args.seeds else by_label(runs)
     check_output(args.output)
-    for setting in differences(list(files.values()), args.metric):
+    for setting in differences([results for _, results in runs], args.metric):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
 
     from tools.evaluation.plots import draw, save_png  # matplotlib is slow to import

@@ -249,6 +249,27 @@ def test_scales_auto_none_and_fixed(model_dir, data, tmp_path):
     assert auto[64]["nll"] == two[64]["nll"] != none[64]["nll"]
 
 
+@pytest.mark.parametrize(
+    ("rule", "rope"),
+    [
+        ("yarn", {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}),
+        # theta * g ** (d / (d - 2)) for heads of 8
+        ("ntk", {"rope_type": "default", "rope_theta": 10000.0 * 2 ** (8 / 6)}),
+    ],
+)
+def test_any_model_is_served_by_another_rule(model_dir, data, tmp_path, rule, rope):
+    """--frequencies equals a model whose config.json asks transformers for the same."""
+    written = tmp_path / "written"
+    copy_model(model_dir, written, rope_parameters={"rope_theta": 10000.0, **rope})
+    flags = ["--windows", 64, "--stride", 16]
+    expected = evaluate(written, data, tmp_path / "a.json", *flags, "--scale", "none")
+    results = evaluate(model_dir, data, tmp_path / "b.json", *flags, "--frequencies", rule)
+    linear = evaluate(model_dir, data, tmp_path / "c.json", *flags)
+    assert (results["frequencies"], linear["frequencies"]) == (rule, "linear")
+    assert by_window(results)[64]["nll"] == pytest.approx(by_window(expected)[64]["nll"], rel=1e-6)
+    assert abs(by_window(linear)[64]["nll"] - by_window(expected)[64]["nll"]) > 1e-3
+
+
 def test_an_exported_model_is_rescaled_from_its_base_window(model_dir, data, tmp_path):
     """One weight file, any window: the factor already in config.json does not count twice."""
     exported = tmp_path / "exported"
@@ -354,6 +375,7 @@ def command(model_dir, data, tmp_path, *flags, windows=(16,), stride=8):
         ([1], 1, [], ["--windows 1"]),
         ([128], None, [], ["--windows 128", "256", "--stride"]),
         ([16], 8, ["--device", "nonsense"], ["--device nonsense"]),
+        ([16], 8, ["--scale", "none", "--frequencies", "yarn"], ["--frequencies yarn"]),
     ],
 )
 def test_bad_flags(model_dir, data, tmp_path, capsys, windows, stride, flags, words):

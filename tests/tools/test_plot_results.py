@@ -8,6 +8,7 @@ from matplotlib import image
 
 from tools.evaluation.plots import draw, tick_label
 from tools.evaluation.results import SCHEMA
+from tools.evaluation.seeds import over_seeds
 from tools.plot_results import main
 
 
@@ -85,6 +86,27 @@ def test_ticks_are_tokens():
 def test_equal_labels_are_told_apart(files, tmp_path, capsys):
     run(files[0], files[0], files[1], "--output", tmp_path / "p.png", "--table")
     assert f"| E2-LLM ({files[0]}) |" in capsys.readouterr().out
+
+
+def test_seeds_are_put_together(tmp_path, capsys):
+    runs = [make_results("E2-LLM", {1024: value, 2048: 9.0}) for value in (10.0, 11.0, 15.0)]
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for path, results in zip(paths, runs, strict=True):
+        path.write_text(json.dumps(results))
+    run(*paths, "--output", tmp_path / "p.png", "--table", "--seeds")
+    # statistics.stdev([10, 11, 15]) is sqrt(7)
+    assert "| E2-LLM | 12.00 ± 2.65 | 9.00 ± 0.00 |" in capsys.readouterr().out
+    (axes,) = draw(over_seeds(list(zip(paths, runs, strict=True)))).axes
+    assert list(axes.lines[0].get_ydata()) == [12.0, 9.0]
+    (band,) = axes.collections
+    x, y = band.get_paths()[0].vertices.T
+    assert {(1024, 10.0), (1024, 15.0), (2048, 9.0)} <= set(zip(x, y, strict=True))
+
+
+def test_seeds_need_the_same_windows(files, tmp_path, capsys):
+    files[1].write_text(json.dumps(make_results("E2-LLM", {1024: 1.0})))
+    arguments = [*files, "--output", tmp_path / "p.png", "--seeds"]
+    expect_one_line(capsys, arguments, str(files[1]), "other windows")
 
 
 def test_files_that_do_not_compare_are_noted(files, tmp_path, capsys):

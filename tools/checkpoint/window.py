@@ -22,6 +22,25 @@ def frequency_rule(config: Config) -> str:
     return (config.get("e2_llm") or {}).get("frequencies", "linear")
 
 
+def with_rule(config: Config, rule: str) -> Config:
+    """Return a copy of ``config`` whose scale is from now on applied by ``rule``.
+
+    Args:
+        config: of any model with a default or linear RoPE, trained by E2-LLM or not.
+        rule: a name in ``megatron_patches.frequencies.FREQUENCY_RULES``.
+
+    Raises:
+        UserError: the model's RoPE cannot be rescaled.
+    """
+    block = {
+        "base_window": base_window(config),
+        "rope_theta": rope_parameters(config)["rope_theta"],
+        **(config.get("e2_llm") or {}),
+        "frequencies": rule,
+    }
+    return {**with_scale(config, 1.0, block["base_window"]), "e2_llm": block}
+
+
 def rope_parameters(config: Config) -> dict[str, Any]:
     """Return ``rope_type``, ``factor`` (the scale) and the original ``rope_theta``.
 

@@ -51,11 +51,13 @@ def draw(
         x, y = zip(*points, strict=True)
         values += y
         windows.update(x)
+        color = COLORS[number % len(COLORS)]
+        _band(axes, results, metric, color)
         axes.plot(
             x,
             y,
             label=label,
-            color=COLORS[number % len(COLORS)],
+            color=color,
             marker=MARKERS[number % len(MARKERS)],
             linestyle=("-", "--", ":")[number // len(COLORS) % 3],
             linewidth=2,
@@ -75,6 +77,18 @@ def draw(
     columns = 2 if len(files) > 1 else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
     return figure
+
+
+def _band(axes: Axes, results: Results, metric: str, color: str) -> None:
+    """Shade from the least to the largest value of several seeds, where there are several."""
+    bands = sorted(
+        (row["window"], *row[f"{metric}_range"])
+        for row in results["results"]
+        if f"{metric}_range" in row
+    )
+    if bands:
+        x, least, largest = zip(*bands, strict=True)
+        axes.fill_between(x, least, largest, color=color, alpha=0.2, linewidth=0)
 
 
 def save_png(figure: Figure, path: Path) -> None:

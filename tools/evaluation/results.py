@@ -28,6 +28,7 @@ _SETTINGS = (
     "dtype",
     "base_window",
     "scale_mode",
+    "frequencies",
     "full_context_from",
 )
 

@@ -12,6 +12,8 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from megatron_patches.errors import UserError
+from tools.checkpoint.window import frequency_rule, with_rule
 from tools.evaluation import model as models
 from tools.evaluation.documents import load_corpus, load_tokenizer
 from tools.evaluation.perplexity import evaluate_jobs, jobs_for, tokens_read
@@ -32,7 +34,7 @@ def evaluate(args: argparse.Namespace) -> str:
     Raises:
         UserError: anything about the model, the data or the output that the user can mend.
     """
-    config = models.load_config(args.model)
+    config = _config(args)
     base, scales = models.scales_for(config, args.windows, args.scale)
     device = models.choose_device(args.device)
     corpus = load_corpus(
@@ -61,6 +63,7 @@ def evaluate(args: argparse.Namespace) -> str:
         "dtype": args.dtype,
         "base_window": base,
         "scale_mode": args.scale,
+        "frequencies": frequency_rule(config),
         "full_context_from": full_context_from(args.windows, args.stride),
         "results": [],
         "versions": {
@@ -100,6 +103,17 @@ def evaluate(args: argparse.Namespace) -> str:
                 results["results"].sort(key=lambda row: row["window"])
                 write_results(args.output, results)
     return run_table(results)
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    config = models.load_config(args.model)
+    if args.frequencies is None:
+        return config
+    if args.scale == "none":
+        raise UserError(
+            f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
+        )
+    return with_rule(config, args.frequencies)
 
 
 @contextlib.contextmanager

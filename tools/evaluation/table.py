@@ -2,6 +2,7 @@
 """Results as text: the table after an evaluation, and the Markdown table across result files."""
 
 from pathlib import Path
+from typing import Any
 
 from tools.evaluation.results import Results
 
@@ -31,7 +32,7 @@ def run_table(results: Results) -> str:
 
 
 def markdown_table(files: dict[str, Results], metric: str) -> str:
-    """Return a Markdown table: a row per label, a column per window.
+    """Return a Markdown table: a row per label, a column per window; ± where seeds were put together.
 
     Args:
         files: label -> results, see :func:`by_label`.
@@ -40,9 +41,9 @@ def markdown_table(files: dict[str, Results], metric: str) -> str:
     windows = sorted({row["window"] for results in files.values() for row in results["results"]})
     lines = [["window", *map(str, windows)], ["---", *("---:" for _ in windows)]]
     for label, results in files.items():
-        values = {row["window"]: row[metric] for row in results["results"]}
+        values = {row["window"]: _cell(row, metric) for row in results["results"]}
         escaped = label.replace("|", "\\|")
-        lines.append([escaped, *(number(values.get(window)) for window in windows)])
+        lines.append([escaped, *(values.get(window, "-") for window in windows)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -53,6 +54,11 @@ def by_label(files: list[tuple[Path, Results]]) -> dict[str, Results]:
         (label if labels.count(label) == 1 else f"{label} ({path})"): results
         for label, (path, results) in zip(labels, files, strict=True)
     }
+
+
+def _cell(row: dict[str, Any], metric: str) -> str:
+    spread = row.get(f"{metric}_std")
+    return number(row[metric]) + ("" if spread is None else f" ± {spread:.2f}")
 
 
 def number(value: float | None, kind: str = ".2f") -> str:
