@@ -32,7 +32,7 @@ def run_table(results: Results) -> str:
 
 
 def markdown_table(files: dict[str, Results], metric: str) -> str:
-    """Return a Markdown table: a row per label, a column per window; ± where seeds were put together.
+    """Return a Markdown table: a row per label, a column per window; over seeds with ±.
 
     Args:
         files: label -> results, see :func:`by_label`.
