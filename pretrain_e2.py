@@ -31,6 +31,7 @@ def main() -> None:
     from megatron.training import pretrain
     from megatron.training.argument_utils import pretrain_cfg_container_from_args
 
+    from megatron_patches import draw_statistics
     from megatron_patches.arguments import parse_arguments
     from megatron_patches.data import train_valid_test_datasets
     from megatron_patches.model import model_config
@@ -39,11 +40,13 @@ def main() -> None:
 
     args, config = parse_arguments(on_cpu)
     windows = WindowValidation(config) if config.validation_windows else None
+    model = model_config(args, config)
+    watch = draw_statistics.install(args, config, model)
     pretrain(
-        pretrain_cfg_container_from_args(args, model_config(args, config)),
+        pretrain_cfg_container_from_args(args, model),
         train_valid_test_datasets,
         ModelType.encoder_or_decoder,
-        partial(forward_step, config=config),
+        partial(forward_step, config=config, watch=watch),
         non_loss_data_func=windows,
         process_non_loss_data_func=windows.log if windows else None,
     )

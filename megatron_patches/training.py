@@ -36,6 +36,7 @@ def forward_step(
     data_iterator: Iterator[dict[str, Any]] | None,
     model: MegatronModule,
     config: E2Config,
+    watch: Callable[[LossFunction, Tensor], LossFunction] | None = None,
 ) -> tuple[Tensor, LossFunction]:
     """Run one micro-batch through a model chunk; ``pretrain`` calls it for training and validation.
 
@@ -43,6 +44,7 @@ def forward_step(
         data_iterator: of this chunk, None on ranks that read no data.
         model: the chunk, wrapped.
         config: of the positions.
+        watch: given the loss function of training and the loss mask [b, s], returns the one to use.
 
     Returns:
         The chunk's output (hidden states [s, b, h], or on the last stage losses [b, s]) and the
@@ -58,7 +60,8 @@ def forward_step(
     timers("batch-generator").stop()
 
     set_draws(model, current_draws(args, model, config) if training else [validation_draw(config)])
-    return run_model(model, batch, draw_log(args, config) if training else {})
+    output, loss = run_model(model, batch, draw_log(args, config) if training else {})
+    return output, watch(loss, batch.loss_mask) if watch and training else loss
 
 
 def run_model(
@@ -93,9 +96,14 @@ def current_draws(args: argparse.Namespace, model: MegatronModule, config: E2Con
     layers = get_attr_wrapped_model(model, "decoder").layers
     if not layers:  # an embedding-only stage has no attention to position
         return [validation_draw(config)]
+    return draws_of(args, layers[0].current_microbatch, config)
+
+
+def draws_of(args: argparse.Namespace, micro_batch: int, config: E2Config) -> list[Draw]:
+    """The draws of a micro-batch of this data-parallel rank, by its number in the iteration."""
     indices = sample_indices(
         args.consumed_train_samples,
-        layers[0].current_microbatch,
+        micro_batch,
         args.micro_batch_size,
         mpu.get_data_parallel_rank(),
         mpu.get_data_parallel_world_size(),
