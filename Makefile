@@ -1,11 +1,12 @@
 # make demo    from an empty machine to the picture of perplexity by window (about 10 minutes)
 # make test    all fast tests          make test-slow   the slow ones
 # make lint    ruff and codespell      make format    let ruff mend what it can
+# make bench   what E2 adds to the time of a training step
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: help demo test test-slow lint format venv clean
+.PHONY: help demo test test-slow bench lint format venv clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -23,6 +24,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	@$(PYTHON) -m pytest -m slow
+
+bench: $(STAMP)
+	@$(PYTHON) benchmarks/step_overhead.py
 
 lint: $(STAMP)
 	@.venv/bin/ruff check .
