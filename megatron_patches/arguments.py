@@ -15,7 +15,7 @@ from megatron.training.utils import get_blend_and_blend_per_split
 
 from megatron_patches import config as e2_config
 from megatron_patches import fixes
-from megatron_patches.checkpoint_check import check_checkpoint
+from megatron_patches.checkpoint_check import check_checkpoint, forgotten_arguments
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
 
@@ -63,6 +63,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         UserError: an argument, or a file it names, is wrong.
     """
     parts = missing_parts(on_cpu)
+    from_checkpoint: dict[str, object] = {}
 
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         e2_config.add_arguments(parser)
@@ -70,7 +71,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         for defaults in parts.values():
             parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
         # 0.19.2 has no default and then divides by None; 1000 is what it used to be.
-        parser.set_defaults(eval_interval=1000)
+        parser.set_defaults(eval_interval=1000, **from_checkpoint)
         fixes.escape_percent_signs(parser)
         parser.error = _refuse  # argparse would print a usage of a thousand lines first
         return parser
@@ -79,6 +80,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if not early.use_checkpoint_args:
         _check_windows(early)
     _check_files(early)
+    if early.use_checkpoint_args:
+        from_checkpoint |= forgotten_arguments(early)
     with _as_user_error("these arguments"):
         args = megatron_arguments.parse_and_validate_args(add_ours)
     config = e2_config.config_from_args(args)

@@ -33,7 +33,11 @@ MODEL_ARGUMENTS = {
     "rotary_base": "--rotary-base",
     "rotary_percent": "--rotary-percent",
     "rotary_interleaved": "--rotary-interleaved",
+    "rotary_seq_len_interpolation_factor": "--rotary-seq-len-interpolation-factor",
+    "layernorm_epsilon": "--norm-epsilon",
 }
+# Those that Megatron's --use-checkpoint-args forgets.
+FORGOTTEN = ("qk_layernorm", "layernorm_epsilon", "rotary_seq_len_interpolation_factor")
 
 
 def check_checkpoint(args: argparse.Namespace) -> list[str]:
@@ -48,15 +52,11 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     Raises:
         UserError: the checkpoint is unreadable or of another model.
     """
-    for flag in ("load", "pretrained_checkpoint"):
-        folder = getattr(args, flag)
-        if folder and os.path.exists(f"{folder}/latest_checkpointed_iteration.txt"):
-            return _compare(args, f"--{flag.replace('_', '-')} {folder}", flag)
-    return []
-
-
-def _compare(args: argparse.Namespace, where: str, flag: str) -> list[str]:
-    stored = _stored_arguments(args, where, flag)
+    flag = _flag(args)
+    if flag is None:
+        return []
+    where = _where(args, flag)
+    stored = _stored_arguments(args, flag)
     if stored is None:
         return [f"{where}: holds no arguments, so the model's shape was not checked"]
     wrong = [
@@ -68,16 +68,67 @@ def _compare(args: argparse.Namespace, where: str, flag: str) -> list[str]:
         raise UserError(
             f"{where}: another model: {'; '.join(wrong)} (--use-checkpoint-args takes them over)"
         )
-    if flag == "load" and not args.finetune and not args.e2_override:
+    resumed = flag == "load" and not args.finetune and not _is_release(args.load)
+    if resumed and not args.e2_override:
         _require_same_positions(stored, args, where)
+    warnings = _other_fixed_scaling(stored, args, where)
     rows = getattr(stored, "padded_vocab_size", args.padded_vocab_size)
     if rows != args.padded_vocab_size:
-        return [
+        warnings.append(
             f"{where}: its vocabulary is padded to {rows}, here to {args.padded_vocab_size}; the "
             "rows in between count in the softmax. Set --make-vocab-size-divisible-by so that "
             "both agree (it is multiplied by the tensor-parallel size)"
-        ]
-    return []
+        )
+    return warnings
+
+
+def forgotten_arguments(args: argparse.Namespace) -> dict[str, object]:
+    """What ``--use-checkpoint-args`` has to take over beside what Megatron does.
+
+    Args:
+        args: Megatron's, parsed, perhaps not validated.
+
+    Returns:
+        Values by attribute; empty without a checkpoint.
+
+    Raises:
+        UserError: the checkpoint is unreadable.
+    """
+    flag = _flag(args)
+    stored = _stored_arguments(args, flag) if flag else None
+    return {name: getattr(stored, name) for name in FORGOTTEN if hasattr(stored, name)}
+
+
+def _is_release(folder: str) -> bool:
+    """Whether a checkpoint was converted, not trained: Megatron starts from it at iteration 0."""
+    with open(f"{folder}/latest_checkpointed_iteration.txt") as tracker:
+        return tracker.read().strip() == "release"
+
+
+def _flag(args: argparse.Namespace) -> str | None:
+    """The argument that names the checkpoint which the run will load."""
+    for flag in ("load", "pretrained_checkpoint"):
+        folder = getattr(args, flag)
+        if folder and os.path.exists(f"{folder}/latest_checkpointed_iteration.txt"):
+            return flag
+    return None
+
+
+def _where(args: argparse.Namespace, flag: str) -> str:
+    return f"--{flag.replace('_', '-')} {getattr(args, flag)}"
+
+
+def _other_fixed_scaling(
+    stored: argparse.Namespace, args: argparse.Namespace, where: str
+) -> list[str]:
+    """A model that serves one fixed factor is not what E2 should start from unawares."""
+    method, factor = getattr(stored, "position_method", "none"), getattr(stored, "e2_factor", 1)
+    if method in ("none", "e2") or method == args.position_method:
+        return []
+    return [
+        f"{where}: serves the fixed factor {factor:g} by --position-method {method}; "
+        f"this run's --position-method {args.position_method} starts from plain RoPE"
+    ]
 
 
 def _require_same_positions(
@@ -102,7 +153,7 @@ def _value(args: argparse.Namespace, name: str) -> object:
     return getattr(args, name)
 
 
-def _stored_arguments(args: argparse.Namespace, where: str, flag: str) -> argparse.Namespace | None:
+def _stored_arguments(args: argparse.Namespace, flag: str) -> argparse.Namespace | None:
     from megatron.training.checkpointing import load_args_from_checkpoint
 
     try:
@@ -110,5 +161,6 @@ def _stored_arguments(args: argparse.Namespace, where: str, flag: str) -> argpar
             found = load_args_from_checkpoint(copy.copy(args), load_arg=flag)
     except Exception as error:  # a damaged file can raise nearly anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        where = _where(args, flag)
         raise UserError(f"{where}: cannot be read ({reason}); it may be incomplete") from error
     return found[1] if isinstance(found, tuple) else None

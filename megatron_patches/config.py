@@ -271,7 +271,8 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
     values: dict[str, Any] = {}
     for item in dataclasses.fields(E2Config):
         if item.metadata:
-            values[item.name] = getattr(args, argument_name(item.name))
+            # A checkpoint of an earlier version lacks the arguments that came later.
+            values[item.name] = getattr(args, argument_name(item.name), item.default)
     if args.seq_length is None:
         raise UserError("--seq-length is missing: the training window R, in tokens")
     values["train_window"] = args.seq_length

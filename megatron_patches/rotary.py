@@ -16,6 +16,7 @@ from megatron.core.models.common.embeddings.rotary_pos_embedding import (
 )
 from torch import Tensor
 
+from megatron_patches.errors import UserError
 from megatron_patches.frequencies import Frequencies
 from megatron_patches.methods import FixedMethod
 from megatron_patches.sampler import Draw
@@ -33,15 +34,16 @@ class E2RotaryEmbedding(RotaryEmbedding):
         theta: the base of RoPE.
 
     Raises:
-        ValueError: ``original`` already rescales positions.
+        UserError: ``original`` rescales positions, and the method does so by another rule.
     """
 
     def __init__(self, original: RotaryEmbedding, method: FixedMethod, theta: float) -> None:
         torch.nn.Module.__init__(self)  # not the parent's: it would build frequencies again
-        if original.seq_len_interpolation_factor is not None:
-            raise ValueError(
-                "--rotary-seq-len-interpolation-factor and --position-method both rescale "
-                "positions; drop the former (linear scaling is --position-method linear)"
+        self.own_factor = original.seq_len_interpolation_factor or 1
+        if self.own_factor != 1 and method.config.frequency_rule not in ("none", "linear"):
+            raise UserError(
+                "--rotary-seq-len-interpolation-factor: a linear factor of the pre-trained model "
+                f"composes with linear frequencies only, not with {method.config.frequency_rule}"
             )
         self.rotary_interleaved = original.rotary_interleaved
         self.seq_len_interpolation_factor = None
@@ -75,7 +77,9 @@ class E2RotaryEmbedding(RotaryEmbedding):
 
     def _make_frequencies(self, scale: float) -> Frequencies:
         inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.theta)
-        return Frequencies(inverse.to(torch.cuda.current_device()), factor)
+        # A model pre-trained at the linear factor f has angles of m / f: the scales multiply.
+        inverse = inverse.to(torch.cuda.current_device()) / self.own_factor
+        return Frequencies(inverse, factor)
 
     def get_cos_sin(self, max_seq_len: int, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Cosines and sines [s, d / 2] of the shared draw, as Megatron's inference path wants."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Which way of drawing and scaling is the best? The quickstart's setting under several seeds: base
-# model, six kinds of E2, a control, and the base model served untuned. Ends with two tables and
+# model, four kinds of E2, a control, and the base model served untuned. Ends with two tables and
 # pictures: all tokens, and the last L/2 tokens of each window.
 # Finished steps are skipped, an interrupted training resumes: just start it again.
 set -euo pipefail
@@ -67,27 +67,21 @@ for seed in $seeds; do
     tune control --position-method none
     e2 e2
     e2 e2_share --e2-base-share 0.3
-    e2 e2_log "${log[@]}"
     e2 e2_ntk --e2-frequencies ntk "${log[@]}"
     e2 e2_yarn --e2-frequencies yarn "${log[@]}"
-    e2 e2_yarn_uniform --e2-frequencies yarn
 
     evaluate base base "base as it is" --scale none
     evaluate base_linear base "base, linear, untuned"
-    evaluate base_ntk base "base, NTK, untuned" --frequencies ntk
     evaluate base_yarn base "base, YaRN, untuned" --frequencies yarn
     evaluate control control "more training, without E2" --scale none
     evaluate e2 e2 "E2 (the paper)"
     evaluate e2_share e2_share "E2, base share 0.3"
-    evaluate e2_log e2_log "E2, log-uniform"
     evaluate e2_ntk e2_ntk "E2 × NTK, log-uniform"
     evaluate e2_yarn e2_yarn "E2 × YaRN, log-uniform"
-    evaluate e2_yarn_uniform e2_yarn_uniform "E2 × YaRN, uniform"
 done
 
 results=()
-for result in base base_linear base_ntk base_yarn control \
-    e2 e2_share e2_log e2_ntk e2_yarn_uniform e2_yarn; do
+for result in base base_linear base_yarn control e2 e2_share e2_ntk e2_yarn; do
     for seed in $seeds; do
         results+=("$out/seed$seed/$result.json")
     done

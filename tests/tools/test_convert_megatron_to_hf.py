@@ -411,11 +411,10 @@ def test_damaged_files(run_copy, tmp_path, monkeypatch, capsys, file, damage):
         ("position_embedding_type", "learned_absolute"),
         ("num_experts", 8),
         ("rotary_percent", 0.5),
-        ("qk_layernorm", True),
-        ("rotary_seq_len_interpolation_factor", 4),
+        ("multi_latent_attention", True),
     ],
 )
-def test_not_a_llama(run_copy, tmp_path, monkeypatch, capsys, name, value):
+def test_of_no_family(run_copy, tmp_path, monkeypatch, capsys, name, value):
     path = run_copy / "iter_0000100/common.pt"
     common = torch.load(path, weights_only=False)
     setattr(common["args"], name, value)
@@ -449,15 +448,14 @@ def test_fp16_overflow_is_refused(run_copy, tmp_path, monkeypatch, capsys):
 
 
 def test_check_finds_a_wrong_tensor(run_copy, tmp_path, monkeypatch, capsys):
-    import tools.checkpoint.hf_writer as writer
+    from tools.checkpoint.safetensors_stream import SafetensorsStream
 
-    save = writer.save_file
+    write = SafetensorsStream.write
 
-    def save_wrongly(tensors, path, metadata):
-        tensors["model.layers.1.mlp.up_proj.weight"][0, 0] += 1
-        save(tensors, path, metadata)
+    def write_wrongly(self, name, tensor):
+        write(self, name, tensor + (name == "model.layers.1.mlp.up_proj.weight"))
 
-    monkeypatch.setattr(writer, "save_file", save_wrongly)
+    monkeypatch.setattr(SafetensorsStream, "write", write_wrongly)
     error = refused(monkeypatch, capsys, run_copy, tmp_path / "hf", "--check")
     assert "model.layers.1.mlp.up_proj.weight" in error
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""set_window rewrites two numbers of config.json and nothing else."""
+"""set_window rewrites the window and the scale in config.json and nothing else."""
 
 import json
 import sys
@@ -18,6 +18,9 @@ CONFIG = {
     "rope_parameters": {"rope_type": "linear", "factor": 1.0, "rope_theta": 5000.0, "note": "ä"},
     "e2_llm": {"method": "e2", "base_window": 4096, "train_window": 4096, "max_scale": 20},
     "vocab_size": 101,
+    # the form before transformers 5
+    "rope_theta": 5000.0,
+    "rope_scaling": {"rope_type": "linear", "factor": 1.0, "note": "ä"},
 }
 
 
@@ -49,7 +52,9 @@ def test_two_numbers_change(tmp_path, monkeypatch, capsys):
     set_window(monkeypatch, tmp_path, 65536)
     assert capsys.readouterr().out == (f"{path}: window 4096 (factor 1) -> 65536 (factor 16)\n")
     rope = CONFIG["rope_parameters"] | {"factor": 16.0}
+    old_form = CONFIG["rope_scaling"] | {"factor": 16.0}
     expected = CONFIG | {"max_position_embeddings": 65536, "rope_parameters": rope}
+    expected |= {"rope_scaling": old_form}
     result = json.loads(path.read_text())
     assert json.dumps(result) == json.dumps(expected)  # the order too
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
@@ -77,7 +82,7 @@ def test_beyond_the_trained_scales(tmp_path, monkeypatch, capsys):
 
 
 def test_a_model_without_e2_block(tmp_path, monkeypatch, capsys):
-    path = write(tmp_path, e2_llm=None, rope_parameters=None, rope_theta=5000.0)
+    path = write(tmp_path, e2_llm=None, rope_parameters=None, rope_scaling=None)
     set_window(monkeypatch, tmp_path, 8192)
     set_window(monkeypatch, tmp_path, 12288)
     rope = json.loads(path.read_text())["rope_parameters"]

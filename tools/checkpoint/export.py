@@ -10,12 +10,17 @@ import torch
 from megatron_patches.errors import UserError
 from tools.checkpoint import hf_config
 from tools.checkpoint.check import check_export
+from tools.checkpoint.compare_logits import TooLittleMemory
+from tools.checkpoint.families import Family, family_of_arguments, family_of_config
+from tools.checkpoint.families.family import EMBEDDING
 from tools.checkpoint.hf_writer import plan_shards, write_weights
-from tools.checkpoint.llama import EMBEDDING, Sizes, plan_moves
+from tools.checkpoint.model_card import write_model_card
+from tools.checkpoint.names import Sizes, plan_moves
 from tools.checkpoint.run_args import RunArgs, run_args
+from tools.checkpoint.source_rope import source_rope
 from tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
 from tools.checkpoint.torch_dist import TorchDistReader, find_iteration
-from tools.checkpoint.window import Config, base_window, rope_parameters
+from tools.checkpoint.window import Config, rope_parameters
 from tools.files import atomic_directory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,18 +64,20 @@ def export(options: ExportOptions) -> None:
         if not name.startswith(NOT_MODEL)
     }
     sizes = _sizes(run, stored, base, base_path, tokenizer)
-    moves = plan_moves(stored, sizes)
+    family = _family(run, base, base_path)
+    moves = plan_moves(stored, sizes, family)
     reader.require_files({move.source for move in moves})
     if base is not None:
-        hf_config.require_same_model(base, run, sizes, base_path)
+        hf_config.require_same_model(run, sizes, base_path)
 
     dtype = DTYPES[options.dtype] if options.dtype else getattr(torch, run.dtype)
-    config = hf_config.model_config(run, sizes, str(dtype).removeprefix("torch."), base)
+    config = hf_config.model_config(run, sizes, str(dtype).removeprefix("torch."), family, base)
     if base is None and tokenizer is not None:
         config |= _special_tokens(tokenizer)
     config = hf_config.served(config, run, options.window)
     split = plan_shards(moves, dtype, options.max_shard_size)
 
+    unchecked = None
     try:
         with atomic_directory(options.save) as folder:
             write_weights(folder, reader, moves, split, dtype)
@@ -78,11 +85,17 @@ def export(options: ExportOptions) -> None:
             _write_generation_config(folder, options.hf_model, config)
             if tokenizer_from is not None:
                 copy_tokenizer(tokenizer_from, folder)
+            write_model_card(folder, config, run.draw_per, options.hf_model)
             if options.check:
-                check_export(folder, reader, moves, split, dtype)
+                try:
+                    check_export(folder, reader, moves, split, dtype)
+                except TooLittleMemory as error:  # the result is fine: it stays
+                    unchecked = error
     except OSError as error:
         raise UserError(f"--save {options.save}: cannot be written ({error})") from error
-    _report(options, run, config, base, tokenizer_from, tokenizer)
+    _report(options, run, config, base, tokenizer_from, tokenizer, checked=not unchecked)
+    if unchecked:
+        raise unchecked
 
 
 def _sizes(
@@ -122,6 +135,17 @@ def _sizes(
     )
 
 
+def _family(run: RunArgs, base: Config | None, base_path: Path | None) -> Family:
+    if base is None:
+        return family_of_arguments(run.kind)
+    family = family_of_config(base, base_path)
+    if family.megatron != {name: value for name, value in run.kind.items() if value}:
+        raise UserError(
+            f"{base_path}: a {family.title}, but the checkpoint was trained with {run.kind}"
+        )
+    return family
+
+
 def _special_tokens(tokenizer: Any) -> Config:
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {name: getattr(tokenizer, name, None) for name in names}
@@ -146,12 +170,13 @@ def _report(
     base: Config | None,
     tokenizer_from: Path | None,
     tokenizer: Any,
+    checked: bool,
 ) -> None:
     factor = rope_parameters(config)["factor"]
-    checked = "; checked" if options.check else ""
+    suffix = "; checked" if options.check and checked else ""
     print(
         f"{options.save}: iteration {run.iteration}, window {config['max_position_embeddings']}, "
-        f"factor {factor:g}, {config['dtype']}{checked}"
+        f"factor {factor:g}, {config['dtype']}{suffix}"
     )
     notes = [hf_config.window_note(config)]
     if tokenizer_from is None:
@@ -161,10 +186,13 @@ def _report(
             f"{tokenizer_from}: the tokenizer has {len(tokenizer)} tokens, the model only "
             f"{config['vocab_size']} rows"
         )
-    if base is not None and base_window(base) != run.base_window:
-        notes.append(
-            f"{options.hf_model}: was pre-trained at window {base_window(base)}, the run took "
-            f"L = {run.base_window}"
-        )
+    if base is not None:
+        path = options.hf_model / "config.json"
+        pretrained = source_rope(hf_config.complete_config(path), "original", path).window
+        if pretrained != run.base_window:
+            notes.append(
+                f"{options.hf_model}: was pre-trained at window {pretrained}, the run took "
+                f"L = {run.base_window}"
+            )
     for note in filter(None, notes):
         print(f"note: {note}")

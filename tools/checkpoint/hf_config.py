@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_patches.errors import UserError
-from tools.checkpoint.llama import Sizes
+from tools.checkpoint.families import Family
+from tools.checkpoint.names import Sizes
 from tools.checkpoint.run_args import RunArgs
 from tools.checkpoint.window import Config, base_window, rope_parameters, with_scale, with_window
 
@@ -28,74 +29,82 @@ def read_json(path: Path) -> Config:
     return result
 
 
+def complete_config(path: Path) -> Config:
+    """Read a config.json as transformers does: defaults filled in, RoPE as ``rope_parameters``.
+
+    Raises:
+        UserError: transformers refuses it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path.parent, local_files_only=True).to_dict()
+    except Exception as error:  # each kind of model refuses in its own way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: transformers refuses it ({reason})") from error
+
+
 def write_json(path: Path, content: Config) -> None:
     """Write a JSON object as transformers lays it out."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
 
 
-def model_config(run: RunArgs, sizes: Sizes, dtype: str, base: Config | None = None) -> Config:
+def model_config(
+    run: RunArgs, sizes: Sizes, dtype: str, family: Family, base: Config | None = None
+) -> Config:
     """Build ``config.json`` at the pre-trained window, without the ``e2_llm`` block.
 
     Args:
         run: what the checkpoint says.
         sizes: of the weights, the vocabulary cut.
         dtype: of the weights, in torch's words.
+        family: of the model.
         base: an existing ``config.json`` to start from, checked by :func:`require_same_model`.
     """
     sizes_of_weights = _expected(run, sizes)
+    rope = {"rope_type": "linear", "factor": 1.0, "rope_theta": run.rope_theta}
     config: Config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
         **sizes_of_weights,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
+        **family.config,
         "attention_dropout": 0.0,
         "initializer_range": run.init_std,
         "use_cache": True,
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
-        "max_position_embeddings": run.base_window,
-        "rope_parameters": {"rope_type": "linear", "factor": 1.0, "rope_theta": run.rope_theta},
     }
     if base is not None:
-        config = {**base, **sizes_of_weights, "rope_theta": run.rope_theta}
-        config.pop("torch_dtype", None)  # the name of "dtype" before transformers 5
+        config = {**base, **sizes_of_weights}
+        config.pop("torch_dtype", None)
+        for name, value in family.config.items():  # a sliding window that was dropped stays so
+            if name in config:
+                config[name] = value
+    config |= {"max_position_embeddings": run.base_window, "rope_parameters": rope}
+    config.pop("rope_scaling", None)
+    config.pop("e2_llm", None)
     config["dtype"] = dtype
-    return with_scale(config, 1.0, run.base_window)
+    return config
 
 
-def require_same_model(base: Config, run: RunArgs, sizes: Sizes, path: Path) -> None:
+def require_same_model(run: RunArgs, sizes: Sizes, path: Path) -> None:
     """Check that ``config.json`` describes the checkpoint's model.
 
     Raises:
         UserError: naming every field that differs.
     """
-    defaults = {
-        "num_key_value_heads": base.get("num_attention_heads"),
-        "head_dim": base.get("hidden_size", 0) // (base.get("num_attention_heads") or 1),
-        "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-6,
-    }
-    wanted = {
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        **_expected(run, sizes),
-    }
-    defaults |= {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-    found = {name: base.get(name, defaults.get(name)) for name in wanted}
-    if found["head_dim"] is None:  # written as null by some versions of transformers
-        found["head_dim"] = defaults["head_dim"]
-    wanted["rope_theta"] = run.rope_theta
-    found["rope_theta"] = rope_parameters(base)["rope_theta"]
+    found = complete_config(path)
+    theta = (found.get("e2_llm") or found["rope_parameters"])["rope_theta"]
+    if found.get("head_dim") is None:  # written as null by some versions of transformers
+        found["head_dim"] = found["hidden_size"] // found["num_attention_heads"]
+    wanted = {**_expected(run, sizes), "rope_theta": run.rope_theta}
+    found["rope_theta"] = float(theta)
     wrong = [
-        f"{name} is {found[name]!r}, in the checkpoint {value!r}"
+        f"{name} is {found.get(name)!r}, in the checkpoint {value!r}"
         for name, value in wanted.items()
-        if found[name] != value
+        if found.get(name) != value
     ]
     if wrong:
         raise UserError(f"{path}: another model than --load: {'; '.join(wrong)}")
@@ -130,13 +139,14 @@ def served(config: Config, run: RunArgs, window: int | None) -> Config:
         "method": run.method,
         "frequencies": run.frequencies,
         "rope_theta": run.rope_theta,
+        **({"own_factor": run.own_factor} if run.own_factor != 1 else {}),
         "base_window": run.base_window,
         "train_window": run.train_window,
         "max_scale": run.max_scale,
         "keep_first": run.keep_first,
         "iteration": run.iteration,
     }
-    config = {**config, "e2_llm": block}
+    config = with_scale({**config, "e2_llm": block}, 1.0, run.base_window)
     trained = round((run.trained_scale or 1.0) * run.base_window)
     if run.method not in ("e2", "none"):
         if window not in (None, trained):

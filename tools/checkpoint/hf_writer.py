@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes safetensors shards, holding about one shard in memory at a time."""
+"""Writes safetensors shards, holding about one tensor in memory at a time."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from megatron_patches.errors import UserError
 from tools.checkpoint.hf_config import write_json
-from tools.checkpoint.llama import Move
+from tools.checkpoint.names import Move
+from tools.checkpoint.safetensors_stream import SafetensorsStream
 from tools.checkpoint.torch_dist import TorchDistReader
 
 
-def plan_shards(moves: Iterable[Move], dtype: torch.dtype, max_shard_size: str) -> StateDictSplit:
+def plan_shards(moves: Sequence[Move], dtype: torch.dtype, max_shard_size: str) -> StateDictSplit:
     """Decide which tensor goes into which file; nothing is read.
 
     Args:
@@ -47,7 +48,7 @@ def plan_shards(moves: Iterable[Move], dtype: torch.dtype, max_shard_size: str) 
 def write_weights(
     folder: Path,
     reader: TorchDistReader,
-    moves: Iterable[Move],
+    moves: Sequence[Move],
     split: StateDictSplit,
     dtype: torch.dtype,
 ) -> None:
@@ -63,29 +64,33 @@ def write_weights(
     Raises:
         UserError: the checkpoint is damaged, or a value is too large for ``dtype``.
     """
-    pending: dict[str, dict[str, Tensor]] = {name: {} for name in split.filename_to_tensors}
-    total = split.metadata["total_size"]
-    with tqdm(total=total, unit="B", unit_scale=True, desc="weights") as bar:
+    shapes = {name: shape for move in moves for name, shape in move.target_shapes().items()}
+    with ExitStack() as stack:
+        files = {
+            file: stack.enter_context(
+                SafetensorsStream(folder / file, {name: shapes[name] for name in names}, dtype)
+            )
+            for file, names in split.filename_to_tensors.items()
+        }
+        bar = stack.enter_context(
+            tqdm(total=split.metadata["total_size"], unit="B", unit_scale=True, desc="weights")
+        )
         for move in moves:
             for name, tensor in move.split(reader.read(move.source, move.layer)).items():
-                file = split.tensor_to_filename[name]
-                pending[file][name] = cast(tensor, dtype, name)
+                files[split.tensor_to_filename[name]].write(name, cast(tensor, dtype, name))
                 bar.update(tensor.numel() * dtype.itemsize)
-                if len(pending[file]) == len(split.filename_to_tensors[file]):
-                    save_file(pending.pop(file), folder / file, metadata={"format": "pt"})
-                    (folder / file).chmod(0o644)  # safetensors leaves it readable to us alone
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)
 
 
 def cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
-    """Return a contiguous copy in ``dtype`` that shares no storage.
+    """Return the tensor in ``dtype``, itself where it is so already.
 
     Raises:
         UserError: a finite value would become infinite.
     """
-    result = tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    result = tensor.to(dtype)
     if dtype == torch.float16 and result.isinf().any() and not tensor.isinf().any():
         raise UserError(f"--dtype fp16: {name} holds values too large for it; take bf16 or fp32")
     return result

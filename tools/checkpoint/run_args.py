@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Megatron run's arguments say about the model and about E2-LLM, checked to be a Llama."""
+"""What a Megatron run's arguments say about the model and about E2-LLM, checked."""
 
 import argparse
 import dataclasses
@@ -9,22 +9,19 @@ from typing import Any
 from megatron_patches.config import E2Config, argument_name
 from megatron_patches.errors import UserError
 
-# Attribute of Megatron's arguments: the values with which the model is a plain Llama. Absent
-# attributes (other versions of Megatron) count as harmless.
-LLAMA = {
+# Attribute of Megatron's arguments: the values with which the model is of a known family, but for
+# KIND. Absent attributes (other versions of Megatron) count as harmless.
+PLAIN = {
     "normalization": ("RMSNorm",),
     "swiglu": (True,),
     "add_bias_linear": (False,),
-    "add_qkv_bias": (False,),
     "position_embedding_type": ("rope",),
     "rotary_percent": (1,),
     "rotary_interleaved": (False,),
-    "rotary_seq_len_interpolation_factor": (None, 1),
     "use_rope_scaling": (False,),
     "no_rope_freq": (None,),
     "num_experts": (None, 0),
     "multi_latent_attention": (False,),
-    "qk_layernorm": (False,),
     "qk_l2_norm": (False,),
     "softmax_type": ("vanilla",),
     "window_size": (None,),
@@ -42,14 +39,22 @@ LLAMA = {
 }
 
 
+# Attributes that tell the families apart.
+KIND = ("add_qkv_bias", "qk_layernorm")
+
+
 @dataclass(frozen=True)
 class RunArgs:
     """The part of a run's arguments that an export needs; windows in tokens.
 
-    ``vocab`` is None when only the tokenizer knows it. ``base_window`` is L, ``train_window`` R;
-    ``trained_scale`` is the one g that was trained, or None if many were (E2-LLM proper).
+    ``vocab`` is None when only the tokenizer knows it. ``kind`` holds the attributes of
+    :data:`KIND`. ``own_factor`` is a linear factor that the pre-trained model had.
+    ``base_window`` is L, ``train_window`` R; ``trained_scale`` is the one g that was trained, or
+    None if many were (E2-LLM proper).
     """
 
+    kind: dict[str, bool]
+    own_factor: float
     layers: int
     hidden: int
     ffn: int
@@ -71,6 +76,7 @@ class RunArgs:
     max_scale: int | None
     keep_first: int | None
     trained_scale: float | None
+    draw_per: str
     iteration: int | None
 
 
@@ -81,20 +87,20 @@ def run_args(common: dict[str, Any]) -> RunArgs:
         common: from :meth:`TorchDistReader.common`.
 
     Raises:
-        UserError: arguments are missing, or the model is no Llama; every reason is named.
+        UserError: arguments are missing, or the model is of no family; every reason is named.
     """
     args = common.get("args") if isinstance(common, dict) else None
     if not isinstance(args, argparse.Namespace):
         raise UserError("--load: the checkpoint holds no arguments; save it with Megatron's train")
     refused = [
         f"{name}={getattr(args, name)!r}"
-        for name, harmless in LLAMA.items()
+        for name, harmless in PLAIN.items()
         if hasattr(args, name) and getattr(args, name) not in harmless
     ]
     if refused:
         raise UserError(
-            f"--load: not a Llama, which has no place for {', '.join(refused)}; "
-            "only RMSNorm, SwiGLU, RoPE models without biases or experts can be exported"
+            f"--load: no known family of models has a place for {', '.join(refused)}; "
+            "only RMSNorm, SwiGLU, RoPE models without experts can be exported"
         )
     try:
         return _read(args, common.get("iteration"))
@@ -107,7 +113,15 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
     positions = _positions(args)
     drawn = positions.position_method == "e2"
     one_scale = positions.fixed_scale if drawn else positions.constant_scale
+    own_factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
+    if own_factor != 1 and positions.frequency_rule not in ("none", "linear"):
+        raise UserError(
+            f"--load: a model of linear factor {own_factor} trained by {positions.frequency_rule} "
+            "frequencies has no rope_type in transformers"
+        )
     return RunArgs(
+        kind={name: bool(getattr(args, name, False)) for name in KIND},
+        own_factor=float(own_factor),
         layers=args.num_layers,
         hidden=args.hidden_size,
         ffn=args.ffn_hidden_size,
@@ -129,6 +143,7 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
         max_scale=positions.max_scale if drawn and not one_scale else None,
         keep_first=positions.keep_first if drawn else None,
         trained_scale=one_scale,
+        draw_per=positions.draw_per,
         iteration=iteration,
     )
 

@@ -15,7 +15,7 @@ import pickle
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.metadata import (
     MetadataIndex,
     TensorStorageMetadata,
 )
+from torch.distributed.checkpoint.utils import _create_file_view
 
 from megatron_patches.errors import UserError
 
@@ -103,7 +104,7 @@ class TorchDistReader:
         """Return what is not a tensor: the run's ``args``, ``iteration`` and the like."""
         path = self.folder / "common.pt"
         if path.exists():
-            return self._unpickle(path.read_bytes(), path, weights_only=False)
+            return self._unpickle(io.BytesIO(path.read_bytes()), path, weights_only=False)
         for index in self._metadata.storage_data:
             if index.fqn.startswith("common_state/"):
                 # Megatron wraps a sharded object into a list of one.
@@ -143,6 +144,10 @@ class TorchDistReader:
         if layer is not None:
             start[0], stop[0] = layer, layer + 1
         shape = [high - low for low, high in zip(start, stop, strict=True)]
+        for chunk in info.chunks:  # the common case: one piece is all that was asked for
+            if list(chunk.offsets) == start and list(chunk.sizes) == shape:
+                data = self._chunk(name, chunk, keep=False)
+                return data if layer is None else data[0]
         result = torch.empty(shape, dtype=info.properties.dtype)
         filled = 0
         for chunk in info.chunks:
@@ -187,20 +192,20 @@ class TorchDistReader:
             raise UserError(f"{path}: compressed checkpoints are not supported; save it plainly")
         try:
             with path.open("rb") as file:
-                file.seek(place.offset)
-                data = file.read(place.length)
+                # A view of the file, not its bytes: torch then reads right into the tensor.
+                view = _create_file_view(file, place.offset, place.length)
+                return self._unpickle(view, path, weights_only)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; checkpoint {DAMAGED}") from error
-        return self._unpickle(data, path, weights_only)
 
     @staticmethod
-    def _unpickle(data: bytes, path: Path, weights_only: bool) -> Any:
+    def _unpickle(data: IO[bytes], path: Path, weights_only: bool) -> Any:
         try:
             with warnings.catch_warnings():
                 # Megatron's enums import Megatron, which complains about what is not installed.
                 warnings.simplefilter("ignore")
                 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=weights_only)
+                return torch.load(data, map_location="cpu", weights_only=weights_only)
         except ImportError as error:
             raise UserError(f"{path}: needs the Python package {error.name}; install it") from error
         except Exception as error:  # whatever a broken pickle or zip archive happens to raise

@@ -59,13 +59,18 @@ def rope_parameters(config: Config) -> dict[str, Any]:
             f"config.json: rope_type {rope_type!r} cannot be rescaled linearly; "
             "use a model with default or linear RoPE"
         )
+    block = config.get("e2_llm") or {}
     theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
-    factor = float(rope.get("factor", 1.0))
+    factor = float(rope.get("factor", 1.0)) / _own_factor(config)
     if rule == "ntk":  # all of the scale is in the changed base
-        block = config["e2_llm"]
         theta = float(block["rope_theta"])
         factor = scale_for_window(config["max_position_embeddings"], block["base_window"])
     return {"rope_type": rope_type, "factor": factor, "rope_theta": theta}
+
+
+def _own_factor(config: Config) -> float:
+    """The linear factor that the model had before E2, with which every scale is multiplied."""
+    return float((config.get("e2_llm") or {}).get("own_factor", 1.0))
 
 
 def base_window(config: Config) -> int:
@@ -81,10 +86,16 @@ def with_scale(config: Config, scale: float, window: int) -> Config:
     kept = result.get("rope_parameters") or result.get("rope_scaling") or {}
     written = ("type", "rope_type", "factor", "rope_theta", "original_max_position_embeddings")
     kept = {name: value for name, value in kept.items() if name not in written}
-    result.pop("rope_scaling", None)
-    result.pop("rope_theta", None)
-    result["rope_parameters"] = {**_scaled_rope(config, float(scale)), **kept}
-    result["max_position_embeddings"] = window
+    rope = {**_scaled_rope(config, float(scale)), **kept}
+    # Readers of the form before transformers 5 look for these two; transformers 5 prefers
+    # rope_scaling where both stand, so both say the same.
+    legacy = {name: value for name, value in rope.items() if name != "rope_theta"}
+    result |= {
+        "rope_parameters": rope,
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": None if rope["rope_type"] == "default" else legacy,
+        "max_position_embeddings": window,
+    }
     return result
 
 
@@ -96,7 +107,7 @@ def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
         heads = config["num_attention_heads"]
         dim = config.get("head_dim") or config["hidden_size"] // heads
         return {"rope_type": "default", "rope_theta": ntk_theta(dim, theta, scale)}
-    scaled = {"rope_type": rule, "factor": scale, "rope_theta": theta}
+    scaled = {"rope_type": rule, "factor": scale * _own_factor(config), "rope_theta": theta}
     if rule in ("yarn", "llama3"):
         scaled["original_max_position_embeddings"] = base_window(config)
     if rule == "llama3":

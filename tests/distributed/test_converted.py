@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A converted Hugging Face model in Megatron, at parallel layouts: transformers' own logits."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.distributed.corpus import make_corpus
+from tests.distributed.layouts import LAYOUTS
+from tests.distributed.world import TINY_TRAINING, run_world
+from tests.families import FAMILIES, make_model
+from tools.checkpoint.import_hf import ImportOptions, import_model
+
+pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
+SCALES = [1.0, 2.0, 4.0]
+# Both at once, with virtual stages; the others run in test-slow.
+FAST = {"TP2×PP2+VPP": [*LAYOUTS["TP2×PP2"], *LAYOUTS["VPP"][2:]]}
+SLOW = {name: LAYOUTS[name] for name in ("TP1", "TP2", "PP2", "TP2×PP2", "VPP")}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """Every family's tiny model, saved by transformers and converted."""
+    folder = tmp_path_factory.mktemp("converted")
+    for name, (_, _, flags) in FAMILIES.items():
+        make_model(name).save_pretrained(folder / name)
+        options = ImportOptions(hf_model=folder / name, save=folder / f"{name}-m", **flags)
+        import_model(options)
+    return folder, make_corpus(folder)
+
+
+def megatron_logits(converted, layouts, world):
+    """Run every family on every layout; returns (family, layout) -> scale -> logits [b, s, V]."""
+    folder, data = converted
+    runs, tokens = [], torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
+    for name in FAMILIES:
+        # --use-checkpoint-args: what the converter stores has to suffice.
+        common = [*TINY_TRAINING, *data, "--use-checkpoint-args", "--seq-length", "32"]
+        common += ["--no-use-tokenizer-model-from-checkpoint-args", "--load", f"{folder}/{name}-m"]
+        common += ["--skip-train", "--eval-iters", "1", "--e2-validation-windows", "64"]
+        method = ["--e2-max-scale", "4"]
+        if name == "llama3":
+            method = ["--position-method", "llama3", "--e2-factor", "4"]
+        for layout, flags in layouts.items():
+            probe = {"tokens": tokens.tolist(), "scales": SCALES}
+            probe["output"] = str(folder / f"{world}-{name}-{layout}.pt")
+            run = {"name": f"{name}/{layout}", "argv": [*common, *method, *flags]}
+            runs.append({**run, "logits_of": probe})
+    run_world(4, runs, folder / world, timeout=60 + 20 * len(runs))
+    return tokens, {
+        (name, layout): torch.load(folder / f"{world}-{name}-{layout}.pt")
+        for name in FAMILIES
+        for layout in layouts
+    }
+
+
+def check(converted, found, name, layout, scale):
+    folder, _ = converted
+    tokens, logits = found
+    config = AutoModelForCausalLM.from_pretrained(folder / name).config
+    rope = dict(config.rope_parameters)
+    if name == "llama3":  # the one scale that it has is its own
+        if scale != 4:
+            return
+    else:
+        rope |= {"rope_type": "linear", "factor": rope.get("factor", 1.0) * scale}
+    model = AutoModelForCausalLM.from_pretrained(
+        folder / name, rope_parameters=rope, dtype=torch.float32
+    )
+    with torch.no_grad():
+        expected = model(tokens).logits
+    assert expected.abs().max() > 1  # such logits tell a wrong model from a right one
+    torch.testing.assert_close(logits[name, layout][scale], expected, atol=1e-4, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def fast(converted):
+    return megatron_logits(converted, FAST, "fast")
+
+
+@pytest.fixture(scope="module")
+def slow(converted):
+    return megatron_logits(converted, SLOW, "slow")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("layout", FAST)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_equal_transformers(converted, fast, name, layout, scale):
+    check(converted, fast, name, layout, scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("layout", SLOW)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_equal_transformers_everywhere(converted, slow, name, layout, scale):
+    check(converted, slow, name, layout, scale)
