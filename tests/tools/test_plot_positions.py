@@ -44,9 +44,56 @@ def test_draws_are_those_of_training_by_default(tmp_path, monkeypatch):
         assert picture.format == "PNG"
 
 
+def blocks(axes):
+    """(left, width) of every bar but the room, which is the first of its row."""
+    return [(bar.get_x(), bar.get_width()) for bar in axes.patches[1:]]
+
+
+def test_pose_is_two_blocks_of_training():
+    config = E2Config(position_method="pose", factor=8, base_window=64, train_window=64)
+    drawn = method_for(config).draw(3, 0)
+    left, right = draw(config, [drawn]).axes
+    positions = method_for(config).positions(drawn, 64).tolist()
+    (first, width), (second, rest) = blocks(left)
+    cut = positions.index(second)
+    assert (first, first + width) == (0, positions[cut - 1])
+    assert (second, second + rest) == (positions[cut], positions[-1])
+    assert blocks(right)[1] == pytest.approx((second / 8, rest / 8))
+
+
+def test_randpos_shows_every_token():
+    config = E2Config(position_method="randpos", factor=8, base_window=64, train_window=8)
+    drawn = method_for(config).draw(3, 0)
+    left, _ = draw(config, [drawn]).axes
+    starts = {start for start, _ in blocks(left)}
+    assert starts <= set(method_for(config).positions(drawn, 8).tolist())
+    assert len(starts) > 4
+
+
+@pytest.mark.parametrize("rule", ["ntk", "yarn"])
+def test_the_slowest_channel_is_divided_by_every_rule(rule):
+    config = E2Config(frequencies=rule, base_window=64, train_window=64)
+    left, right = draw(config, [Draw(4.0, 100)]).axes
+    assert blocks(left)[0] == pytest.approx((104, 59))
+    assert blocks(right)[0] == pytest.approx((26, 59 / 4), rel=0.02)
+
+
+def test_fixed_methods_have_one_row(tmp_path, monkeypatch):
+    import tools.plot_positions as tool
+
+    seen = []
+    monkeypatch.setattr(
+        tool, "draw", lambda config, draws: seen.extend(draws) or draw(config, draws)
+    )
+    main(["--method", "yarn", "--factor", "8", "--output", str(tmp_path / "p.png")])
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
+        (["--method", "pose", "--factor", "8", "--draws", "2:0"], "--draws"),
+        (["--method", "pose"], "--e2-factor"),
         (["--draws", "5"], "--draws 5"),
         (["--draws", "2:5000"], "--draws 2:5000"),
         (["--draws", "0.5:0"], "--draws 0.5:0"),

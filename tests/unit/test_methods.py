@@ -129,7 +129,7 @@ def test_validation_has_plain_positions(name):
     assert torch.equal(method.positions(validation_draw(method.config), 64), torch.arange(64.0))
 
 
-def draw_scales(count=20000, **options):
+def draw_scales(count=100_000, **options):
     method = method_for(config(**options))
     return np.array([method.draw(11, index).scale for index in range(count)])
 
