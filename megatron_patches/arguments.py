@@ -114,6 +114,11 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
             "attention does it; install it, or use tensor and pipeline parallelism"
         )
+    if config.frequency_rule == "yarn" and getattr(args, "fused_single_qkv_rope", False):
+        raise UserError(
+            "--fused-single-qkv-rope: rotates the query before YaRN's attention temperature can be "
+            "applied to it; drop it"
+        )
     per_sample = config.draw_per == "sample" and args.micro_batch_size > 1
     if per_sample and args.apply_rope_fusion:
         raise UserError(

@@ -101,8 +101,10 @@ class E2RotaryEmbedding(RotaryEmbedding):
             freqs = torch.cat((freqs, freqs), dim=-1)  # [s, b, d], halves
         if self.method.config.frequency_rule == "yarn":
             factors = [self._frequencies(draw.scale).attention_factor for draw in self.draws]
-            squares = freqs.new_tensor(factors).square()[None, :, None]  # [1, b, 1]
-            freqs = torch.cat((freqs, squares.expand(freqs.size(0), -1, 1)), dim=-1)
+            # Filled on the device: copying numbers there would wait for it.
+            shape = (freqs.size(0), 1, 1)  # [s, 1, 1]
+            squares = [freqs.new_full(shape, factor * factor) for factor in factors]
+            freqs = torch.cat((freqs, torch.cat(squares, dim=1)), dim=-1)
         return freqs[:, :, None, :]  # [s, b, 1, d or d + 1]
 
     def forward(

@@ -158,7 +158,7 @@ def loss_function(
     loss = torch.sum(output.view(-1).float() * mask)
     tokens = mask.sum().detach().to(torch.int)
     report = {"lm loss": torch.cat([loss.detach().view(1), tokens.view(1)])}
-    report |= {name: torch.tensor([float(value)], device="cuda") for name, value in log.items()}
+    report |= {name: torch.full((1,), float(value), device="cuda") for name, value in log.items()}
 
     check = partial(get_rerun_state_machine().validate_result, result=loss, tolerance=0.0)
     if args.check_for_nan_in_loss_and_grad:

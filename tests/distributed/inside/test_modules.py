@@ -12,6 +12,7 @@ from megatron.core.transformer.torch_norm import WrappedTorchNorm
 
 from megatron_patches.attention import SDPACoreAttention
 from megatron_patches.config import E2Config
+from megatron_patches.errors import UserError
 from megatron_patches.methods import method_for
 from megatron_patches.norm import RMSNorm
 from megatron_patches.rotary import E2RotaryEmbedding
@@ -69,6 +70,37 @@ def test_a_new_draw_is_seen_at_once(model_parallel):
     torch.testing.assert_close(after[10], frequencies * (10 + 30) / 4)
 
 
+@pytest.mark.parametrize("keep", [0, 4, 30])
+def test_kept_tokens_under_context_parallelism_are_those_of_the_whole_window(model_parallel, keep):
+    """Rank r of two has the quarters r and 3 - r of the window: only rank 0 begins with token 0."""
+    ours = e2_rotary(keep_first=keep)
+    ours.set_draws([Draw(4.0, 30)])
+    whole = ours(64)
+    world = torch.distributed.group.WORLD
+    rank = world.rank()
+    part = ours(64, cp_group=world)
+    quarters = whole.split(16)
+    assert torch.equal(part, torch.cat([quarters[rank], quarters[3 - rank]]))
+    first, slowest = 16 * rank, 0  # the token that this rank's part begins with
+    frequency = method_for(E2Config(base_window=1, train_window=1)).frequencies(
+        Draw(1.0, 0), 16, 10000.0
+    )
+    position = first + (0 if first < keep else 30)
+    torch.testing.assert_close(part[0, 0, 0, slowest], frequency.inverse[slowest] * position / 4)
+
+
+def test_a_linear_factor_of_the_model_multiplies_the_scale(model_parallel):
+    ours = e2_rotary(rotary(seq_len_interpolation_factor=2.0))
+    ours.set_draws([Draw(3.0, 0)])
+    theirs = rotary(seq_len_interpolation_factor=6.0)
+    torch.testing.assert_close(ours(100), theirs(100), rtol=1e-6, atol=1e-6)
+
+
+def test_a_linear_factor_of_the_model_composes_with_linear_frequencies_only(model_parallel):
+    with pytest.raises(UserError, match="linear frequencies only, not with yarn"):
+        e2_rotary(rotary(seq_len_interpolation_factor=2.0), frequencies="yarn")
+
+
 def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
     ours = e2_rotary()
     draws = [Draw(2.0, 5), Draw(7.0, 100)]
@@ -81,13 +113,6 @@ def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
         ours.set_draws([draw])
         alone = apply_rotary_pos_emb(states[:, sample : sample + 1], ours(32), config())
         assert torch.equal(rotated[:, sample : sample + 1], alone)
-
-
-def test_two_ways_of_rescaling_are_refused(model_parallel):
-    with pytest.raises(ValueError, match="rotary-seq-len-interpolation-factor"):
-        e2_rotary(rotary(seq_len_interpolation_factor=2.0))
-    with pytest.raises(ValueError, match="cancels"):
-        e2_rotary()(10, offset=3)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
