@@ -3,12 +3,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS
 from tests.distributed.world import TINY_TRAINING, run_world
 from tests.families import FAMILIES, make_model
+from tools.checkpoint.export import ExportOptions, export
 from tools.checkpoint.import_hf import ImportOptions, import_model
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
@@ -29,23 +31,28 @@ def converted(tmp_path_factory):
     return folder, make_corpus(folder)
 
 
-def megatron_logits(converted, layouts, world):
-    """Run every family on every layout; returns (family, layout) -> scale -> logits [b, s, V]."""
+def common_flags(folder, data, name):
+    # --use-checkpoint-args: what the converter stores has to suffice.
+    flags = [*TINY_TRAINING, *data, "--use-checkpoint-args", "--seq-length", "32"]
+    flags += ["--no-use-tokenizer-model-from-checkpoint-args", "--load", str(folder / f"{name}-m")]
+    if name == "llama3":
+        return [*flags, "--position-method", "llama3", "--e2-factor", "4"]
+    return [*flags, "--e2-max-scale", "4"]
+
+
+def megatron_logits(converted, layouts, world, more_runs=()):
+    """Run every family on every layout; returns tokens, (family, layout) -> scale -> logits."""
     folder, data = converted
     runs, tokens = [], torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
     for name in FAMILIES:
-        # --use-checkpoint-args: what the converter stores has to suffice.
-        common = [*TINY_TRAINING, *data, "--use-checkpoint-args", "--seq-length", "32"]
-        common += ["--no-use-tokenizer-model-from-checkpoint-args", "--load", f"{folder}/{name}-m"]
-        common += ["--skip-train", "--eval-iters", "1", "--e2-validation-windows", "64"]
-        method = ["--e2-max-scale", "4"]
-        if name == "llama3":
-            method = ["--position-method", "llama3", "--e2-factor", "4"]
+        common = [*common_flags(folder, data, name), "--skip-train", "--eval-iters", "1"]
+        common += ["--e2-validation-windows", "64"]
         for layout, flags in layouts.items():
             probe = {"tokens": tokens.tolist(), "scales": SCALES}
             probe["output"] = str(folder / f"{world}-{name}-{layout}.pt")
-            run = {"name": f"{name}/{layout}", "argv": [*common, *method, *flags]}
-            runs.append({**run, "logits_of": probe})
+            run = {"name": f"{name}/{layout}", "argv": [*common, *flags], "logits_of": probe}
+            runs.append(run)
+    runs += more_runs
     run_world(4, runs, folder / world, timeout=60 + 20 * len(runs))
     return tokens, {
         (name, layout): torch.load(folder / f"{world}-{name}-{layout}.pt")
@@ -75,7 +82,31 @@ def check(converted, found, name, layout, scale):
 
 @pytest.fixture(scope="module")
 def fast(converted):
-    return megatron_logits(converted, FAST, "fast")
+    folder, data = converted
+    # Train at one layout; load at another, train no further (lr 0), save.
+    trained = [*common_flags(folder, data, "qwen2"), *LAYOUTS["TP2×PP2"], "--train-iters", "3"]
+    trained += ["--use-distributed-optimizer", "--save", str(folder / "trained")]
+    loaded = [*common_flags(folder, data, "qwen2"), "--load", str(folder / "trained")]
+    loaded += ["--finetune", "--no-load-optim", "--no-load-rng", "--lr", "0", "--train-iters", "1"]
+    loaded += ["--save", str(folder / "loaded"), "--save-interval", "1"]
+    runs = [("trained", [*trained, "--save-interval", "3"]), ("loaded", loaded)]
+    runs = [dict(zip(("name", "argv"), run, strict=True)) for run in runs]
+    return megatron_logits(converted, FAST, "fast", runs)
+
+
+def test_export_does_not_know_the_layout(converted, fast):
+    folder, _ = converted
+    for name in ("trained", "loaded"):
+        options = ExportOptions(
+            load=folder / name, hf_model=folder / "qwen2", save=folder / f"{name}-hf"
+        )
+        export(options)
+    files = [load_file(folder / f"{n}-hf" / "model.safetensors") for n in ("trained", "loaded")]
+    before = load_file(folder / "qwen2" / "model.safetensors")
+    assert files[0].keys() == files[1].keys() == before.keys()
+    for name, tensor in files[0].items():
+        assert torch.equal(tensor, files[1][name]), name
+    assert not torch.equal(files[0]["model.norm.weight"], before["model.norm.weight"])
 
 
 @pytest.fixture(scope="module")

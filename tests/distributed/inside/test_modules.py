@@ -96,6 +96,11 @@ def test_a_linear_factor_of_the_model_multiplies_the_scale(model_parallel):
     torch.testing.assert_close(ours(100), theirs(100), rtol=1e-6, atol=1e-6)
 
 
+def test_a_uniform_offset_is_refused(model_parallel):
+    with pytest.raises(ValueError, match="cancels"):
+        e2_rotary()(10, offset=3)
+
+
 def test_a_linear_factor_of_the_model_composes_with_linear_frequencies_only(model_parallel):
     with pytest.raises(UserError, match="linear frequencies only, not with yarn"):
         e2_rotary(rotary(seq_len_interpolation_factor=2.0), frequencies="yarn")
