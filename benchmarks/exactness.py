@@ -4,7 +4,8 @@
     python benchmarks/exactness.py --output docs/exactness.md [--methods e2 yarn] [--steps 10]
 
 Trains a tiny Llama (4 layers, fp32) in one torchrun world of four CPU ranks and writes a table of
-the largest relative difference of any step's loss from TP1's (data parallel only).
+the largest relative difference of any step's loss from TP1's (data parallel only). The last column
+is a run stopped half-way, saved, and resumed at TP2×PP2; its draws have to be those of TP1.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron_patches.errors import exit_on_user_error
+from megatron_patches.errors import UserError, exit_on_user_error
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 from tools.files import atomic_file
@@ -51,36 +52,82 @@ def main() -> None:
             for (layout, recompute), flags in grid.items():
                 run = f"{method}/{layout}/{recompute}"
                 runs.append((run, [*tune, *METHOD_FLAGS[method], *flags]))
+            runs += resumed_runs(method, args.steps, folder, common, tune)
         results = run_world(4, runs, folder / "world", timeout=60 + 20 * len(runs))
-    lines = [
-        "| method | " + " | ".join(f"{layout}{' + recompute' * r}" for layout, r in grid) + " |",
-        "| --- |" + " ---: |" * len(grid),
+        for method in args.methods:
+            require_same_draws(method, args.steps, results)
+    columns = {method: results[f"{method}/TP1/False"]["losses"] for method in args.methods}
+    rows = [
+        (f"{layout}{', full recompute' * recompute}", f"{layout}/{recompute}", 0)
+        for layout, recompute in grid
     ]
-    for method in args.methods:
-        reference = results[f"{method}/TP1/False"]["losses"]
-        cells = []
-        for layout, recompute in grid:
-            losses = results[f"{method}/{layout}/{recompute}"]["losses"]
-            worst = max(abs(a / b - 1) for a, b in zip(losses, reference, strict=True))
-            cells.append(f"{worst:.1e}" if losses is not reference else "0")
-        lines.append(f"| `{' '.join(METHOD_FLAGS[method])}` | " + " | ".join(cells) + " |")
+    rows.append(("stopped at TP1, resumed as TP2×PP2", "resumed", args.steps // 2))
+    lines = [
+        f"| layout | {' | '.join(f'`{method}`' for method in columns)} |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for name, run, first in rows:
+        cells = [
+            worst(results[f"{method}/{run}"]["losses"], losses[first:])
+            for method, losses in columns.items()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    flags = [f"- `{method}`: `{' '.join(METHOD_FLAGS[method])}`" for method in columns]
     command = f"python benchmarks/exactness.py --output docs/exactness.md --steps {args.steps}"
-    text = PAGE.format(command=command, steps=args.steps, table="\n".join(lines))
+    text = PAGE.format(
+        command=command, steps=args.steps, table="\n".join(lines), flags="\n".join(flags)
+    )
     with atomic_file(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
 
 
+def worst(losses: list[float], reference: list[float]) -> str:
+    """The largest relative difference of two runs' losses."""
+    largest = max(abs(a / b - 1) for a, b in zip(losses, reference, strict=True))
+    return f"{largest:.1e}" if largest else "0"
+
+
+def resumed_runs(
+    method: str, steps: int, folder: Path, common: list[str], tune: list[str]
+) -> list[tuple[str, list[str]]]:
+    """Two runs: TP1 up to the middle, saved; the rest at TP2×PP2."""
+    half, saved = str(steps // 2), str(folder / f"{method}-half")
+    optimizer = ["--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
+    stop = ["--save", saved, "--save-interval", half, "--exit-interval", half]
+    rest = ["--train-iters", str(steps), "--load", saved, *LAYOUTS["TP2×PP2"]]
+    return [
+        (f"{method}/stopped", [*tune, *METHOD_FLAGS[method], *optimizer, *stop]),
+        (f"{method}/resumed", [*common, *METHOD_FLAGS[method], *optimizer, *rest]),
+    ]
+
+
+def require_same_draws(method: str, steps: int, results: dict) -> None:
+    """Check that the resumed run goes on with the draws of the uninterrupted one.
+
+    Raises:
+        UserError: it does not.
+    """
+    four_models = sorted(map(str, sum(results[f"{method}/TP1/False"]["draws"], [])))
+    stopped = sum(results[f"{method}/stopped"]["draws"], [])
+    one_model = results[f"{method}/resumed"]["draws"][0]  # all four ranks are one model
+    if sorted(map(str, stopped + one_model)) != four_models:
+        raise UserError(f"{method}: resumed under another layout, it draws otherwise")
+
+
 PAGE = """# Exactness under parallelism
 
-Every method trains {steps} steps from one checkpoint on every layout. The table shows the largest
-relative difference of a step's loss from the first column's. A tiny Llama (4 layers, hidden size
-64, grouped queries), fp32, global batch 8, four ranks on CPU and gloo; what tensor and pipeline
-parallelism leave over is data parallel.
+Every method trains {steps} steps from one checkpoint on every layout. The table shows the largest relative
+difference of a step's loss from the first row's, 0 where all digits are equal. A tiny Llama (4 layers, hidden size 64,
+grouped queries), fp32, global batch 8, four ranks on CPU and gloo; what tensor and pipeline parallelism leave over is
+data parallel. The run of the last row stops half-way and goes on under another layout, optimizer state resharded; its
+draws were those of the uninterrupted run, in every column.
 
     {command}
 
 {table}
+
+{flags}
 """
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Added, through Megatron's own extension points:
 - ``attention``   core attention on scaled_dot_product_attention, by the layer spec
 - ``norm``        an RMSNorm that allows sequence parallel, by the layer spec
 - ``temperature`` self-attention with YaRN's factor, by the layer spec and only with YaRN
+- ``draw_statistics`` TensorBoard's histograms and loss by scale (``finalize_model_grads_func``)
 - ``training``    the forward step; ``validation`` a loss per window; ``data`` the datasets
 
 Changed in place, each with its reason, and failing loudly when the name is gone:

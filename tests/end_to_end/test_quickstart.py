@@ -54,6 +54,8 @@ def test_e2_is_one_checkpoint_at_every_window(finished):
     config = json.loads((out / "e2-hf" / "config.json").read_text())
     assert config["e2_llm"]["max_scale"] == 16
     assert config["e2_llm"]["iteration"] == 4
+    best = json.loads((out / "e2_yarn-hf" / "config.json").read_text())
+    assert best["rope_parameters"]["rope_type"] == "yarn"
 
 
 def test_a_second_run_skips_what_is_finished(finished):
@@ -79,9 +81,10 @@ def test_at_four_times_the_window_e2_is_the_best(tmp_path):
     result = quickstart(tmp_path / "out", timeout=2300)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     perplexity = {}
-    for name in ("base", "linear", "control", "e2"):
+    for name in ("base", "linear", "control", "e2", "e2_yarn"):
         rows = json.loads((tmp_path / "out" / f"{name}.json").read_text())["results"]
         perplexity[name] = {row["window"]: row["perplexity"] for row in rows}
     for window in (512, 1024, 2048):
         others = (perplexity[name][window] for name in ("base", "linear", "control"))
         assert perplexity["e2"][window] < min(others)
+    assert all(value < perplexity["e2"][window] for window, value in perplexity["e2_yarn"].items())

