@@ -117,11 +117,12 @@ def require_same_draws(method: str, steps: int, results: dict) -> None:
 
 PAGE = """# Exactness under parallelism
 
-Every method trains {steps} steps from one checkpoint on every layout. The table shows the largest relative
-difference of a step's loss from the first row's, 0 where all digits are equal. A tiny Llama (4 layers, hidden size 64,
-grouped queries), fp32, global batch 8, four ranks on CPU and gloo; what tensor and pipeline parallelism leave over is
-data parallel. The run of the last row stops half-way and goes on under another layout, optimizer state resharded; its
-draws were those of the uninterrupted run, in every column.
+Every method trains {steps} steps from one checkpoint on every layout. The table shows the
+largest relative difference of a step's loss from the first row's, 0 where all digits are equal.
+A tiny Llama (4 layers, hidden size 64, grouped queries), fp32, global batch 8, four ranks on
+CPU and gloo; what tensor and pipeline parallelism leave over is data parallel. The run of the
+last row stops half-way and goes on under another layout, optimizer state resharded; its draws
+were those of the uninterrupted run, in every column.
 
     {command}
 
