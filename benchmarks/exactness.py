@@ -15,6 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tqdm import tqdm
+
 from megatron_patches.errors import UserError, exit_on_user_error
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
@@ -37,10 +39,8 @@ def main() -> None:
         folder = Path(name)
         start = folder / "start"
         common = [*TINY_MODEL, *TINY_TRAINING, *make_corpus(folder)]
-        runs = [
-            ("start", [*common, "--position-method", "none", "--save", str(start)]
-             + ["--save-interval", "10"])
-        ]  # fmt: skip
+        first = [*common, "--position-method", "none", "--save", str(start)]
+        runs = [("start", [*first, "--save-interval", "10"])]
         tune = [*common, "--finetune", "--load", str(start), "--no-load-optim", "--no-load-rng"]
         tune += ["--train-iters", str(args.steps)]
         grid = {
@@ -48,14 +48,17 @@ def main() -> None:
             for layout, flags in LAYOUTS.items()
             for recompute in (False, True)
         }
-        for method in args.methods:
+        results = {}
+        # A world for each method: gloo's threads outlive their process groups and add up.
+        for method in tqdm(args.methods, unit="method"):
             for (layout, recompute), flags in grid.items():
                 run = f"{method}/{layout}/{recompute}"
                 runs.append((run, [*tune, *METHOD_FLAGS[method], *flags]))
             runs += resumed_runs(method, args.steps, folder, common, tune)
-        results = run_world(4, runs, folder / "world", timeout=60 + 20 * len(runs))
-        for method in args.methods:
+            world = folder / f"world-{method}"
+            results |= run_world(4, runs, world, timeout=120 + 20 * len(runs))
             require_same_draws(method, args.steps, results)
+            runs = []
     columns = {method: results[f"{method}/TP1/False"]["losses"] for method in args.methods}
     rows = [
         (f"{layout}{', full recompute' * recompute}", f"{layout}/{recompute}", 0)
