@@ -49,7 +49,7 @@ def main() -> None:
             for recompute in (False, True)
         }
         results = {}
-        # A world for each method: gloo's threads outlive their process groups and add up.
+        # A world for each method, so that progress is seen.
         for method in tqdm(args.methods, unit="method"):
             for (layout, recompute), flags in grid.items():
                 run = f"{method}/{layout}/{recompute}"

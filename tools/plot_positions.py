@@ -119,7 +119,8 @@ def draw(config: "E2Config", draws: list["Draw"]) -> "Figure":
         _row(left, row, tokens, tokens, config, room)
         _row(right, row, seen, tokens, config, room * seen[-1] / tokens[-1])
     left.set_xlabel("token of the extended window, m + t")
-    right.set_xlabel("position that RoPE's slowest channel sees, (m + t) / g")
+    who = "RoPE" if config.frequency_rule == "linear" else "RoPE's slowest channel"
+    right.set_xlabel(f"position that {who} sees, (m + t) / g")
     right.axvline(config.base_window, color="#777777", linestyle=(0, (4, 3)), linewidth=1.2)
     right.annotate(
         f"L = {config.base_window}", (config.base_window, 1), xycoords=("data", "axes fraction"),

@@ -7,6 +7,7 @@ SPEC.json: [{"name": ..., "argv": [...]}, ...]. RESULTS.json: name -> {"losses",
 "log", "draws", "error"}: what the last rank saw at each iteration, what every rank drew.
 """
 
+import gc
 import importlib.util
 import json
 import sys
@@ -32,6 +33,7 @@ def load_entry():
 def end_run(training):
     """Forget Megatron's globals, and close its process groups, whose threads would pile up."""
     training.destroy_global_state()
+    gc.collect()  # models are cyclic and hold groups, which keep their threads
     groups = torch.distributed.distributed_c10d._world.pg_map
     for group in list(groups):
         if group is not torch.distributed.group.WORLD:
