@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes in examples/: what they would run is known, and on a tiny model it runs."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.families import make_model
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted(path.parent.name for path in ROOT.glob("examples/*/slurm.sbatch"))
+
+
+def recipe(name, script, *options, **environment):
+    return subprocess.run(
+        ["bash", f"examples/{name}/{script}.sh", *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def known_flags():
+    """script -> flags, of every script that the recipes run."""
+    found = {}
+    tools = ["convert_hf_to_megatron", "convert_megatron_to_hf", "evaluate_perplexity"]
+    for script in ("pretrain_e2.py", *(f"tools/{name}.py" for name in [*tools, "plot_results"])):
+        run = subprocess.run(
+            [sys.executable, script, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+        found[script] = set(re.findall(r"--[\w-]+", run.stdout))
+    return found
+
+
+def test_there_are_recipes():
+    assert {"llama2_7b", "llama2_13b", "llama2_70b", "smollm2_135m"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_flag_of_a_recipe_is_known(name, known_flags):
+    for script in ("convert", "train", "evaluate"):
+        run = recipe(name, script, "--dry-run")
+        assert run.returncode == 0, run.stderr
+        commands = [line for line in run.stdout.splitlines() if ".py" in line]
+        assert commands
+        for command in commands:
+            words = shlex.split(command)
+            (at,) = [i for i, word in enumerate(words) if word in known_flags]
+            flags = {word for word in words[at:] if word.startswith("--")}
+            assert flags <= known_flags[words[at]], flags - known_flags[words[at]]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_layout_fills_the_nodes(name):
+    line = recipe(name, "train", "--dry-run").stdout.splitlines()[0]
+    world, tp, pp, dp = map(
+        int, re.search(r"(\d+) ranks = TP (\d+) x PP (\d+) x DP (\d+)", line).groups()
+    )
+    assert world == tp * pp * dp
+    batch = (ROOT / f"examples/{name}/slurm.sbatch").read_text()
+    nodes = int(re.search(r"--nodes=(\d+)", batch)[1])
+    assert world == 8 * nodes
+
+
+def test_options_and_environment_reach_the_command():
+    run = recipe("llama2_7b", "train", "--dry-run", "--tp", 4, "--", "--lr", "2e-5", NODES="4")
+    words = shlex.split(run.stdout.splitlines()[-1])
+    assert words[words.index("--nnodes") + 1] == "4"
+    assert words[words.index("--tensor-model-parallel-size") + 1] == "4"
+    assert words[-2:] == ["--lr", "2e-5"]  # later ones win
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "word"),
+    [
+        ("train", ["--tp", "3"], "--tp 3"),
+        ("train", ["--global-batch", "3"], "--global-batch 3"),
+        ("train", ["--nonsense", "3"], "--nonsense"),
+        ("train", ["--tp"], "--tp needs a value"),
+        ("train", [], "MASTER_ADDR"),
+        ("convert", ["--base"], "--base needs a value"),
+        ("evaluate", ["--what", "3"], "--what"),
+    ],
+)
+def test_refusals(script, options, word):
+    run = recipe("llama2_7b", script, *options, MASTER_ADDR="")
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert word in run.stderr.splitlines()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_recipe_runs_on_a_tiny_model(tmp_path):
+    from tests.distributed.corpus import make_corpus, make_tokenizer
+
+    make_corpus(tmp_path)
+    model = tmp_path / "model"
+    make_model("smollm2").save_pretrained(model)
+    for file in make_tokenizer(tmp_path).iterdir():
+        shutil.copy(file, model)
+    words = " ".join(f"w{index * 7 % 254}" for index in range(300))
+    (tmp_path / "held_out.jsonl").write_text(json.dumps({"text": words}) + "\n")
+    names = {"HF_MODEL": model, "BASE": tmp_path / "base", "OUT": tmp_path / "out"}
+    names |= {"DATA": tmp_path / "corpus", "HELD_OUT": tmp_path / "held_out.jsonl"}
+    names |= {"GPUS_PER_NODE": 2, "TP": 2, "SEQ_LENGTH": 64, "TRAIN_ITERS": 4, "GLOBAL_BATCH": 4}
+    names |= {"WINDOWS": "256 512", "EXTRA_ARGS": "--split 60,20,20"}
+    environment = {name: str(value) for name, value in names.items()}
+    for script in ("convert", "train", "evaluate"):
+        run = recipe("smollm2_135m", script, **environment)
+        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    assert "| smollm2_135m, E2-LLM |" in run.stdout
+    assert (tmp_path / "out" / "perplexity.png").exists()
