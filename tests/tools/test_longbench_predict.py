@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LongBench end to end on a tiny model: prompts, truncation, resuming, refusals."""
+
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.tools.tiny_llama import BASE_WINDOW, BOS, EOS, make_tiny_llama, one_thread
+from tools.checkpoint.window import with_scale
+from tools.evaluate_longbench import main
+from tools.evaluation.documents import load_tokenizer
+from tools.evaluation.generate import e2_scale_for
+from tools.evaluation.longbench.backends import TransformersBackend
+from tools.evaluation.longbench.prompts import prompt_ids, stop_ids
+from tools.evaluation.longbench.tasks import TASKS
+from tools.evaluation.model import load_config
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    with one_thread():
+        yield make_tiny_llama(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model):
+    return load_tokenizer(model)
+
+
+def record(number, **changes):
+    return {
+        "input": f"Who is number {number}?",
+        "context": f"Number {number} is Ann{number}. " * (5 * number + 1),
+        "answers": [f"Ann{number}"],
+        "length": 5000 * number,
+        "all_classes": ["Ann1", "Ann2"],
+        "_id": str(number),
+    } | changes
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for task, count in (("hotpotqa", 4), ("trec", 1), ("triviaqa", 1)):
+        lines = [json.dumps(record(n)) + "\n" for n in range(count)]
+        (folder / f"{task}.jsonl").write_text("".join(lines))
+    return folder
+
+
+def predict(model, data, output, *flags, max_length=600):
+    arguments = ["--model", model, "--data-dir", data, "--output", output]
+    arguments += ["--max-length", max_length, "--dtype", "fp32", "--device", "cpu", *flags]
+    main(["predict", *map(str, arguments)])
+    return contents(output)
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in sorted(folder.glob("*.jsonl"))}
+
+
+def expect_one_line(capsys, run, *words):
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert all(word in message for word in words), message
+
+
+# --- prompts ---
+
+
+def test_a_short_prompt_is_the_template_filled_in(tokenizer):
+    ids = prompt_ids(TASKS["trec"], record(0, context="C {x}", input="I"), tokenizer, 1000)
+    assert ids[0] == BOS
+    assert tokenizer.decode(ids[1:]) == (
+        "Please determine the type of the question below. "
+        "Here are some examples of questions.\n\nC {x}\nI"
+    )
+
+
+@pytest.mark.parametrize("max_length", [100, 101])
+def test_a_long_prompt_loses_its_middle(tokenizer, max_length):
+    task = TASKS["hotpotqa"]
+    whole = prompt_ids(task, record(3), tokenizer, 10**6)
+    ids = prompt_ids(task, record(3), tokenizer, max_length)
+    assert ids == whole[:50] + whole[-50:]  # one BOS, which the 50 first include
+    exact = prompt_ids(task, record(3), tokenizer, len(whole))
+    assert exact == whole
+
+
+def test_the_template_comes_after_truncation_and_not_around_examples_and_code(tokenizer):
+    cut = tokenizer.decode(prompt_ids(TASKS["hotpotqa"], record(3), tokenizer, 100)[1:])
+    chat = prompt_ids(TASKS["hotpotqa"], record(3), tokenizer, 100, "llama2")
+    assert chat[0] == BOS
+    assert tokenizer.decode(chat[1:]) == f"[INST]{cut}[/INST]"
+    for task in TASKS.values():
+        plain = prompt_ids(task, record(1), tokenizer, 3000)
+        same = prompt_ids(task, record(1), tokenizer, 3000, "llama2") == plain
+        few_shot_or_code = ("trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p")
+        assert same == (task.name in few_shot_or_code)
+
+
+def test_the_tokenizers_own_template_brings_its_own_bos(model):
+    tokenizer = load_tokenizer(model)
+    tokenizer.chat_template = (
+        "<s>{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<bot>{% endif %}"
+    )
+    ids = prompt_ids(TASKS["hotpotqa"], record(0), tokenizer, 3000, "template")
+    assert ids.count(BOS) == 1
+    assert ids[0] == BOS
+    assert tokenizer.decode(ids[1:]).startswith("<user>Answer")
+    assert tokenizer.decode(ids).endswith("Answer:<bot>")
+
+
+def test_only_samsum_stops_at_a_newline(tokenizer):
+    (newline,) = tokenizer("\n", add_special_tokens=False).input_ids
+    assert set(stop_ids(TASKS["samsum"], tokenizer)) == {newline, EOS}
+    assert all(
+        stop_ids(task, tokenizer) is None for task in TASKS.values() if task.name != "samsum"
+    )
+
+
+# --- end to end ---
+
+
+def test_predict_and_score(model, data, tmp_path, tokenizer):
+    predict(model, data, tmp_path / "out")
+    config = load_config(model)
+    scales = set()
+    for task, count in (("hotpotqa", 4), ("trec", 1), ("triviaqa", 1)):
+        lines = (tmp_path / "out" / f"{task}.jsonl").read_text().splitlines()
+        assert len(lines) == count
+        for number, line in enumerate(lines):
+            row = json.loads(line)
+            assert list(row) == ["pred", "answers", "all_classes", "length"]
+            assert (row["answers"], row["length"]) == ([f"Ann{number}"], 5000 * number)
+            ids = prompt_ids(TASKS[task], record(number), tokenizer, 600)
+            g = e2_scale_for(len(ids) + TASKS[task].max_new_tokens, BASE_WINDOW)
+            scales.add(g)
+            if number in (0, 3):  # the least and the largest scale
+                assert row["pred"] == greedy_text(model, with_scale(config, g, 10**4), ids, task)
+    assert scales == {1, 2, 3}
+    main(["score", "--predictions", str(tmp_path / "out")])
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert list(result) == ["hotpotqa", "trec", "triviaqa"]
+
+
+def greedy_text(model, config, ids, task):
+    """What transformers says by itself, with a model loaded at the scale in ``config``."""
+    naive = LlamaForCausalLM(LlamaConfig.from_dict(config))
+    naive.load_state_dict(LlamaForCausalLM.from_pretrained(model).state_dict())
+    out = naive.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=TASKS[task].max_new_tokens,
+        pad_token_id=EOS,
+    )
+    return load_tokenizer(model).decode(out[0, len(ids) :], skip_special_tokens=True)
+
+
+def test_batches_change_nothing(model, data, tmp_path):
+    flags = ["--tasks", "hotpotqa"]
+    alone = predict(model, data, tmp_path / "alone", *flags)
+    assert predict(model, data, tmp_path / "batches", *flags, "--batch-size", 3) == alone
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_files(model, data, tmp_path, monkeypatch):
+    flags = ["--tasks", "hotpotqa"]
+    whole = predict(model, data, tmp_path / "whole", *flags, max_length=400)
+    generate, asked = TransformersBackend.generate, []
+
+    def killed_at_the_third(self, prompts, *rest):
+        asked.extend(map(len, prompts))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return generate(self, prompts, *rest)
+
+    monkeypatch.setattr(TransformersBackend, "generate", killed_at_the_third)
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, data, output, *flags, max_length=400)
+    assert asked == sorted(asked, reverse=True)  # by length
+    assert contents(output) == {}  # nothing that score would take for a whole task
+    part = output / "hotpotqa.jsonl.part"
+    assert len(part.read_text().splitlines()) == 2
+    with part.open("a") as file:
+        file.write('{"pred": "torn')
+    asked.clear()
+    asked.extend([0] * 3)
+    assert predict(model, data, output, *flags, max_length=400) == whole
+    assert len(asked) == 3 + 2
+    assert not part.exists()
+    asked.clear()
+    predict(model, data, output, *flags, max_length=400)  # nothing is left: no model is run
+    assert asked == []
+
+
+def test_longbench_e_reads_its_own_files(model, data, tmp_path):
+    (data / "trec_e.jsonl").write_text(json.dumps(record(1)) + "\n")
+    assert list(predict(model, data, tmp_path / "out", "--e", "--limit", 1)) == ["trec.jsonl"]
+    main(["score", "--predictions", str(tmp_path / "out"), "--e"])
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["trec"]["0-4k"] is None
+
+
+def test_vllm_gets_the_scale_and_the_prompts(model, data, tmp_path, monkeypatch):
+    """With a stand-in for the package: what it is asked, not what it answers."""
+    seen = {}
+
+    class LLM:
+        def __init__(self, **arguments):
+            seen.update(arguments)
+
+        def generate(self, requests, sampling, use_tqdm):
+            seen["sampling"] = sampling
+            answer = SimpleNamespace(outputs=[SimpleNamespace(token_ids=(EOS,))])
+            return [answer for _ in requests]
+
+    package = ModuleType("vllm")
+    package.LLM, package.SamplingParams = LLM, lambda **arguments: arguments
+    monkeypatch.setitem(sys.modules, "vllm", package)
+    flags = ["--backend", "vllm", "--scale", 4, "--tasks", "trec"]
+    files = predict(model, data, tmp_path / "out", *flags)
+    assert [json.loads(line)["pred"] for line in files["trec.jsonl"].splitlines()] == [""]
+    rope = seen["hf_overrides"]["rope_parameters"]
+    assert (rope["rope_type"], rope["factor"], rope["rope_theta"]) == ("linear", 4.0, 10000.0)
+    assert seen["hf_overrides"]["max_position_embeddings"] == 4 * BASE_WINDOW
+    assert seen["max_model_len"] >= 600 + 64
+    assert seen["sampling"]["temperature"] == 0
+    assert seen["sampling"]["max_tokens"] == 64
+
+
+# --- refusals ---
+
+
+def test_refusals(model, data, tmp_path, capsys):
+    def run(*flags, folder=data, output="out"):
+        return lambda: predict(model, folder, tmp_path / output, *flags)
+
+    expect_one_line(capsys, run("--tasks", "nosuch"), "--tasks", "'nosuch'", "qasper")
+    expect_one_line(capsys, run("--tasks", "qasper"), "qasper.jsonl", "no such file")
+    expect_one_line(capsys, run("--tasks", "musique", "--e"), "LongBench-E")
+    expect_one_line(capsys, run(folder=tmp_path / "x"), "no such folder", "--data-dir")
+    expect_one_line(capsys, run("--e"), "no file <task>_e.jsonl")
+    expect_one_line(capsys, run("--chat", "template"), "--chat", "no chat template")
+    expect_one_line(capsys, run("--backend", "vllm"), "--scale auto", "vLLM")
+    if "vllm" not in sys.modules:
+        expect_one_line(
+            capsys, run("--backend", "vllm", "--scale", 2), "--backend vllm", "transformers"
+        )
+    (data / "mine.jsonl").write_text("{}\n")
+    expect_one_line(capsys, run(), "mine.jsonl", "'mine'")
+    (data / "mine.jsonl").unlink()
+    broken = record(0)
+    del broken["context"]
+    (data / "trec.jsonl").write_text(json.dumps(record(0)) + "\n" + json.dumps(broken) + "\n")
+    expect_one_line(capsys, run(), "trec.jsonl: line 2", "'context'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_or_data_are_refused(model, data, tmp_path, capsys):
+    output = tmp_path / "out"
+    predict(model, data, output, "--tasks", "triviaqa")
+    again = ["--tasks", "triviaqa"]
+    capsys.readouterr()  # the progress bar
+    expect_one_line(
+        capsys, lambda: predict(model, data, output, *again, "--scale", 2), "scale", "--output"
+    )
+    (data / "triviaqa.jsonl").write_text(json.dumps(record(1)) + "\n")
+    expect_one_line(capsys, lambda: predict(model, data, output, *again), "changed", "--output")
+    predict(model, data, output, "--tasks", "trec", "--batch-size", 2)  # another task may join
+    capsys.readouterr()
+    (output / "settings.json").unlink()
+    expect_one_line(capsys, lambda: predict(model, data, output, *again), "no settings.json")
+
+
+def test_help_needs_no_heavy_import():
+    import subprocess
+    from pathlib import Path
+
+    tools = Path(__file__).resolve().parents[2] / "tools"
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", tools / "evaluate_longbench.py", "predict", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "jieba", "numpy"}

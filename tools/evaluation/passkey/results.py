@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result file of a passkey evaluation: settings, and a cell per window and depth.
+
+A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``depth`` in percent,
+``scale`` (g; None for the model's own RoPE), ``trials``, ``correct``, ``accuracy`` from 0 to 1 and
+``wrong``, the key and the answer of each trial that failed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from megatron_patches.errors import UserError
+
+SCHEMA = "e2-llm/passkey/1"
+Results = dict[str, Any]
+Cell = dict[str, Any]
+
+# What has to be the same for cells of two runs to belong into one file.
+_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies")
+
+
+def cells_to_keep(path: Path, results: Results) -> list[Cell]:
+    """Return the cells that ``path`` already holds, to go on from there.
+
+    Args:
+        path: a result file, or nothing yet.
+        results: the settings of the run to come.
+
+    Raises:
+        UserError: it is no passkey result file, or was made with other settings.
+    """
+    if not path.exists():
+        return []
+    try:
+        before = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON; drop --resume") from error
+    schema = before.get("schema") if isinstance(before, dict) else None
+    if schema != SCHEMA or not isinstance(before.get("results"), list):
+        raise UserError(f"{path}: has schema {schema!r}, not {SCHEMA!r}; name another --output")
+    for setting in _SETTINGS:
+        old, new = before.get(setting), results.get(setting)
+        if old != new:
+            raise UserError(
+                f"{path}: --resume needs the same settings, but {setting} was {old} and now is "
+                f"{new}; drop --resume or name another --output"
+            )
+    return before["results"]
+
+
+def grid(results: Results) -> tuple[list[int], list[float], list[list[float | None]]]:
+    """Return windows, depths and accuracies [depth][window], None where there is no cell."""
+    cells = {(cell["window"], cell["depth"]): cell["accuracy"] for cell in results["results"]}
+    windows = sorted({window for window, _ in cells})
+    depths = sorted({depth for _, depth in cells})
+    return windows, depths, [[cells.get((w, depth)) for w in windows] for depth in depths]
+
+
+def accuracy_table(results: Results) -> str:
+    """Return the accuracies in percent as aligned text, a row a depth, a column a window."""
+    windows, depths, accuracies = grid(results)
+    rows = [["depth", *map(str, windows)]]
+    rows += [
+        [f"{depth:g} %", *("-" if value is None else f"{100 * value:.0f}" for value in row)]
+        for depth, row in zip(depths, accuracies, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
