@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenise JSON-lines text into the .bin and .idx files that Megatron trains from.
+"""Tokenise text into the .bin and .idx files that Megatron trains from.
 
 Runs without a GPU. The files are the ones Megatron-LM's tool of this name writes.
 """
@@ -15,6 +15,7 @@ import signal
 from collections.abc import Sequence
 
 from megatron_patches.errors import exit_on_user_error
+from tools.corpus.fast import AUTO, ENCODERS
 from tools.corpus.preprocess import Options, preprocess
 from tools.corpus.tokenizer import TOKENIZER_TYPES
 
@@ -22,15 +23,18 @@ from tools.corpus.tokenizer import TOKENIZER_TYPES
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's argument parser."""
     parser = argparse.ArgumentParser(
-        description="Tokenise JSON-lines text into Megatron's .bin and .idx files.",
-        epilog="Writes PREFIX_<key>_document.bin and .idx for each key.",
+        description="Tokenise text into the .bin and .idx files that Megatron trains from, byte "
+        "for byte those of Megatron-LM's tool of this name.",
+        epilog="Writes PREFIX_<key>_document.bin and .idx for each key. See docs/data.md.",
     )
     parser.add_argument(
         "--input",
         nargs="+",
         required=True,
         metavar="FILE",
-        help=".jsonl or .jsonl.gz files, one JSON object a line; taken in the order given",
+        help="files or glob patterns, taken in the order given (those of a pattern by name), or "
+        "`-` for JSON lines on standard input: .parquet (a document a row), .txt (a document a "
+        "file), else JSON lines (one object a line); .gz, .zst and .xz are decompressed",
     )
     parser.add_argument(
         "--output-prefix",
@@ -55,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["text"],
         metavar="KEY",
-        help="keys whose strings to tokenise, each into a dataset of its own (default: text)",
+        help="keys, or columns of Parquet, whose strings to tokenise, each into a dataset of "
+        "its own (default: text)",
     )
     parser.add_argument(
         "--append-eod",
@@ -74,6 +79,19 @@ def build_parser() -> argparse.ArgumentParser:
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes that tokenise (default: the number of cores, here %(default)s)",
+    )
+    parser.add_argument(
+        "--encoder",
+        choices=ENCODERS,
+        default=AUTO,
+        help="auto (default): gigatoken for Hugging Face tokenizers if installed and giving the "
+        "same ids on the first documents, else the tokenizer's own library, the reference",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="i/N",
+        help="do only part i of N, i from 0 to N - 1, of about the same size; the output is then "
+        "PREFIX_<i>-of-<N>_<key>_document, and tools/merge_datasets.py joins the parts",
     )
     return parser
 

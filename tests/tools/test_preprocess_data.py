@@ -2,7 +2,6 @@
 """The corpus tokeniser: its output token by token, and one clear line for every bad input."""
 
 import gzip
-import json
 import os
 import signal
 import subprocess
@@ -12,123 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from megatron_patches.errors import UserError
+from tests.tools.tiny_corpus import (
+    HUGGING_FACE,
+    SENTENCE_PIECE,
+    TEXTS,
+    arguments,
+    expect_refusal,
+    output_bytes,
+    read_documents,
+    reference_encode,
+    write_jsonl,
+)
 from tools.corpus import encoder, pool, reader, sentences, tokenizer
 from tools.preprocess_data import main
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "preprocess_data.py"
-HUGGING_FACE = "HuggingFaceTokenizer"
-SENTENCE_PIECE = "SentencePieceTokenizer"
-
-# From the Gettysburg Address (1863), public domain.
-SPEECH = (
-    "Four score and seven years ago our fathers brought forth on this continent, a new nation, "
-    "conceived in Liberty, and dedicated to the proposition that all men are created equal. "
-    "Now we are engaged in a great civil war, testing whether that nation, or any nation so "
-    "conceived and so dedicated, can long endure. We are met on a great battle-field of that war. "
-    "We have come to dedicate a portion of that field, as a final resting place for those who "
-    "here gave their lives that that nation might live. It is altogether fitting and proper."
-)
-TEXTS = [
-    SPEECH,
-    "We are met.",
-    "",
-    "Привет, мир! 日本語のテキスト 🎉 — naïve",
-    "tabs\tand\nlines\r\nand  two spaces \u2028 <eos> end ",
-    *(SPEECH[i : i + 90] for i in range(0, 400, 7)),
-]
-
-
-def save_hugging_face(path: Path, eos: str | None, begin: bool = False) -> str:
-    """Train a byte-level BPE of at most 300 ids on SPEECH; return its folder."""
-    model = Tokenizer(models.BPE())
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<s>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    model.train_from_iterator([SPEECH], trainer)
-    if begin:
-        model.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[("<s>", 0)]
-        )
-    PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<s>", eos_token=eos).save_pretrained(
-        path
-    )
-    return str(path)
-
-
-def save_sentence_piece(path: Path, eos_id: int) -> str:
-    """Train a SentencePiece model on SPEECH; return its file."""
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SPEECH.split(". ")),
-        model_prefix=str(path),
-        vocab_size=320,
-        byte_fallback=True,
-        eos_id=eos_id,
-        num_threads=1,
-        minloglevel=2,
-    )
-    return f"{path}.model"
-
-
-@pytest.fixture(scope="module")
-def tokenizers_by_name(tmp_path_factory) -> dict[str, tuple[str, str]]:
-    """(type, path) of each tokenizer."""
-    folder = tmp_path_factory.mktemp("tokenizers")
-    return {
-        "hf": (HUGGING_FACE, save_hugging_face(folder / "hf", "<eos>")),
-        "hf-bos": (HUGGING_FACE, save_hugging_face(folder / "hf-bos", "<eos>", begin=True)),
-        "hf-no-eos": (HUGGING_FACE, save_hugging_face(folder / "hf-no-eos", None)),
-        "sp": (SENTENCE_PIECE, save_sentence_piece(folder / "sp", 2)),
-        "sp-no-eos": (SENTENCE_PIECE, save_sentence_piece(folder / "sp-no-eos", -1)),
-    }
-
-
-def write_jsonl(path: Path, texts: list[str], key: str = "text") -> str:
-    path.write_text("".join(json.dumps({"id": 1, key: t}) + "\n" for t in texts), encoding="utf-8")
-    return str(path)
-
-
-def arguments(inputs, prefix, kind_and_path, *more) -> list[str]:
-    kind, path = kind_and_path
-    inputs = [inputs] if isinstance(inputs, str) else inputs
-    return [
-        *("--input", *inputs, "--output-prefix", str(prefix)),
-        *("--tokenizer-type", kind, "--tokenizer-model", path, *more),
-    ]
-
-
-def read_documents(prefix: Path) -> list[list[list[int]]]:
-    """Documents of sequences of ids, as Megatron reads them."""
-    from megatron.core.datasets.indexed_dataset import IndexedDataset
-
-    dataset = IndexedDataset(str(prefix))
-    ends = dataset.document_indices.tolist()
-    return [
-        [dataset[i].tolist() for i in range(first, last)]
-        for first, last in zip(ends[:-1], ends[1:], strict=True)
-    ]
-
-
-def output_bytes(prefix: Path) -> tuple[bytes, bytes]:
-    return Path(f"{prefix}.bin").read_bytes(), Path(f"{prefix}.idx").read_bytes()
-
-
-def reference_encode(kind_and_path):
-    """(text -> ids, EOS id) straight from the tokenizer's own library."""
-    kind, path = kind_and_path
-    if kind == HUGGING_FACE:
-        model = AutoTokenizer.from_pretrained(path)
-        return lambda text: model(text)["input_ids"], model.eos_token_id
-    model = sentencepiece.SentencePieceProcessor(model_file=path)
-    return model.encode, model.eos_id()
 
 
 @pytest.mark.parametrize("eod", [False, True])
@@ -229,7 +128,8 @@ def test_large_vocabulary_is_stored_as_int32(tmp_path):
     result = encode(batch).by_key["text"]
     assert result.tokens.dtype == np.int32
     assert result.tokens.tolist() == [70000, 3, 1]
-    assert result.documents == [[3]]
+    assert result.lengths.tolist() == [3]
+    assert result.sequences.tolist() == [1]
     small = encoder.Encoder(tokenizer.Tokenizer(Model(), 1, 300), ["text"], True)
     with pytest.raises(UserError, match="id 70000"):
         small(batch)
@@ -275,23 +175,6 @@ BAD_LINES = {
     "null": ('{"text": null}', ["in.jsonl, line 2", "null, not a string"]),
     "a surrogate": ('{"text": "ab\\ud800"}', ["in.jsonl, line 2", "surrogate", "character 3"]),
 }
-
-
-def expect_refusal(arguments, folder: Path, capfd, culprits) -> None:
-    """``main`` exits with 2, one line of stderr names the culprits, ``folder`` stays as it is."""
-    before = sorted(folder.rglob("*"))
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as exit_info:
-        main(arguments)
-    assert exit_info.value.code == 2
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    for culprit in culprits:
-        assert culprit in lines[0]
-    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -375,8 +258,6 @@ def test_unknown_tokenizer_type(tmp_path, capfd):
 
 
 def test_a_full_disk_is_named_and_old_output_kept(tmp_path, tokenizers_by_name, capfd, monkeypatch):
-    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
-
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
@@ -384,10 +265,15 @@ def test_a_full_disk_is_named_and_old_output_kept(tmp_path, tokenizers_by_name, 
     line = arguments(source, tmp_path / "out", tokenizers_by_name["hf"])
     main(line)
     old = output_bytes(tmp_path / "out_text_document")
-    for method, suffix in (("add_document", "bin"), ("finalize", "idx")):
+    for name, culprit in (
+        ("spill._write_all", str(tmp_path)),
+        ("writer.copy_bytes", "out_text_document.bin"),
+        ("index.IndexWriter.add", "out_text_document.idx"),
+        ("index.IndexWriter.write", "out_text_document.idx"),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(IndexedDatasetBuilder, method, no_space)
-            expect_refusal(line, tmp_path, capfd, [f"out_text_document.{suffix}", "No space left"])
+            patch.setattr(f"tools.corpus.{name}", no_space)
+            expect_refusal(line, tmp_path, capfd, [culprit, "No space left"])
     assert output_bytes(tmp_path / "out_text_document") == old
 
 
@@ -430,8 +316,8 @@ def test_interrupt_leaves_nothing(tmp_path, tokenizers_by_name, capfd, monkeypat
     """The signal comes while two workers are at it, in the middle of the input."""
     seen = []
 
-    def interrupted(writer, text):
-        seen.append(len(list(tmp_path.glob(".out_text_document.*.tmp"))))
+    def interrupted(writer, *_):
+        seen.append(len(list(tmp_path.glob(".out_text_document.bin.*.tmp"))))
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr("tools.corpus.writer.CorpusWriter.add", interrupted)

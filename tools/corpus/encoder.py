@@ -2,28 +2,31 @@
 """Turn a batch of JSON records into token ids: what each worker runs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from megatron_patches.errors import UserError
+from tools.corpus.inputs import JSON_LINES, TEXT
 from tools.corpus.reader import Batch
 from tools.corpus.tokenizer import Tokenizer
 
 
-@dataclass
+@dataclass(frozen=True)
 class EncodedText:
     """The documents of one batch under one key.
 
     Attributes:
         tokens: the ids of all documents end to end, shape (tokens,).
-        documents: for each document the lengths of its sentences; no length if it is empty.
+        lengths: tokens of each sequence, shape (sequences,), int32.
+        sequences: sequences of each document, 0 if it is empty, shape (documents,), int32.
     """
 
     tokens: np.ndarray
-    documents: list[list[int]] = field(default_factory=list)
+    lengths: np.ndarray
+    sequences: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,57 +73,93 @@ class Encoder:
 
     def __call__(self, batch: Batch) -> EncodedBatch:
         """Encode every record of the batch."""
-        ids: dict[str, list[int]] = {key: [] for key in self.keys}
-        documents: dict[str, list[list[int]]] = {key: [] for key in self.keys}
-        for number, line in batch.records:
-            where = f"{batch.path}, line {number}"
-            record = _parse(line, where)
+        collected = {key: _Collected() for key in self.keys}
+        for number, content in batch.records:
+            where = batch.where(number)
+            record = _record(content, batch.kind, where)
             for key in self.keys:
-                lengths = self._encode_text(_text_of(record, key, where), ids[key], where)
-                documents[key].append(lengths)
+                self._encode_text(_text_of(record, key, where), collected[key], where)
         return EncodedBatch(
-            {key: EncodedText(self._to_array(ids[key]), documents[key]) for key in self.keys},
+            {key: texts.encoded(self.dtype) for key, texts in collected.items()},
             len(batch.records),
             batch.blank_lines,
             batch.text_bytes,
             batch.file_bytes,
         )
 
-    def _encode_text(self, text: str, ids: list[int], where: str) -> list[int]:
-        """Append the document's ids to ``ids``; return the lengths of its sentences."""
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{where}: an unpaired surrogate (\\ud800 to \\udfff) at character "
-                f"{error.start + 1} of the text; remove it"
-            ) from error
+    def texts(self, batch: Batch) -> Iterator[str]:
+        """Yield what would be given to the tokenizer."""
+        for number, content in batch.records:
+            where = batch.where(number)
+            record = _record(content, batch.kind, where)
+            for key in self.keys:
+                text = _text_of(record, key, where)
+                _check_unicode(text, where)
+                yield from [text] if self.split is None else self.split(text)
+
+    def _encode_text(self, text: str, collected: "_Collected", where: str) -> None:
+        """Append the document."""
+        _check_unicode(text, where)
         lengths = []
         for sentence in [text] if self.split is None else self.split(text):
-            sentence_ids = self.tokenizer.encode(sentence)
-            if sentence_ids:
-                ids.extend(sentence_ids)
-                lengths.append(len(sentence_ids))
+            ids = self._to_array(self.tokenizer.encode(sentence))
+            if len(ids):
+                collected.tokens.append(ids)
+                lengths.append(len(ids))
         if lengths and self.eod is not None:
-            ids.append(self.eod)
+            collected.tokens.append(np.array([self.eod], dtype=self.dtype))
             lengths[-1] += 1
-        return lengths
+        collected.lengths += lengths
+        collected.sequences.append(len(lengths))
 
-    def _to_array(self, ids: list[int]) -> np.ndarray:
+    def _to_array(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         try:
-            return np.array(ids, dtype=self.dtype)
+            array = np.asarray(ids) if isinstance(ids, np.ndarray) else np.array(ids, self.dtype)
+            # Unlike a list, an array of wider integers would wrap around in silence.
+            if array.dtype != self.dtype:
+                if len(array) and array.max() > np.iinfo(self.dtype).max:
+                    raise OverflowError
+                array = array.astype(self.dtype)
         except OverflowError as error:
             raise UserError(
                 f"--tokenizer-model: gave the id {max(ids)}, beyond its own vocabulary of "
                 f"{self.tokenizer.vocab_size}; its ids must run from 0 without gaps"
             ) from error
+        return array
+
+
+@dataclass
+class _Collected:
+    """An :class:`EncodedText` in the making."""
+
+    tokens: list[np.ndarray] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+
+    def encoded(self, dtype: type[np.number]) -> EncodedText:
+        tokens = np.concatenate(self.tokens) if self.tokens else np.empty(0, dtype)
+        return EncodedText(
+            tokens, np.array(self.lengths, np.int32), np.array(self.sequences, np.int32)
+        )
+
+
+def _record(content: Any, kind: str, where: str) -> dict[str, Any]:
+    """Return the record by key: a text file is its content under the key `text`."""
+    if kind == JSON_LINES:
+        return _parse(content, where)
+    if kind == TEXT:
+        try:
+            return {"text": content.decode("utf-8")}
+        except UnicodeDecodeError as error:
+            raise _not_utf8(error, where) from error
+    return content
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 (byte {error.start + 1}); convert the file") from error
+        raise _not_utf8(error, where) from error
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); "
@@ -131,6 +170,20 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{where}: {_kind(record)}, not a JSON object")
     return record
+
+
+def _check_unicode(text: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: an unpaired surrogate (\\ud800 to \\udfff) at character "
+            f"{error.start + 1} of the text; remove it"
+        ) from error
+
+
+def _not_utf8(error: UnicodeDecodeError, where: str) -> UserError:
+    return UserError(f"{where}: not UTF-8 (byte {error.start + 1}); convert the file")
 
 
 def _text_of(record: dict[str, Any], key: str, where: str) -> str:

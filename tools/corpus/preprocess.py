@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenise JSON-lines files into Megatron datasets: the stages, joined."""
+"""Tokenise text into Megatron datasets: the stages, joined."""
 
 import contextlib
+import itertools
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from tqdm import tqdm
+from pathlib import Path
 
 from megatron_patches.errors import UserError
 from tools.corpus.encoder import Encoder
+from tools.corpus.fast import AUTO, GIGATOKEN, REFERENCE, Refused, use_fast
+from tools.corpus.inputs import Piece, cut, find_sources, parse_shard, whole
 from tools.corpus.pool import ordered_map
-from tools.corpus.reader import check_inputs, read_batches
+from tools.corpus.progress import Progress
+from tools.corpus.reader import Batch, count_records, read_batches
 from tools.corpus.sentences import load_splitter
-from tools.corpus.tokenizer import check_tokenizer_path, load_tokenizer
-from tools.corpus.writer import check_output, open_writer, output_prefix
+from tools.corpus.spill import SpilledBatch, SpillingEncoder
+from tools.corpus.tokenizer import HUGGING_FACE, check_tokenizer_path, load_tokenizer
+from tools.corpus.writer import CorpusWriter, check_output, open_writer, output_prefix
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Options:
     append_eod: bool
     split_sentences: bool
     workers: int
+    shard: str | None = None
+    encoder: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Summary:
         blank_lines: input lines passed over.
         text_bytes: input read, after decompression.
         seconds: the time it took, loading the tokenizer left out.
+        encoder: the library that encoded.
         dtype: the name of the ids' type on disk.
         paths: the files.
     """
@@ -52,26 +61,25 @@ class Summary:
     blank_lines: int
     text_bytes: int
     seconds: float
+    encoder: str
     dtype: str
     paths: list[str]
 
     def __str__(self) -> str:
-        speed = self.text_bytes / 1e6 / max(self.seconds, 1e-9)
+        seconds = max(self.seconds, 1e-9)
+        speed = f"{self.text_bytes / 1e6 / seconds:.1f} MB/s"
+        speed += f", {self.tokens / 1e6 / seconds:.2f} M tokens/s"
         return (
             f"Wrote {self.documents:,} documents, {self.tokens:,} tokens ({self.dtype}); skipped "
             f"{self.empty:,} empty documents and {self.blank_lines:,} blank lines; "
-            f"{speed:.1f} MB/s. Files: {', '.join(self.paths)}"
+            f"{speed} ({self.encoder}). Files: {', '.join(self.paths)}"
         )
-
-
-class _Bar(tqdm):
-    """A progress bar without tqdm's thread, since the workers are forked beside it."""
-
-    monitor_interval = 0
 
 
 def preprocess(options: Options) -> Summary:
     """Write ``P_<key>_document`` (or ``_sentence``) .bin and .idx for each key.
+
+    With ``shard`` i/N the prefix P is followed by ``_i-of-N``, with five digits each.
 
     Raises:
         UserError: anything the user can mend; nothing is left behind.
@@ -79,41 +87,107 @@ def preprocess(options: Options) -> Summary:
     # The cheap checks come first: importing Megatron takes seconds.
     if options.workers < 1:
         raise UserError(f"--workers {options.workers}: must be at least 1")
-    total_bytes = check_inputs(options.input)
-    check_output(options.output_prefix)
+    shard = None if options.shard is None else parse_shard(options.shard)
+    sources = find_sources(options.input)
+    prefix = options.output_prefix
+    check_output(prefix)
     check_tokenizer_path(options.tokenizer_type, options.tokenizer_model)
     split = load_splitter() if options.split_sentences else None
+    if shard is None:
+        pieces = whole(sources)
+    else:
+        pieces = cut(sources, *shard, count_records)
+        prefix += f"_{shard[0]:05}-of-{shard[1]:05}"
     tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
     keys = list(dict.fromkeys(options.json_keys))
     encoder = Encoder(tokenizer, keys, options.append_eod, split)
+    batches, library = read_batches(pieces, keys), options.tokenizer_type
+    if options.encoder != REFERENCE:
+        batches, library = _choose(encoder, batches, options)
 
-    paths = [output_prefix(options.output_prefix, key, options.split_sentences) for key in keys]
-    documents = blank_lines = text_bytes = 0
+    paths = [output_prefix(prefix, key, options.split_sentences) for key in keys]
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(open_writer(path, encoder.dtype)) for path in paths]
-        # disable=None: a bar on a terminal, nothing in a log file.
-        bar = stack.enter_context(
-            _Bar(total=total_bytes, unit="B", unit_scale=True, leave=False, disable=None)
+        writers = {
+            key: stack.enter_context(open_writer(path, encoder.dtype))
+            for key, path in zip(keys, paths, strict=True)
+        }
+        documents, blank_lines, text_bytes = _write(
+            encoder, batches, pieces, options.workers, writers
         )
-        # Closed by the stack, so that an error in the loop ends the workers before the files go.
-        results = stack.enter_context(
-            contextlib.closing(ordered_map(encoder, read_batches(options.input), options.workers))
-        )
-        for batch in results:
-            for key, writer in zip(keys, writers, strict=True):
-                writer.add(batch.by_key[key])
-            documents += batch.records
-            blank_lines += batch.blank_lines
-            text_bytes += batch.text_bytes
-            bar.update(batch.file_bytes)
+        # Part of a corpus may well hold nothing; the whole is a mistake.
+        for writer in writers.values():
+            if writer.tokens == 0 and shard is None:
+                raise UserError(
+                    f"--input: none of the {documents} documents holds a token; "
+                    f"{writer.path} would be empty"
+                )
     return Summary(
         documents,
-        sum(writer.tokens for writer in writers),
-        sum(writer.empty for writer in writers),
+        sum(writer.tokens for writer in writers.values()),
+        sum(writer.empty for writer in writers.values()),
         blank_lines,
         text_bytes,
         time.monotonic() - start,
+        library,
         encoder.dtype.__name__,
         [f"{path}.{suffix}" for path in paths for suffix in ("bin", "idx")],
     )
+
+
+def _choose(
+    encoder: Encoder, batches: Iterator[Batch], options: Options
+) -> tuple[Iterator[Batch], str]:
+    """Make the encoder fast if it stays exact; return the batches, unread, and its library."""
+    library = options.tokenizer_type
+    if library != HUGGING_FACE:
+        if options.encoder == GIGATOKEN:
+            raise UserError(f"--encoder {GIGATOKEN}: only with --tokenizer-type {HUGGING_FACE}")
+        return batches, library
+    first = list(itertools.islice(batches, 1))
+    try:
+        texts = (text for batch in first for text in encoder.texts(batch))
+        encoder.tokenizer = use_fast(encoder.tokenizer, texts)
+        library = GIGATOKEN
+    except Refused as refused:
+        if options.encoder == GIGATOKEN:
+            raise UserError(f"--encoder {GIGATOKEN}: it {refused}; choose {REFERENCE}") from refused
+        if refused.installed:
+            print(f"note: encoding with {library}: gigatoken {refused}", file=sys.stderr)
+    return itertools.chain(first, batches), library
+
+
+def _write(
+    encoder: Encoder,
+    batches: Iterator[Batch],
+    pieces: Sequence[Piece],
+    workers: int,
+    writers: dict[str, CorpusWriter],
+) -> tuple[int, int, int]:
+    """Encode the pieces into the writers; return documents, blank lines and bytes of text."""
+    documents = blank_lines = text_bytes = 0
+    sizes = [piece.disk_bytes for piece in pieces]
+    output = Path(next(iter(writers.values())).path)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(".tmp", f".{output.name}.", output.parent)
+        )
+        progress = Progress(None if None in sizes else sum(sizes))
+        stack.callback(progress.close)
+        # Closed by the stack, so that an error in the loop ends the workers before the files go.
+        results = ordered_map(SpillingEncoder(encoder, Path(folder)), batches, workers)
+        for batch in stack.enter_context(contextlib.closing(results)):
+            _append(batch, writers)
+            documents += batch.records
+            blank_lines += batch.blank_lines
+            text_bytes += batch.text_bytes
+            tokens = sum(writer.tokens for writer in writers.values())
+            progress.update(batch.file_bytes, documents, text_bytes, tokens)
+    return documents, blank_lines, text_bytes
+
+
+def _append(batch: SpilledBatch, writers: dict[str, CorpusWriter]) -> None:
+    with open(batch.path, "rb") as stream:
+        for key, text in batch.by_key.items():
+            writers[key].add(stream.fileno(), text.offset, text.size, text.lengths, text.sequences)
+    batch.path.unlink()

@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read JSON-lines files, plain or gzipped, in batches small enough to stream."""
+"""Read the documents of the inputs in batches small enough to stream."""
 
-import gzip
-import io
-import zlib
+import contextlib
+import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from megatron_patches.errors import UserError
+from tools.corpus import table
+from tools.corpus.compression import DAMAGE, decompressed
+from tools.corpus.inputs import (
+    JSON_LINES,
+    PARQUET,
+    STANDARD_INPUT,
+    TEXT,
+    Piece,
+    Source,
+    no_documents,
+)
 
 # A batch ends at whichever comes first. Small enough that the batches in flight stay a few
 # megabytes, large enough that sending one to a worker costs little beside tokenising it.
@@ -20,91 +30,158 @@ BATCH_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive records of one file.
+    """Consecutive records of one source.
 
     Attributes:
-        path: the file, as the user named it.
-        records: (line number from 1, the line's undecoded bytes); blank lines are left out.
+        path: the source, as a message names it.
+        records: (number from 1, record): a line's undecoded bytes, a text file's undecoded bytes,
+            or a Parquet row as a dictionary. Blank lines are left out.
         blank_lines: how many blank lines were left out.
-        text_bytes: bytes of the lines, after decompression.
+        text_bytes: bytes of the records, after decompression.
         file_bytes: bytes of the file read since the batch before, compressed if the file is.
+        kind: the source's kind.
+        begin: the byte of the file that the lines are counted from.
     """
 
     path: str
-    records: list[tuple[int, bytes]]
+    records: list[tuple[int, Any]]
     blank_lines: int
     text_bytes: int
     file_bytes: int
+    kind: str = JSON_LINES
+    begin: int = 0
+
+    def where(self, number: int) -> str:
+        """Return the place of a record, for a message."""
+        if self.kind == TEXT:
+            return self.path
+        place = f"{self.path}, {'row' if self.kind == PARQUET else 'line'} {number}"
+        return f"{place} counted from byte {self.begin}" if self.begin else place
 
 
-def check_inputs(paths: Sequence[str]) -> int:
-    """Return the total size of the files in bytes.
+def read_batches(pieces: Sequence[Piece], keys: Sequence[str]) -> Iterator[Batch]:
+    """Yield the records in order; a batch never spans two sources.
 
-    Raises:
-        UserError: a file is missing, is not a file, is empty or may not be read.
-    """
-    total = 0
-    for path in paths:
-        try:
-            if not Path(path).exists():
-                raise UserError(f"{path}: no such file; check --input")
-            if not Path(path).is_file():
-                raise UserError(f"{path}: not a file; --input takes .jsonl or .jsonl.gz files")
-            with open(path, "rb") as stream:
-                size = stream.seek(0, io.SEEK_END)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        if size == 0:
-            raise _no_documents(path)
-        total += size
-    return total
-
-
-def read_batches(paths: Sequence[str]) -> Iterator[Batch]:
-    """Yield the records of the files in order; a batch never spans two files.
+    Args:
+        pieces: what to read.
+        keys: the columns wanted of Parquet files.
 
     Raises:
-        UserError: a file cannot be read, is not the gzip file its name says, or holds no record.
+        UserError: a file cannot be read, is not what its name says, or holds no record.
     """
-    for path in paths:
+    for piece in pieces:
         any_record = False
-        try:
-            for batch in _read_file(path):
+        with _naming_the_file(piece.source):
+            for batch in _read_piece(piece, keys):
                 any_record = any_record or bool(batch.records)
                 yield batch
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            reason = str(error).rstrip(".")
-            raise UserError(f"{path}: damaged or not a gzip file ({reason})") from error
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        if not any_record:
-            raise _no_documents(path)
+        if piece.whole and not any_record:
+            raise no_documents(piece.source)
 
 
-def _read_file(path: str) -> Iterator[Batch]:
+def count_records(source: Source) -> int:
+    """Return the number of lines, blank ones included, of rows, or of text files (1).
+
+    Raises:
+        UserError: the file cannot be read to its end.
+    """
+    if source.kind == TEXT:
+        return 1
+    with _naming_the_file(source), ExitStack() as stack:
+        if source.kind == PARQUET:
+            return table.count_rows(source.path)
+        stream = _open(source, stack)[1]
+        lines, last = 0, b"\n"
+        while chunk := stream.read(1 << 20):
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+        return lines + (last != b"\n")
+
+
+@contextlib.contextmanager
+def _naming_the_file(source: Source) -> Iterator[None]:
+    """Turn what goes wrong while a source is read into one line that names it."""
+    try:
+        yield
+    except DAMAGE as error:
+        kind = {".gz": "gzip", ".zst": "zstandard", ".xz": "xz"}[source.compression]
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{source.name}: damaged or not a {kind} file ({reason})") from error
+    except OSError as error:
+        raise UserError(f"{source.name}: cannot be read ({error.strerror or error})") from error
+
+
+def _open(source: Source, stack: ExitStack) -> tuple[BinaryIO, BinaryIO]:
+    """Return the file as it lies on disk and the stream of its content."""
+    if source.path == STANDARD_INPUT:
+        return sys.stdin.buffer, sys.stdin.buffer
+    raw = stack.enter_context(open(source.path, "rb"))  # noqa: SIM115
+    return raw, decompressed(raw, source.compression, stack)
+
+
+def _read_piece(piece: Piece, keys: Sequence[str]) -> Iterator[Batch]:
+    source = piece.source
     with ExitStack() as stack:
-        # Positions in the file as it lies on disk drive the progress bar, hence `raw`.
-        raw: BinaryIO = stack.enter_context(open(path, "rb"))
-        stream: BinaryIO = raw
-        if path.endswith(".gz"):
-            stream = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=raw)))
-        records: list[tuple[int, bytes]] = []
-        blank_lines = text_bytes = position = 0
-
-        def batch() -> Batch:
-            return Batch(path, records, blank_lines, text_bytes, raw.tell() - position)
-
-        for number, line in enumerate(stream, start=1):
-            text_bytes += len(line)
-            if line.isspace():
-                blank_lines += 1
-            else:
-                records.append((number, line))
-            if text_bytes >= BATCH_BYTES or len(records) >= BATCH_LINES:
-                yield batch()
-                records, blank_lines, text_bytes, position = [], 0, 0, raw.tell()
-        yield batch()
+        if source.kind == PARQUET:
+            yield from _read_rows(piece, keys)
+        elif source.kind == TEXT:
+            text = _open(source, stack)[1].read()
+            yield Batch(source.name, [(1, text)], 0, len(text), source.size or 0, TEXT)
+        else:
+            yield from _read_lines(piece, *_open(source, stack))
 
 
-def _no_documents(path: str) -> UserError:
-    return UserError(f"{path}: holds no documents; it needs one JSON object a line")
+def _read_lines(piece: Piece, raw: BinaryIO, stream: BinaryIO) -> Iterator[Batch]:
+    known = piece.source.size is not None  # standard input need not tell its position
+    begin = piece.begin if piece.source.seekable else 0
+    lines, first = _lines(piece, stream)
+    records: list[tuple[int, bytes]] = []
+    blank_lines = text_bytes = 0
+    position = begin
+
+    def batch() -> Batch:
+        read = raw.tell() - position if known else text_bytes
+        name = piece.source.name
+        return Batch(name, records, blank_lines, text_bytes, read, JSON_LINES, begin)
+
+    for number, line in enumerate(lines, start=first):
+        text_bytes += len(line)
+        if line.isspace():
+            blank_lines += 1
+        else:
+            records.append((number, line))
+        if text_bytes >= BATCH_BYTES or len(records) >= BATCH_LINES:
+            yield batch()
+            records, blank_lines, text_bytes = [], 0, 0
+            position = raw.tell() if known else 0
+    yield batch()
+
+
+def _lines(piece: Piece, stream: BinaryIO) -> tuple[Iterator[bytes], int]:
+    """Return the piece's lines and the number of the first."""
+    if not piece.source.seekable:
+        return itertools.islice(stream, piece.begin, piece.end), piece.begin + 1
+    if piece.begin:
+        # A line belongs to the part in which it begins: one byte back, its neighbour's newline.
+        stream.seek(piece.begin - 1)
+        stream.readline()
+    if piece.end is None:
+        return iter(stream), 1
+    return _until(stream, piece.end), 1
+
+
+def _until(stream: BinaryIO, end: int) -> Iterator[bytes]:
+    position = stream.tell()
+    for line in stream:
+        if position >= end:
+            return
+        position += len(line)
+        yield line
+
+
+def _read_rows(piece: Piece, keys: Sequence[str]) -> Iterator[Batch]:
+    done = 0
+    for batch in table.read_rows(piece.source.path, keys, piece.begin, piece.end, BATCH_LINES):
+        share = int(batch.share * (piece.disk_bytes or 0))
+        yield Batch(piece.source.name, batch.rows, 0, batch.text_bytes, share - done, PARQUET)
+        done = share

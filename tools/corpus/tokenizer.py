@@ -54,6 +54,10 @@ class Tokenizer:
         """Return the ids of ``text``, with the special tokens the tokenizer itself adds."""
         return self.model.tokenize(text)
 
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of ``ids``, special tokens included."""
+        return self.model.detokenize(ids)
+
 
 def check_tokenizer_path(tokenizer_type: str, path: str) -> None:
     """Check that ``path`` is of the kind the type loads; cheap, so it can come first.

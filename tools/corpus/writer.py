@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from megatron_patches.errors import UserError
-from tools.corpus.encoder import EncodedText
-from tools.corpus.quiet import quiet_imports
+from tools.corpus.index import IndexWriter
+from tools.corpus.spill import copy_bytes
 from tools.files import atomic_file
 
 
@@ -46,44 +46,54 @@ class CorpusWriter:
     """
 
     def __init__(self, path: str, bin_path: Path, dtype: type[np.number]):
-        with quiet_imports():
-            from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
         self.path = path
-        self.documents = self.empty = self.tokens = 0
+        self.dtype = dtype
+        self.empty = self.tokens = 0
         with self._naming_the_file("bin"):
-            self._builder = IndexedDatasetBuilder(str(bin_path), dtype=dtype)
+            self._data = open(bin_path, "wb", buffering=0)  # noqa: SIM115  (see close)
+            self._index = IndexWriter(bin_path.parent)
 
-    def add(self, text: EncodedText) -> None:
-        """Append the documents of one batch."""
-        start = 0
+    @property
+    def documents(self) -> int:
+        """Documents so far, empty ones included."""
+        return self._index.documents
+
+    def add(
+        self, source: int, offset: int, size: int, lengths: np.ndarray, sequences: np.ndarray
+    ) -> None:
+        """Append documents.
+
+        Args:
+            source: the descriptor of a file that holds their ids.
+            offset: the first byte of the ids in it.
+            size: bytes of the ids.
+            lengths: tokens of each sequence, shape (sequences,), int32.
+            sequences: sequences of each document, shape (documents,), integers.
+        """
         with self._naming_the_file("bin"):
-            for lengths in text.documents:
-                end = start + sum(lengths)
-                self._builder.add_document(text.tokens[start:end], lengths)
-                start = end
-        self.documents += len(text.documents)
-        self.empty += sum(not lengths for lengths in text.documents)
-        self.tokens += len(text.tokens)
+            copy_bytes(source, offset, size, self._data.fileno())
+        with self._naming_the_file("idx"):
+            self._index.add(lengths, sequences)
+        self.empty += int(np.count_nonzero(sequences == 0))
+        self.tokens += size // np.dtype(self.dtype).itemsize
 
     def finish(self, idx_path: Path) -> None:
         """Write the index.
 
         Raises:
-            UserError: no document holds a token, or the disk refuses.
+            UserError: the disk refuses.
         """
-        if self.tokens == 0:
-            raise UserError(
-                f"--input: none of the {self.documents} documents holds a token; "
-                f"{self.path} would be empty"
-            )
+        with self._naming_the_file("bin"):
+            self._data.close()
         with self._naming_the_file("idx"):
-            self._builder.finalize(str(idx_path))
+            self._index.write(idx_path, self.dtype)
 
     def close(self) -> None:
-        """Close the data file; harmless after :meth:`finish`."""
+        """Close the files; harmless after :meth:`finish`."""
         # Only reached unfinished when another error is already on its way.
         with contextlib.suppress(OSError):
-            self._builder.data_file.close()
+            self._data.close()
+        self._index.close()
 
     @contextlib.contextmanager
     def _naming_the_file(self, suffix: str) -> Iterator[None]:
@@ -104,12 +114,14 @@ def open_writer(path: str, dtype: type[np.number]) -> Iterator[CorpusWriter]:
         dtype: the integer type of the ids on disk.
 
     Raises:
-        UserError: the files cannot be written, or nothing was added.
+        UserError: the files cannot be written.
     """
-    with atomic_file(f"{path}.bin") as bin_path, atomic_file(f"{path}.idx") as idx_path:
+    # The .idx appears last and goes first: killed in between, no .bin stands beside a stranger's.
+    with atomic_file(f"{path}.idx") as idx_path, atomic_file(f"{path}.bin") as bin_path:
         writer = CorpusWriter(path, bin_path, dtype)
         try:
             yield writer
             writer.finish(idx_path)
         finally:
             writer.close()
+        Path(f"{path}.idx").unlink(missing_ok=True)

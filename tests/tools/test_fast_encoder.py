@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast encoder writes the same bytes, and steps back where it would not."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from tests.tools.test_corpus_inputs import DOCUMENTS, expected
+from tests.tools.tiny_corpus import arguments, expect_refusal, output_bytes, write_jsonl
+from tools.corpus import fast, reader
+from tools.preprocess_data import main
+
+
+class Stub:
+    """A module in gigatoken's place that encodes with the reference, but for some texts."""
+
+    def __init__(self, wrong=lambda text: False):
+        self.wrong = wrong
+
+    def Tokenizer(self, hugging_face):  # noqa: N802
+        def encode(text):
+            ids = hugging_face(text, add_special_tokens=False).input_ids
+            return np.array([0] if self.wrong(text) else ids, np.uint32)
+
+        return type("Encoder", (), {"encode": staticmethod(encode)})
+
+
+def run(tmp_path, chosen, *flags):
+    source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
+    line = arguments(source, tmp_path / "out", chosen, "--append-eod", *flags)
+    main(line)
+    return output_bytes(tmp_path / "out_text_document"), line
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("name", ["hf", "hf-bos"])
+def test_same_bytes_with_gigatoken(tmp_path, tokenizers_by_name, monkeypatch, capfd, name, workers):
+    pytest.importorskip("gigatoken")
+    monkeypatch.setattr(reader, "BATCH_LINES", 5)
+    monkeypatch.setattr(fast, "CHECK_EVERY", 3)
+    chosen = tokenizers_by_name[name]
+    found, _ = run(tmp_path, chosen, "--encoder", "gigatoken", "--workers", workers)
+    assert found == expected(tmp_path, chosen, DOCUMENTS)
+    shown = capfd.readouterr()
+    assert "(gigatoken)" in shown.out
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("name", ["hf", "hf-bos"])
+def test_what_the_tokenizer_adds_is_added(tmp_path, tokenizers_by_name, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "gigatoken", Stub())
+    chosen = tokenizers_by_name[name]
+    found, _ = run(tmp_path, chosen, "--encoder", "gigatoken", "--workers", "1")
+    assert found == expected(tmp_path, chosen, DOCUMENTS)
+
+
+@pytest.mark.parametrize("where", ["awkward", "first document", "a"])
+def test_falls_back_and_says_so(tmp_path, tokenizers_by_name, monkeypatch, capfd, where):
+    wrong = {"awkward": fast._AWKWARD[7], "first document": DOCUMENTS[0], "a": "a"}[where]
+    monkeypatch.setitem(sys.modules, "gigatoken", Stub(lambda text: text == wrong))
+    chosen = tokenizers_by_name["hf"]
+    found, line = run(tmp_path, chosen, "--workers", "1")
+    assert found == expected(tmp_path, chosen, DOCUMENTS)
+    shown = capfd.readouterr()
+    assert "(HuggingFaceTokenizer)" in shown.out
+    assert shown.err.startswith("note: encoding with HuggingFaceTokenizer: gigatoken gives other")
+    assert shown.err.count("\n") == 1
+    culprits = ["--encoder gigatoken", "other ids", "choose reference"]
+    expect_refusal([*line, "--encoder", "gigatoken"], tmp_path, capfd, culprits)
+
+
+def test_falls_back_when_it_cannot_load(tmp_path, tokenizers_by_name, monkeypatch, capfd):
+    def refuse(_):
+        raise ValueError("unsupported\nmodel")
+
+    stub = Stub()
+    stub.Tokenizer = refuse
+    monkeypatch.setitem(sys.modules, "gigatoken", stub)
+    run(tmp_path, tokenizers_by_name["hf"], "--workers", "1")
+    assert "does not take this tokenizer ('unsupported model')" in capfd.readouterr().err
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    _, line = run(tmp_path, tokenizers_by_name["hf"], "--workers", "1")
+    assert capfd.readouterr().err == ""
+    culprits = ["--encoder gigatoken", "pip install gigatoken"]
+    expect_refusal([*line, "--encoder", "gigatoken"], tmp_path, capfd, culprits)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_late_difference_stops_the_run(tmp_path, tokenizers_by_name, monkeypatch, capfd, workers):
+    """Two texts differ beyond what is compared before the start, and both are met."""
+    monkeypatch.setattr(reader, "BATCH_LINES", 5)
+    monkeypatch.setattr(fast, "CHECK_EVERY", 1)
+    monkeypatch.setitem(sys.modules, "gigatoken", Stub(lambda text: text == DOCUMENTS[-1] * 2))
+    source = write_jsonl(tmp_path / "in.jsonl", [*DOCUMENTS, DOCUMENTS[-1] * 2])
+    line = arguments(source, tmp_path / "out", tokenizers_by_name["hf"], "--workers", workers)
+    culprits = ["--encoder", "other ids", "--encoder reference"]
+    expect_refusal(line, tmp_path, capfd, culprits)
+
+
+def test_only_for_hugging_face(tmp_path, tokenizers_by_name, capfd):
+    source = write_jsonl(tmp_path / "in.jsonl", ["a"])
+    chosen = tokenizers_by_name["sp"]
+    line = arguments(source, tmp_path / "out", chosen, "--encoder", "gigatoken")
+    culprits = ["--encoder gigatoken", "HuggingFaceTokenizer"]
+    expect_refusal(line, tmp_path, capfd, culprits)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is shown while text is tokenised: a bar on a terminal, lines in a log."""
+
+import io
+
+import pytest
+
+from tools.corpus import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_line_now_and_then(capsys, clock):
+    shown = progress.Progress(4_000_000)
+    clock[0] += progress.LOG_SECONDS - 1
+    shown.update(500_000, 10, 2_000_000, 400_000)
+    assert capsys.readouterr().err == ""
+    clock[0] += 11
+    shown.update(500_000, 1234, 20_000_000, 8_000_000)
+    assert capsys.readouterr().err == (
+        "1,234 documents, 0.5 MB/s, 0.20 M tokens/s, 25%, 0:02:00 left\n"
+    )
+    clock[0] += 1
+    shown.update(500_000, 1234, 20_000_000, 8_000_000)
+    shown.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_no_time_left_of_an_unknown_size(capsys, clock):
+    shown = progress.Progress(None)
+    clock[0] += 40
+    shown.update(500_000, 10, 2_000_000, 400_000)
+    assert capsys.readouterr().err == "10 documents, 0.1 MB/s, 0.01 M tokens/s\n"
+
+
+@pytest.mark.parametrize("total", [1_000_000, None])
+def test_a_terminal_gets_a_bar(monkeypatch, total):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    shown = progress.Progress(total)
+    shown._bar.mininterval = 0
+    shown.update(500_000, 12, 2_000_000, 400_000)
+    shown.close()
+    assert "12 documents, " in terminal.getvalue()
+    assert ("50%|" in terminal.getvalue()) == (total is not None)

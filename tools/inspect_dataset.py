@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a dataset of Megatron's .bin and .idx, and show what it holds."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+from collections.abc import Sequence
+
+from megatron_patches.errors import UserError, exit_on_user_error
+from tools.corpus.index import prefix_of, read_index
+from tools.corpus.inspection import check_vocabulary, describe, load_tokenizer_at, samples
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's argument parser."""
+    parser = argparse.ArgumentParser(
+        description="Check that a dataset's .idx and .bin are whole and belong together, and show "
+        "its documents, tokens, a histogram of lengths and some documents.",
+        epilog="Exit code 2 and one line if it is damaged.",
+    )
+    parser.add_argument(
+        "prefix", metavar="PREFIX", help="path of the dataset, with or without .bin or .idx"
+    )
+    parser.add_argument(
+        "--tokenizer-model",
+        metavar="PATH",
+        help="the tokenizer that made it (Hugging Face folder or SentencePiece .model): decodes "
+        "the samples and checks every id against the vocabulary",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=3,
+        metavar="N",
+        help="show the beginnings of N documents, evenly spread (default: %(default)s)",
+    )
+    return parser
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Exit codes: 0 whole, 2 damaged or bad flags."""
+    args = build_parser().parse_args(argv)
+    if args.samples < 0:
+        raise UserError(f"--samples {args.samples}: must be at least 0")
+    index = read_index(prefix_of(args.prefix))
+    tokenizer = None
+    if args.tokenizer_model is not None:
+        tokenizer = load_tokenizer_at(args.tokenizer_model)
+        check_vocabulary(index, tokenizer, args.tokenizer_model)
+    print(f"{index.prefix}: whole")
+    for line in (*describe(index), *samples(index, args.samples, tokenizer)):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
