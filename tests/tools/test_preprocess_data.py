@@ -312,8 +312,13 @@ def test_help_is_quick():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_nothing(tmp_path, tokenizers_by_name, capfd, monkeypatch, number):
+def test_interrupt_leaves_nothing(
+    request, tmp_path, tokenizers_by_name, capfd, monkeypatch, number
+):
     """The signal comes while two workers are at it, in the middle of the input."""
+    if number == signal.SIGINT:  # a shell's background job ignores it, and so would Python
+        before = signal.signal(number, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(number, before))
     seen = []
 
     def interrupted(writer, *_):
