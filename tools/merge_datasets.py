@@ -7,10 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
-import signal
 from collections.abc import Sequence
 
 from megatron_patches.errors import exit_on_user_error
+from tools.corpus.interrupt import exit_when_interrupted
 from tools.corpus.merge import merge
 
 
@@ -43,14 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 2 bad input or flags, 130 interrupted. Nothing is written unless 0.
     """
     args = build_parser().parse_args(argv)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with exit_when_interrupted():
         merged = merge(args.datasets, args.output_prefix)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     print(
         f"Joined {merged.datasets:,} datasets: {merged.documents:,} documents, "
         f"{merged.tokens:,} tokens ({merged.dtype})"

@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import os
-import signal
 from collections.abc import Sequence
 
 from megatron_patches.errors import exit_on_user_error
 from tools.corpus.fast import AUTO, ENCODERS
+from tools.corpus.interrupt import exit_when_interrupted
 from tools.corpus.preprocess import Options, preprocess
 from tools.corpus.tokenizer import TOKENIZER_TYPES
 
@@ -103,15 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 2 bad input or flags, 130 interrupted. Nothing is written unless 0.
     """
     args = build_parser().parse_args(argv)
-    # A scheduler ends a job with SIGTERM: leave as little behind as after Ctrl-C.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with exit_when_interrupted():
         summary = preprocess(Options(**vars(args)))
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        sys.exit(130)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     print(summary)
 
 

@@ -76,13 +76,6 @@ class HFReader:
         for kept in (self.shapes, self.dtypes, self._files):
             kept.pop(name, None)
 
-    def total_bytes(self) -> int:
-        """Bytes of all tensors, as stored."""
-        return sum(
-            torch.Size(shape).numel() * self.dtypes[name].itemsize
-            for name, shape in self.shapes.items()
-        )
-
 
 def _weight_map(folder: Path) -> dict[str, str]:
     """The index's map of tensor to file; empty when there is no index."""
