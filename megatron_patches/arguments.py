@@ -13,8 +13,8 @@ from typing import NoReturn
 from megatron.training import arguments as megatron_arguments
 from megatron.training.utils import get_blend_and_blend_per_split
 
+from megatron_patches import blend, fixes, loss_mask
 from megatron_patches import config as e2_config
-from megatron_patches import fixes
 from megatron_patches.checkpoint_check import check_checkpoint, forgotten_arguments
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
@@ -67,6 +67,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
 
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         e2_config.add_arguments(parser)
+        loss_mask.add_arguments(parser)
         known = {action.dest for action in parser._actions}
         for defaults in parts.values():
             parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
@@ -88,6 +89,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     _check_support(args, config)
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
+    args.data_blend = _check_blend(args)
     warnings = config.warnings() + check_checkpoint(args)
     if args.rank == 0:
         for name, defaults in parts.items():
@@ -95,6 +97,23 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
     return args, config
+
+
+def _check_blend(args: argparse.Namespace) -> list[dict[str, object]]:
+    """Check the datasets once a node; the first rank shows the blend and stores it."""
+    if args.local_rank != 0:
+        return []
+    parts = blend.check_blends(args, args.padded_vocab_size)
+    if args.rank == 0:
+        for part in parts:
+            print(f"> data: {part}", flush=True)
+        masked = any(part.loss_mask for part in parts)
+        if masked and not args.calculate_per_token_loss:
+            print(
+                "> with loss masks micro-batches count different numbers of tokens, and each "
+                "weighs alike: --calculate-per-token-loss weighs each token alike"
+            )
+    return blend.as_records(parts)
 
 
 def _refuse(message: str) -> NoReturn:

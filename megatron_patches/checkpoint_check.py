@@ -11,6 +11,7 @@ import copy
 import io
 import os
 
+from megatron_patches.blend import changed_blend
 from megatron_patches.config import config_from_args, differences
 from megatron_patches.errors import UserError
 
@@ -72,6 +73,9 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     if resumed and not args.e2_override:
         _require_same_positions(stored, args, where)
     warnings = _other_fixed_scaling(stored, args, where)
+    if resumed and getattr(stored, "data_blend", None) and args.data_blend:
+        change = changed_blend(stored.data_blend, args.data_blend)
+        warnings += [f"{where}: {change}"] if change else []
     rows = getattr(stored, "padded_vocab_size", args.padded_vocab_size)
     if rows != args.padded_vocab_size:
         warnings.append(

@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from megatron.training.utils import get_blend_and_blend_per_split, is_first_or_l
 from torch import Tensor
 
 from megatron_patches.errors import UserError
+from megatron_patches.loss_mask import masked, open_loss_mask
 
 
 class Batch(NamedTuple):
@@ -31,13 +33,23 @@ class Batch(NamedTuple):
     position_ids: Tensor | None = None
 
 
-class WindowDataset(GPTDataset):
-    """Megatron's GPT dataset that refuses an empty split, over which the parent loops for ever.
+@dataclass
+class WindowDatasetConfig(GPTDatasetConfig):
+    """Megatron's configuration of a dataset, and ours."""
 
-    With few documents a small share of ``--split`` rounds to none of them.
+    use_loss_masks: bool = True
+    """Whether a loss mask beside the dataset counts."""
+
+
+class WindowDataset(GPTDataset):
+    """Megatron's GPT dataset with loss masks, that refuses an empty split.
+
+    Over such a split the parent loops for ever. With few documents a small share of ``--split``
+    rounds to none of them.
 
     Raises:
-        UserError: windows are wanted of a split that holds no tokens.
+        UserError: windows are wanted of a split that holds no tokens, or the loss mask beside the
+            dataset is not its own.
     """
 
     def __init__(
@@ -47,7 +59,7 @@ class WindowDataset(GPTDataset):
         indexed_indices: np.ndarray,
         num_samples: int | None,
         index_split: Split,
-        config: GPTDatasetConfig,
+        config: WindowDatasetConfig,
     ) -> None:
         tokens = int(indexed_dataset.sequence_lengths[indexed_indices].sum())
         if num_samples != 0 and tokens < 2:
@@ -58,6 +70,16 @@ class WindowDataset(GPTDataset):
         super().__init__(
             indexed_dataset, dataset_path, indexed_indices, num_samples, index_split, config
         )
+        self.loss_mask = None
+        if config.use_loss_masks and dataset_path is not None:
+            self.loss_mask = open_loss_mask(dataset_path, indexed_dataset, config.mmap_bin_files)
+
+    def __getitem__(self, idx: int | None) -> dict[str, Tensor]:
+        """Return a window, ``loss_mask`` [s] 0 where the dataset's loss mask is."""
+        sample = super().__getitem__(idx)
+        if self.loss_mask is not None and idx is not None:
+            sample["loss_mask"] = masked(self, self.loss_mask, idx, sample["loss_mask"])
+        return sample
 
 
 def get_batch(
@@ -112,10 +134,10 @@ def is_built_on_rank(vp_stage: int | None = None) -> bool:
     return is_first_or_last_pipeline_stage(vp_stage) and mpu.get_tensor_model_parallel_rank() == 0
 
 
-def dataset_config(args: argparse.Namespace, seq_length: int) -> GPTDatasetConfig:
+def dataset_config(args: argparse.Namespace, seq_length: int) -> WindowDatasetConfig:
     """Megatron's dataset configuration for windows of ``seq_length`` tokens."""
     blend, blend_per_split = get_blend_and_blend_per_split(args)
-    return GPTDatasetConfig(
+    return WindowDatasetConfig(
         random_seed=args.seed,
         sequence_length=seq_length,
         blend=blend,
@@ -139,6 +161,7 @@ def dataset_config(args: argparse.Namespace, seq_length: int) -> GPTDatasetConfi
         context_parallel_size=args.context_parallel_size,
         data_parallel_size=args.data_parallel_size,
         sequence_parallel_size=args.tensor_model_parallel_size * args.sequence_parallel,
+        use_loss_masks=not args.ignore_loss_masks,
     )
 
 
@@ -153,7 +176,12 @@ def train_valid_test_datasets(
     """
     args = get_args()
     print_rank_0("> building train, validation, and test datasets ...")
-    return _build(args, num_samples, dataset_config(args, args.seq_length), vp_stage)
+    datasets = _build(args, num_samples, dataset_config(args, args.seq_length), vp_stage)
+    # A blend of no windows, of which Megatron then asks at least one.
+    return [
+        dataset if wanted != 0 else None
+        for dataset, wanted in zip(datasets, num_samples, strict=True)
+    ]
 
 
 # The blended datasets know themselves on which ranks to build.

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from megatron_patches.errors import UserError, exit_on_user_error
-from tools.corpus.index import prefix_of, read_index
+from megatron_patches.index_file import prefix_of, read_index
 from tools.corpus.inspection import check_vocabulary, describe, load_tokenizer_at, samples
 
 

@@ -23,19 +23,27 @@ def make_tokenizer(folder):
     return path
 
 
+def write_dataset(prefix, documents):
+    """Write documents, lists of ids, as an indexed dataset."""
+    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=np.uint16)
+    for document in documents:
+        builder.add_document(document, [len(document)])
+    builder.finalize(f"{prefix}.idx")
+
+
 def make_corpus(folder, documents=40, length=400):
     """Write an indexed dataset and a tokenizer; returns the Megatron arguments that name them."""
     rng = random.Random(0)
     prefix = folder / "corpus"
-    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=np.uint16)
+    texts = []
     for _ in range(documents):
         # A Markov-like walk, so that there is something to learn.
         word, words = rng.randrange(WORDS), []
         for _ in range(length):
             word = (word * 5 + rng.choice((1, 2, 3))) % WORDS
             words.append(word + 2)
-        builder.add_document([*words, 0], [len(words) + 1])
-    builder.finalize(f"{prefix}.idx")
+        texts.append([*words, 0])
+    write_dataset(prefix, texts)
     tokenizer = make_tokenizer(folder)
     return [
         *("--data-path", str(prefix), "--split", "80,20,0"),

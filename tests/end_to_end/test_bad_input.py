@@ -3,14 +3,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.distributed.corpus import make_corpus
+from tests.distributed.corpus import make_corpus, write_dataset
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+from tools.checkpoint.torch_dist import TorchDistReader
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +38,15 @@ def mistakes(folder):
         Path(f"{empty}{suffix}").touch()
     for suffix in (".bin", ".idx"):
         (folder / f"other{suffix}").write_bytes(b"something else")
+    for name in ("truncated", "swapped", "half masked"):
+        for suffix in (".bin", ".idx"):
+            shutil.copyfile(folder / f"corpus{suffix}", folder / f"{name}{suffix}")
+    os.truncate(folder / "truncated.idx", os.path.getsize(folder / "truncated.idx") - 8)
+    write_dataset(folder / "shorter", [[2, 3, 4, 0]])
+    shutil.copyfile(folder / "shorter.idx", folder / "swapped.idx")
+    write_dataset(folder / "half masked_loss_mask", [[1, 1, 0, 1]])
+    (folder / "half masked_loss_mask.bin").unlink()
+    write_dataset(folder / "foreign", [[2, 3, 40000, 0]])
     damaged = folder / "damaged"
     (damaged / "iter_0000001").mkdir(parents=True)
     (damaged / "latest_checkpointed_iteration.txt").write_text("1")
@@ -46,6 +57,22 @@ def mistakes(folder):
         "other data": (
             ["--data-path", str(folder / "other")],
             ["--data-path", "other.idx", "not an index"],
+        ),
+        "truncated index": (
+            ["--data-path", str(folder / "truncated")],
+            ["truncated.idx", "damaged"],
+        ),
+        "index of another dataset": (
+            ["--data-path", "1", str(folder / "corpus"), "1", str(folder / "swapped")],
+            ["swapped.bin", "not a pair"],
+        ),
+        "data of another tokenizer": (
+            ["--data-path", str(folder / "foreign")],
+            ["foreign.bin", "the id 40000", "--tokenizer-model"],
+        ),
+        "half a loss mask": (
+            ["--data-path", str(folder / "half masked")],
+            ["half masked_loss_mask.bin is missing", "--ignore-loss-masks"],
         ),
         "unknown tokenizer type": (["--tokenizer-type", "Foo"], ["--tokenizer-type", "'Foo'"]),
         "unknown flag": (["--e2-max-scales", "3"], ["--e2-max-scales"]),
@@ -95,6 +122,8 @@ def accepted(folder):
         "resumed as it was": load,
         "resumed on purpose": [*load, "--e2-max-scale", "8", "--e2-override"],
         "fine-tuned": [*load, "--e2-max-scale", "8", "--finetune"],
+        "half a loss mask, ignored": ["--data-path", str(folder / "half masked")]
+        + ["--ignore-loss-masks"],
         "resumed with another validation": [*load, "--e2-validation-windows", "64"],
     }
 
@@ -147,6 +176,25 @@ def test_exit_code_and_no_traceback(good, folder):
     assert len(errors) == 1
     assert errors[0].startswith("error: --data-path")
     assert "Traceback" not in result.stderr
+
+
+def test_the_checkpoint_keeps_the_blend_and_a_resumed_run_is_compared_with_it(good, folder):
+    command = [*good, "--data-path", "3", str(folder / "corpus"), "1", str(folder / "second")]
+    command += ["--save", str(folder / "blended"), "--save-interval", "1"]
+    words = [[(7 * index + shift) % 250 + 2 for index in range(300)] for shift in range(20)]
+    write_dataset(folder / "second", words)
+    result = run(command)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert f"> data: all 75.0% {folder}/corpus, 40 documents, 16,040 tokens" in result.stdout
+    stored = TorchDistReader(folder / "blended" / "iter_0000001").common()["args"]
+    assert [part["weight"] for part in stored.data_blend] == [0.75, 0.25]
+    assert [part["tokens"] for part in stored.data_blend] == [16040, 6000]
+
+    resumed = [*good, "--load", str(folder / "blended")]
+    result = run(resumed)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "was trained on corpus 75.0% (all, 16040 tokens), second 25.0%" in result.stdout
+    assert "this run's data is corpus 100.0%" in result.stdout
 
 
 def test_longer_than_the_base_window_is_warned_about(good):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from megatron_patches import index_file as index
 from megatron_patches.errors import UserError
 from tests.tools.test_merge_datasets import write_dataset
 from tests.tools.tiny_corpus import TEXTS, arguments, expect_refusal, reference_encode, write_jsonl
 from tools import preprocess_data
-from tools.corpus import index, inspection
+from tools.corpus import inspection
 from tools.inspect_dataset import main
 
 HEADER = 34

@@ -15,7 +15,7 @@ from megatron_patches.errors import UserError
 from tests.tools.tiny_corpus import TEXTS, arguments, expect_refusal, output_bytes, write_jsonl
 from tools import merge_datasets, preprocess_data
 from tools.corpus import inputs, merge, reader, writer
-from tools.corpus.index import read_index
+from megatron_patches.index_file import read_index
 
 SCRIPT = Path(merge_datasets.__file__)
 

@@ -85,7 +85,7 @@ def export(options: ExportOptions) -> None:
             _write_generation_config(folder, options.hf_model, config)
             if tokenizer_from is not None:
                 copy_tokenizer(tokenizer_from, folder)
-            write_model_card(folder, config, run.draw_per, options.hf_model)
+            write_model_card(folder, config, run, options.hf_model)
             if options.check:
                 try:
                     check_export(folder, reader, moves, split, dtype)

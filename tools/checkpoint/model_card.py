@@ -3,7 +3,9 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from tools.checkpoint.run_args import RunArgs
 from tools.checkpoint.window import Config, with_window
 
 METHODS = {
@@ -22,26 +24,26 @@ UNITS = {"microbatch": "micro-batch", "sample": "sample", "iteration": "iteratio
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
-def write_model_card(folder: Path, config: Config, draw_per: str, source: Path | None) -> None:
+def write_model_card(folder: Path, config: Config, run: RunArgs, source: Path | None) -> None:
     """Write ``README.md``, and carry over the licence files of the model trained from.
 
     Args:
         folder: the exported model.
         config: its config.json, with the ``e2_llm`` block.
-        draw_per: what shared a draw in training.
+        run: how it was trained.
         source: folder of the Hugging Face model that training started from, if known.
     """
-    (folder / "README.md").write_text(model_card(config, draw_per, source), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(config, run, source), encoding="utf-8")
     if source is not None:
         for pattern in LICENCE_FILES:
             for path in sorted(source.glob(pattern)):
                 shutil.copyfile(path, folder / path.name)
 
 
-def model_card(config: Config, draw_per: str, source: Path | None) -> str:
+def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
     """The card as Markdown with the hub's front matter; see :func:`write_model_card`."""
     block = config["e2_llm"]
-    method = METHODS[block["method"]].format(unit=UNITS[draw_per])
+    method = METHODS[block["method"]].format(unit=UNITS[run.draw_per])
     rows = {
         "method": method,
         "frequencies": block["frequencies"],
@@ -52,6 +54,7 @@ def model_card(config: Config, draw_per: str, source: Path | None) -> str:
         "training steps": block["iteration"],
         "window served now": f"{config['max_position_embeddings']:,} tokens",
         "trained from": source.resolve().name if source else None,
+        "data": "; ".join(map(_dataset, run.data)) or None,
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
     parts = [_HEAD, f"| | |\n|---|---|\n{table}\n"]
@@ -60,6 +63,14 @@ def model_card(config: Config, draw_per: str, source: Path | None) -> str:
     if source is not None:
         parts.append(f"The licence of {source.resolve().name} applies to these weights.\n")
     return "\n".join(parts)
+
+
+def _dataset(part: dict[str, Any]) -> str:
+    """A dataset of the blend, as training stored it."""
+    split = "" if part["split"] == "all" else f" of {part['split']}"
+    size = "" if part["tokens"] is None else f" ({part['tokens']:,} tokens)"
+    mask = ", loss on part of its tokens" if part["loss_mask"] else ""
+    return f"{part['weight']:.1%}{split} {Path(part['prefix']).name}{size}{mask}"
 
 
 def _window_rows(config: Config) -> str:

@@ -78,6 +78,7 @@ class RunArgs:
     trained_scale: float | None
     draw_per: str
     iteration: int | None
+    data: list[dict[str, Any]]
 
 
 def run_args(common: dict[str, Any]) -> RunArgs:
@@ -145,6 +146,7 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
         trained_scale=one_scale,
         draw_per=positions.draw_per,
         iteration=iteration,
+        data=getattr(args, "data_blend", []),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from megatron_patches.errors import UserError
-from tools.corpus.index import Index
+from megatron_patches.index_file import Index
 from tools.corpus.tokenizer import HUGGING_FACE, SENTENCE_PIECE, Tokenizer, load_tokenizer
 
 BAR_CHARACTERS = 40

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from megatron_patches.errors import UserError
-from tools.corpus.index import Index, prefix_of, read_index
+from megatron_patches.index_file import Index, prefix_of, read_index
 from tools.corpus.writer import CorpusWriter, check_output, open_writer
 
 # Documents whose lengths are in memory at a time.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from megatron_patches.errors import UserError
-from tools.corpus.index import IndexWriter
+from megatron_patches.index_file import IndexWriter
 from tools.corpus.spill import copy_bytes
 from tools.files import atomic_file
 
