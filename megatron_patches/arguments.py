@@ -18,6 +18,7 @@ from megatron_patches import config as e2_config
 from megatron_patches.checkpoint_check import check_checkpoint, forgotten_arguments
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
+from megatron_patches.startup import findings
 
 INDEX_HEADER = b"MMIDIDX\x00\x00"  # the first bytes of every .idx, any version
 
@@ -94,6 +95,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if args.rank == 0:
         for name, defaults in parts.items():
             print(f"> without {name}: " + ", ".join(f"{k}={v}" for k, v in defaults.items()))
+        for finding in findings(args, config, on_cpu):
+            print(f"> {finding}")
         for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
     return args, config

@@ -7,7 +7,8 @@ usage() {
     cat <<TEXT
 usage: $RECIPE/train.sh [options] [-- any argument of pretrain_e2.py]
   --base DIR           converted checkpoint                (BASE: $base)
-  --data PREFIX        of .bin and .idx                    (DATA: $data)
+  --data PREFIX        of .bin and .idx, or a blend as one word: "70 A 20 B 10 C"
+                                                           (DATA: $data)
   --out DIR            checkpoints, logs, TensorBoard      (OUT: $out)
   --nodes N            machines                            (NODES: $nodes)
   --gpus-per-node N    ranks on each                       (GPUS_PER_NODE: $gpus)
@@ -100,9 +101,10 @@ saving=(
 # shellcheck disable=SC2206  # a list of words
 more=(${EXTRA_ARGS:-} "$@")
 
+read -ra blend <<<"$data"
 print_command() { printf '%q ' "$@" && echo; }
 echo "$NAME: $world ranks = TP $tp x PP $pp x DP $dp; $global_batch samples of $seq_length tokens an iteration," \
     "$((global_batch / dp)) micro-batches a rank; $train_iters iterations, $((train_iters * global_batch * seq_length / 1000000)) M tokens"
 export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-1} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 $run "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus" "${rendezvous[@]}" \
-    pretrain_e2.py "${paper[@]}" "${ours[@]}" "${layout[@]}" "${saving[@]}" --data-path "$data" "${more[@]}"
+    pretrain_e2.py "${paper[@]}" "${ours[@]}" "${layout[@]}" "${saving[@]}" --data-path "${blend[@]}" "${more[@]}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parses many command lines of pretrain_e2.py in one process; prints what was refused, as JSON.
 
-stdin: name -> arguments. Last line of stdout: name -> refusal. Importing Megatron takes seconds,
-and every refusal comes before anything is built.
+stdin: name -> world size and arguments. Last line of stdout: name -> refusal. Importing Megatron
+takes seconds, and every refusal comes before anything is built.
 """
 
 import json
@@ -21,9 +21,10 @@ from megatron.training.global_vars import destroy_global_vars  # noqa: E402
 from megatron_patches.arguments import parse_arguments  # noqa: E402
 from megatron_patches.errors import UserError  # noqa: E402
 
-os.environ |= {"RANK": "0", "WORLD_SIZE": "2", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+os.environ |= {"RANK": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 refusals = {}
-for name, argv in json.load(sys.stdin).items():
+for name, (world_size, *argv) in json.load(sys.stdin).items():
+    os.environ["WORLD_SIZE"] = world_size
     sys.argv = ["pretrain_e2.py", *argv]
     destroy_global_vars()
     destroy_num_microbatches_calculator()

@@ -11,8 +11,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig
 
+from tests.distributed.corpus import make_corpus
+from tests.end_to_end.test_bad_input import refused
 from tests.families import make_model
+from tools.checkpoint.families import family_of_config
+from tools.checkpoint.megatron_args import (
+    model_flags,
+    sizes_of_config,
+    stored_arguments,
+    tokenizer_flags,
+)
+from tools.checkpoint.source_rope import source_rope
+from tools.checkpoint.torch_dist_writer import write_release
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("examples/*/slurm.sbatch"))
@@ -66,6 +79,66 @@ def test_every_flag_of_a_recipe_is_known(name, known_flags):
             assert flags <= known_flags[words[at]], flags - known_flags[words[at]]
 
 
+# What the recipes' models have in their config.json.
+SHAPES = {
+    "llama2_7b": {},  # LlamaConfig's defaults
+    "llama2_13b": {
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+    },
+    "llama2_70b": {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+    },
+    "smollm2_135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+        "tie_word_embeddings": True,
+        "vocab_size": 49152,
+    },
+}
+
+
+def checkpoint_without_weights(folder, shape, tokenizer):
+    """A converted checkpoint's arguments, which is all that a command line is checked against."""
+    config = LlamaConfig(**{"max_position_embeddings": 4096} | shape).to_dict()
+    rope, sizes = source_rope(config, None, folder), sizes_of_config(config, folder)
+    flags = model_flags(config, family_of_config(config, folder), sizes, rope, folder)
+    flags |= tokenizer_flags(tokenizer)
+    args = stored_arguments(flags, sizes, torch.bfloat16, rope)
+    write_release(folder, [], sizes.layers, torch.bfloat16, args)
+
+
+def test_megatron_accepts_every_recipe_in_its_whole_layout(tmp_path):
+    data = make_corpus(tmp_path)[1]
+    assert set(SHAPES) == set(RECIPES)
+    commands = {}
+    for name, shape in SHAPES.items():
+        base = tmp_path / name
+        base.mkdir()
+        checkpoint_without_weights(base, shape, tmp_path / "tokenizer")
+        places = ("--base", base, "--out", tmp_path / f"{name}-e2", "--data", f"7 {data} 3 {data}")
+        for case, options in {name: [], f"{name}, wrong": ["--", "--hidden-size", "577"]}.items():
+            run = recipe(name, "train", "--dry-run", *places, *options)
+            world = re.search(r"(\d+) ranks", run.stdout)[1]
+            words = shlex.split(run.stdout.splitlines()[-1])
+            commands[case] = [world, *words[words.index("pretrain_e2.py") + 1 :]]
+        commands[f"{name}, other nodes"] = ["6", *commands[name][1:]]
+    refusals = refused(commands)
+    assert not refusals.keys() & set(SHAPES), refusals
+    assert len(refusals) == 2 * len(SHAPES)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_layout_fills_the_nodes(name):
     line = recipe(name, "train", "--dry-run").stdout.splitlines()[0]
@@ -108,7 +181,7 @@ def test_refusals(script, options, word):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_recipe_runs_on_a_tiny_model(tmp_path):
-    from tests.distributed.corpus import make_corpus, make_tokenizer
+    from tests.distributed.corpus import make_tokenizer
 
     make_corpus(tmp_path)
     model = tmp_path / "model"

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is about to do, a line a finding, before anything is built.
+
+A wrong layout, a slow kernel or a missing package is then seen in the first seconds of the log.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Iterator
+
+import torch
+
+from megatron_patches.config import E2Config
+
+# Optional packages, by the name they are imported by: what a run does faster, or only, with them.
+OPTIONAL = {
+    "transformer_engine": (
+        "Transformer Engine",
+        "fused attention, norm, RoPE and AdamW, fp8, context parallelism",
+    ),
+    "fused_weight_gradient_mlp_cuda": (
+        "apex's CUDA extension",
+        "weight gradients added up within the matrix product",
+    ),
+}
+
+
+def findings(args: argparse.Namespace, config: E2Config, on_cpu: bool) -> Iterator[str]:
+    """Yield the report.
+
+    Args:
+        args: Megatron's, validated.
+        config: of the positions.
+        on_cpu: whether the CPU runtime is installed.
+    """
+    yield f"devices: {_devices(args, on_cpu)}"
+    yield f"layout: {_layout(args)}"
+    yield f"kernels: {_kernels(args)}"
+    if not on_cpu:
+        for module, (name, gain) in OPTIONAL.items():
+            if importlib.util.find_spec(module) is None:
+                yield f"missing: {name} ({gain})"
+    yield f"positions: {_positions(config)}"
+    yield f"work: {_work(args)}"
+
+
+def _devices(args: argparse.Namespace, on_cpu: bool) -> str:
+    backend = args.distributed_backend
+    if on_cpu:
+        return f"{args.world_size} x CPU, {torch.get_num_threads()} threads each, {backend}"
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    text = f"{args.world_size} x {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {backend}"
+    if backend == "nccl":
+        text += " " + ".".join(map(str, torch.cuda.nccl.version()))
+    peers = range(1, torch.cuda.device_count())
+    if all(torch.cuda.can_device_access_peer(0, peer) for peer in peers):
+        return text
+    return text + ", without peer access between the GPUs of a node"
+
+
+def _layout(args: argparse.Namespace) -> str:
+    parts = [
+        f"TP {args.tensor_model_parallel_size}" + " with SP" * args.sequence_parallel,
+        f"PP {args.pipeline_model_parallel_size}",
+        f"CP {args.context_parallel_size}",
+        f"DP {args.data_parallel_size}"
+        + " (distributed optimizer)" * args.use_distributed_optimizer,
+    ]
+    virtual = args.virtual_pipeline_model_parallel_size
+    if virtual:
+        parts[1] += f" x {virtual} virtual"
+    recompute = args.recompute_granularity
+    return " x ".join(parts) + (f", {recompute} recompute" if recompute else ", no recompute")
+
+
+def _kernels(args: argparse.Namespace) -> str:
+    from megatron.core import optimizer
+
+    engine = args.transformer_impl == "transformer_engine"
+    adam = getattr(optimizer, "Adam", None)
+    choices = {
+        "attention": "Transformer Engine" if engine else "torch SDPA",
+        "norm": "Transformer Engine" if engine else "torch",
+        "RoPE": "fused" if args.apply_rope_fusion else "torch",
+        "SwiGLU": "torch.compile" if args.bias_swiglu_fusion else "torch",
+        "cross entropy": args.cross_entropy_fusion_impl
+        if args.cross_entropy_loss_fusion
+        else "torch",
+        "weight gradients": "fused" if args.gradient_accumulation_fusion else "torch",
+    }
+    if args.optimizer == "adam" and adam is not None:
+        choices["AdamW"] = adam.__module__.split(".")[0]
+    return ", ".join(f"{part} {kernel}" for part, kernel in choices.items())
+
+
+def _positions(config: E2Config) -> str:
+    windows = f"L = {config.base_window}, R = {config.train_window}"
+    if config.position_method != "e2":
+        return f"{config.position_method}, {windows}"
+    if config.fixed_scale:
+        return f"e2, {windows}, g fixed at {config.fixed_scale:g}"
+    top = config.max_scale
+    return f"e2, {windows}, g up to {top} ({top * config.base_window:,} tokens)"
+
+
+def _work(args: argparse.Namespace) -> str:
+    tokens = args.global_batch_size * args.seq_length
+    micro = args.global_batch_size // (args.micro_batch_size * args.data_parallel_size)
+    text = (
+        f"{tokens:,} tokens an iteration ({args.global_batch_size} windows of {args.seq_length}, "
+        f"{micro} micro-batches a rank)"
+    )
+    if args.train_iters:
+        text += f", {args.train_iters:,} iterations, {tokens * args.train_iters:,} tokens in all"
+    return text
