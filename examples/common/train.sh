@@ -17,6 +17,7 @@ usage: $RECIPE/train.sh [options] [-- any argument of pretrain_e2.py]
   --max-scale G        largest scale drawn                 (MAX_SCALE: $max_scale)
   --global-batch N     samples an iteration                (GLOBAL_BATCH: $global_batch)
   --train-iters N                                          (TRAIN_ITERS: $train_iters)
+  --max-restarts N     of all ranks after one failed       (MAX_RESTARTS: ${max_restarts:-3 on several nodes})
   --hours H            save and end after so many          (HOURS: ${hours:-none})
   --dry-run            print the layout and the command, run nothing
 Several nodes: run it on each with MASTER_ADDR set to the first one's name (torchrun's rendezvous, port
@@ -39,6 +40,7 @@ max_scale=${MAX_SCALE:-20}
 global_batch=${GLOBAL_BATCH:-16}
 train_iters=${TRAIN_ITERS:-30000}
 hours=${HOURS:-}
+max_restarts=${MAX_RESTARTS:-}
 run=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -60,11 +62,14 @@ while [ $# -gt 0 ]; do
         --global-batch) global_batch=$2 ;;
         --train-iters) train_iters=$2 ;;
         --hours) hours=$2 ;;
+        --max-restarts) max_restarts=$2 ;;
         *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
     esac
     shift 2
 done
 
+# On one node a mistake would only be repeated.
+: "${max_restarts:=$((nodes > 1 ? 3 : 0))}"
 world=$((nodes * gpus))
 [ $((world % (tp * pp))) -eq 0 ] || refuse "--tp $tp --pp $pp: $world ranks are no multiple of $((tp * pp))"
 dp=$((world / (tp * pp)))
@@ -105,6 +110,10 @@ read -ra blend <<<"$data"
 print_command() { printf '%q ' "$@" && echo; }
 echo "$NAME: $world ranks = TP $tp x PP $pp x DP $dp; $global_batch samples of $seq_length tokens an iteration," \
     "$((global_batch / dp)) micro-batches a rank; $train_iters iterations, $((train_iters * global_batch * seq_length / 1000000)) M tokens"
+# torchrun's nodes count restarts each for itself, and look for each other under that number in one store:
+# after a failure on one node only they would not meet again. So: a new store every time.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-1} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-$run "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus" "${rendezvous[@]}" \
+$run "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus" --max-restarts "$max_restarts" \
+    "${rendezvous[@]}" \
     pretrain_e2.py "${paper[@]}" "${ours[@]}" "${layout[@]}" "${saving[@]}" --data-path "${blend[@]}" "${more[@]}"
