@@ -11,13 +11,13 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, from_numpy
 
 from megatron_patches.errors import UserError
 
 if TYPE_CHECKING:
     from megatron.core.datasets.gpt_dataset import GPTDataset
     from megatron.core.datasets.indexed_dataset import IndexedDataset
+    from torch import Tensor
 
 SUFFIX = "_loss_mask"  # follows the prefix of the dataset that it belongs to
 
@@ -70,7 +70,9 @@ def open_loss_mask(prefix: str, tokens: "IndexedDataset", mmap: bool) -> "Indexe
     return mask
 
 
-def masked(dataset: "GPTDataset", mask: "IndexedDataset", index: int, loss_mask: Tensor) -> Tensor:
+def masked(
+    dataset: "GPTDataset", mask: "IndexedDataset", index: int, loss_mask: "Tensor"
+) -> "Tensor":
     """The loss mask [s] of a window, less the tokens whose own mask is 0.
 
     A position counts if the token it predicts, the next one, does.
@@ -89,4 +91,4 @@ def masked(dataset: "GPTDataset", mask: "IndexedDataset", index: int, loss_mask:
         values = values[1:]
     else:
         values = np.append(values[1:], 0)
-    return loss_mask * from_numpy(values == 1)
+    return loss_mask * loss_mask.new_tensor(values == 1)

@@ -63,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         "its own (default: text)",
     )
     parser.add_argument(
+        "--loss-mask-key",
+        metavar="KEY",
+        help="key of the spans [[begin, end], ...] of characters whose tokens count in the loss; "
+        "writes PREFIX_<key>_document_loss_mask beside the dataset (see docs/data.md)",
+    )
+    parser.add_argument(
         "--append-eod",
         action="store_true",
         help="end each document with the tokenizer's EOS token, so that training sees the end",

@@ -266,13 +266,13 @@ def test_a_full_disk_is_named_and_old_output_kept(tmp_path, tokenizers_by_name, 
     main(line)
     old = output_bytes(tmp_path / "out_text_document")
     for name, culprit in (
-        ("spill._write_all", str(tmp_path)),
-        ("writer.copy_bytes", "out_text_document.bin"),
-        ("index.IndexWriter.add", "out_text_document.idx"),
-        ("index.IndexWriter.write", "out_text_document.idx"),
+        ("tools.corpus.spill._write_all", str(tmp_path)),
+        ("tools.corpus.writer.copy_bytes", "out_text_document.bin"),
+        ("megatron_patches.index_file.IndexWriter.add", "out_text_document.idx"),
+        ("megatron_patches.index_file.IndexWriter.write", "out_text_document.idx"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"tools.corpus.{name}", no_space)
+            patch.setattr(name, no_space)
             expect_refusal(line, tmp_path, capfd, [culprit, "No space left"])
     assert output_bytes(tmp_path / "out_text_document") == old
 

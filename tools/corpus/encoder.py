@@ -11,7 +11,10 @@ import numpy as np
 from megatron_patches.errors import UserError
 from tools.corpus.inputs import JSON_LINES, TEXT
 from tools.corpus.reader import Batch
+from tools.corpus.spans import Spans, encode_with_mask, spans_of
 from tools.corpus.tokenizer import Tokenizer
+
+LOSS_MASK = "<loss mask>"  # among the keys of a batch; no key of JSON that anyone tokenises
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Encoder:
         keys: the JSON keys to encode.
         append_eod: whether each document that has a token ends with the end-of-document id.
         split: a function from a text to its sentences, or None to keep documents whole.
+        mask_key: the key of the spans that count in the loss, of the only text key; or None. The
+            mask then stands beside the tokens, under :data:`LOSS_MASK`.
 
     Raises:
         UserError: on construction, if ``append_eod`` asks for an id the tokenizer lacks; on a
@@ -60,6 +65,7 @@ class Encoder:
         keys: Sequence[str],
         append_eod: bool,
         split: Callable[[str], list[str]] | None = None,
+        mask_key: str | None = None,
     ):
         if append_eod and tokenizer.eod is None:
             raise UserError(
@@ -69,18 +75,26 @@ class Encoder:
         self.keys = keys
         self.eod = tokenizer.eod if append_eod else None
         self.split = split
+        self.mask_key = mask_key
         self.dtype = tokenizer.dtype
 
     def __call__(self, batch: Batch) -> EncodedBatch:
         """Encode every record of the batch."""
-        collected = {key: _Collected() for key in self.keys}
+        collected = {key: _Collected(self.dtype) for key in self.keys}
+        if self.mask_key is not None:
+            collected[LOSS_MASK] = _Collected(np.uint8)
         for number, content in batch.records:
             where = batch.where(number)
             record = _record(content, batch.kind, where)
             for key in self.keys:
-                self._encode_text(_text_of(record, key, where), collected[key], where)
+                text = _text_of(record, key, where)
+                if self.mask_key is None:
+                    self._encode_text(text, collected[key], where)
+                else:
+                    spans = spans_of(record, self.mask_key, text, where)
+                    self._encode_masked(text, spans, collected[key], collected[LOSS_MASK], where)
         return EncodedBatch(
-            {key: texts.encoded(self.dtype) for key, texts in collected.items()},
+            {key: texts.encoded() for key, texts in collected.items()},
             len(batch.records),
             batch.blank_lines,
             batch.text_bytes,
@@ -112,6 +126,22 @@ class Encoder:
         collected.lengths += lengths
         collected.sequences.append(len(lengths))
 
+    def _encode_masked(
+        self, text: str, spans: Spans, tokens: "_Collected", masks: "_Collected", where: str
+    ) -> None:
+        """Append the document and its loss mask."""
+        _check_unicode(text, where)
+        ids, mask = encode_with_mask(self.tokenizer, text, spans)
+        array = self._to_array(ids)
+        if len(array) and self.eod is not None:
+            array = np.append(array, np.array([self.eod], self.dtype))
+            # The end is to be learnt of a text that ends with what is.
+            mask = np.append(mask, np.uint8(bool(spans) and spans[-1][1] == len(text)))
+        for collected, values in ((tokens, array), (masks, mask)):
+            collected.tokens.append(values)
+            collected.lengths += [len(values)] * bool(len(values))
+            collected.sequences.append(int(bool(len(values))))
+
     def _to_array(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         try:
             array = np.asarray(ids) if isinstance(ids, np.ndarray) else np.array(ids, self.dtype)
@@ -132,12 +162,13 @@ class Encoder:
 class _Collected:
     """An :class:`EncodedText` in the making."""
 
+    dtype: type[np.number]
     tokens: list[np.ndarray] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)
 
-    def encoded(self, dtype: type[np.number]) -> EncodedText:
-        tokens = np.concatenate(self.tokens) if self.tokens else np.empty(0, dtype)
+    def encoded(self) -> EncodedText:
+        tokens = np.concatenate(self.tokens) if self.tokens else np.empty(0, self.dtype)
         return EncodedText(
             tokens, np.array(self.lengths, np.int32), np.array(self.sequences, np.int32)
         )

@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from megatron_patches.errors import UserError
-from tools.corpus.encoder import Encoder
+from megatron_patches.loss_mask import SUFFIX
+from tools.corpus.encoder import LOSS_MASK, Encoder
 from tools.corpus.fast import AUTO, GIGATOKEN, REFERENCE, Refused, use_fast
 from tools.corpus.inputs import Piece, cut, find_sources, parse_shard, whole
 from tools.corpus.pool import ordered_map
@@ -37,6 +40,7 @@ class Options:
     workers: int
     shard: str | None = None
     encoder: str = AUTO
+    loss_mask_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def preprocess(options: Options) -> Summary:
         UserError: anything the user can mend; nothing is left behind.
     """
     # The cheap checks come first: importing Megatron takes seconds.
+    _check_mask(options)
     if options.workers < 1:
         raise UserError(f"--workers {options.workers}: must be at least 1")
     shard = None if options.shard is None else parse_shard(options.shard)
@@ -100,9 +105,11 @@ def preprocess(options: Options) -> Summary:
         prefix += f"_{shard[0]:05}-of-{shard[1]:05}"
     tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
     keys = list(dict.fromkeys(options.json_keys))
-    encoder = Encoder(tokenizer, keys, options.append_eod, split)
-    batches, library = read_batches(pieces, keys), options.tokenizer_type
-    if options.encoder != REFERENCE:
+    masked = options.loss_mask_key is not None
+    encoder = Encoder(tokenizer, keys, options.append_eod, split, options.loss_mask_key)
+    columns = [*keys, options.loss_mask_key] if masked else keys
+    batches, library = read_batches(pieces, columns), options.tokenizer_type
+    if options.encoder != REFERENCE and not masked:  # gigatoken knows no characters of tokens
         batches, library = _choose(encoder, batches, options)
 
     paths = [output_prefix(prefix, key, options.split_sentences) for key in keys]
@@ -112,8 +119,13 @@ def preprocess(options: Options) -> Summary:
             key: stack.enter_context(open_writer(path, encoder.dtype))
             for key, path in zip(keys, paths, strict=True)
         }
+        everything = writers.copy()
+        if masked:
+            path = paths[0] + SUFFIX
+            paths.append(path)
+            everything[LOSS_MASK] = stack.enter_context(open_writer(path, np.uint8))
         documents, blank_lines, text_bytes = _write(
-            encoder, batches, pieces, options.workers, writers
+            encoder, batches, pieces, options.workers, everything
         )
         # Part of a corpus may well hold nothing; the whole is a mistake.
         for writer in writers.values():
@@ -133,6 +145,19 @@ def preprocess(options: Options) -> Summary:
         encoder.dtype.__name__,
         [f"{path}.{suffix}" for path in paths for suffix in ("bin", "idx")],
     )
+
+
+def _check_mask(options: Options) -> None:
+    """Refuse what cannot go with a loss mask."""
+    if options.loss_mask_key is None:
+        return
+    for wrong, flag in (
+        (len(set(options.json_keys)) > 1, "several --json-keys"),
+        (options.split_sentences, "--split-sentences"),
+        (options.encoder == GIGATOKEN, f"--encoder {GIGATOKEN}"),
+    ):
+        if wrong:
+            raise UserError(f"--loss-mask-key {options.loss_mask_key}: not with {flag}")
 
 
 def _choose(
@@ -181,7 +206,7 @@ def _write(
             documents += batch.records
             blank_lines += batch.blank_lines
             text_bytes += batch.text_bytes
-            tokens = sum(writer.tokens for writer in writers.values())
+            tokens = sum(writer.tokens for key, writer in writers.items() if key != LOSS_MASK)
             progress.update(batch.file_bytes, documents, text_bytes, tokens)
     return documents, blank_lines, text_bytes
 
