@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from megatron_patches.errors import UserError
+from megatron_patches.index_file import read_index
 from tests.tools.tiny_corpus import TEXTS, arguments, expect_refusal, output_bytes, write_jsonl
 from tools import merge_datasets, preprocess_data
 from tools.corpus import inputs, merge, reader, writer
-from megatron_patches.index_file import read_index
 
 SCRIPT = Path(merge_datasets.__file__)
 
