@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from megatron.training.utils import get_blend_and_blend_per_split
 
 from megatron_patches.errors import UserError
 from megatron_patches.index_file import Index, read_index
@@ -55,6 +54,8 @@ def blends_of(args: argparse.Namespace) -> dict[str, tuple[Sequence[str], Sequen
     Args:
         args: Megatron's. A mock run has no blend.
     """
+    from megatron.training.utils import get_blend_and_blend_per_split  # takes seconds
+
     if args.mock_data:
         return {}
     blend, per_split = get_blend_and_blend_per_split(args)
