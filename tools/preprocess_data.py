@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 
 from megatron_patches.errors import exit_on_user_error
+from tools.corpus.broken import SKIP, STOP
 from tools.corpus.fast import AUTO, ENCODERS
 from tools.corpus.interrupt import exit_when_interrupted
 from tools.corpus.preprocess import Options, preprocess
@@ -92,6 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=AUTO,
         help="auto (default): gigatoken for Hugging Face tokenizers if installed and giving the "
         "same ids on the first documents, else the tokenizer's own library, the reference",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=(STOP, SKIP),
+        default=STOP,
+        help="what a broken record does: stop the run, nothing written (default), or skip: it is "
+        "left out and counted; a damaged file or a full disk always stops",
     )
     parser.add_argument(
         "--shard",

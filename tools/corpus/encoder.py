@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from megatron_patches.errors import UserError
+from tools.corpus.broken import SKIP, STOP, BrokenRecord
 from tools.corpus.inputs import JSON_LINES, TEXT
 from tools.corpus.reader import Batch
 from tools.corpus.spans import Spans, encode_with_mask, spans_of
@@ -34,10 +35,14 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """A batch's tokens by JSON key, and the batch's sizes as in :class:`Batch`."""
+    """A batch's tokens by JSON key, and the batch's sizes as in :class:`Batch`.
+
+    ``records`` are those encoded; ``broken`` says what is wrong with each of the others.
+    """
 
     by_key: dict[str, EncodedText]
     records: int
+    broken: list[str]
     blank_lines: int
     text_bytes: int
     file_bytes: int
@@ -53,6 +58,7 @@ class Encoder:
         split: a function from a text to its sentences, or None to keep documents whole.
         mask_key: the key of the spans that count in the loss, of the only text key; or None. The
             mask then stands beside the tokens, under :data:`LOSS_MASK`.
+        on_error: ``STOP`` or, to leave broken records out, ``SKIP``.
 
     Raises:
         UserError: on construction, if ``append_eod`` asks for an id the tokenizer lacks; on a
@@ -66,6 +72,7 @@ class Encoder:
         append_eod: bool,
         split: Callable[[str], list[str]] | None = None,
         mask_key: str | None = None,
+        on_error: str = STOP,
     ):
         if append_eod and tokenizer.eod is None:
             raise UserError(
@@ -76,6 +83,7 @@ class Encoder:
         self.eod = tokenizer.eod if append_eod else None
         self.split = split
         self.mask_key = mask_key
+        self.on_error = on_error
         self.dtype = tokenizer.dtype
 
     def __call__(self, batch: Batch) -> EncodedBatch:
@@ -83,19 +91,17 @@ class Encoder:
         collected = {key: _Collected(self.dtype) for key in self.keys}
         if self.mask_key is not None:
             collected[LOSS_MASK] = _Collected(np.uint8)
-        for number, content in batch.records:
-            where = batch.where(number)
-            record = _record(content, batch.kind, where)
-            for key in self.keys:
-                text = _text_of(record, key, where)
-                if self.mask_key is None:
-                    self._encode_text(text, collected[key], where)
+        broken: list[str] = []
+        for texts, spans in self._good(batch, broken):
+            for key, text in texts.items():
+                if spans is None:
+                    self._encode_text(text, collected[key])
                 else:
-                    spans = spans_of(record, self.mask_key, text, where)
-                    self._encode_masked(text, spans, collected[key], collected[LOSS_MASK], where)
+                    self._encode_masked(text, spans, collected[key], collected[LOSS_MASK])
         return EncodedBatch(
             {key: texts.encoded() for key, texts in collected.items()},
-            len(batch.records),
+            len(batch.records) - len(broken),
+            broken,
             batch.blank_lines,
             batch.text_bytes,
             batch.file_bytes,
@@ -103,17 +109,33 @@ class Encoder:
 
     def texts(self, batch: Batch) -> Iterator[str]:
         """Yield what would be given to the tokenizer."""
-        for number, content in batch.records:
-            where = batch.where(number)
-            record = _record(content, batch.kind, where)
-            for key in self.keys:
-                text = _text_of(record, key, where)
-                _check_unicode(text, where)
+        for texts, _ in self._good(batch, []):
+            for text in texts.values():
                 yield from [text] if self.split is None else self.split(text)
 
-    def _encode_text(self, text: str, collected: "_Collected", where: str) -> None:
+    def _good(
+        self, batch: Batch, broken: list[str]
+    ) -> Iterator[tuple[dict[str, str], Spans | None]]:
+        """Yield the texts by key, and the spans, of each record that is whole."""
+        for number, content in batch.records:
+            where = batch.where(number)
+            try:
+                record = _record(content, batch.kind, where)
+                texts = {key: _text_of(record, key, where) for key in self.keys}
+                spans = None
+                for text in texts.values():
+                    _check_unicode(text, where)
+                    if self.mask_key is not None:
+                        spans = spans_of(record, self.mask_key, text, where)
+            except BrokenRecord as error:
+                if self.on_error != SKIP:
+                    raise
+                broken.append(str(error))
+            else:
+                yield texts, spans
+
+    def _encode_text(self, text: str, collected: "_Collected") -> None:
         """Append the document."""
-        _check_unicode(text, where)
         lengths = []
         for sentence in [text] if self.split is None else self.split(text):
             ids = self._to_array(self.tokenizer.encode(sentence))
@@ -127,10 +149,9 @@ class Encoder:
         collected.sequences.append(len(lengths))
 
     def _encode_masked(
-        self, text: str, spans: Spans, tokens: "_Collected", masks: "_Collected", where: str
+        self, text: str, spans: Spans, tokens: "_Collected", masks: "_Collected"
     ) -> None:
         """Append the document and its loss mask."""
-        _check_unicode(text, where)
         ids, mask = encode_with_mask(self.tokenizer, text, spans)
         array = self._to_array(ids)
         if len(array) and self.eod is not None:
@@ -192,14 +213,14 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _not_utf8(error, where) from error
     except json.JSONDecodeError as error:
-        raise UserError(
+        raise BrokenRecord(
             f"{where}: not JSON ({error.msg}, column {error.colno}); "
             "each line must be one JSON object"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON that can be read ({error})") from error
+        raise BrokenRecord(f"{where}: not JSON that can be read ({error})") from error
     if not isinstance(record, dict):
-        raise UserError(f"{where}: {_kind(record)}, not a JSON object")
+        raise BrokenRecord(f"{where}: {_kind(record)}, not a JSON object")
     return record
 
 
@@ -207,22 +228,22 @@ def _check_unicode(text: str, where: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(
+        raise BrokenRecord(
             f"{where}: an unpaired surrogate (\\ud800 to \\udfff) at character "
             f"{error.start + 1} of the text; remove it"
         ) from error
 
 
-def _not_utf8(error: UnicodeDecodeError, where: str) -> UserError:
-    return UserError(f"{where}: not UTF-8 (byte {error.start + 1}); convert the file")
+def _not_utf8(error: UnicodeDecodeError, where: str) -> BrokenRecord:
+    return BrokenRecord(f"{where}: not UTF-8 (byte {error.start + 1}); convert the file")
 
 
 def _text_of(record: dict[str, Any], key: str, where: str) -> str:
     if key not in record:
         keys = ", ".join(map(repr, list(record)[:8])) or "none"
-        raise UserError(f"{where}: no key {key!r}, its keys: {keys}; see --json-keys")
+        raise BrokenRecord(f"{where}: no key {key!r}, its keys: {keys}; see --json-keys")
     if not isinstance(record[key], str):
-        raise UserError(f"{where}: the value of {key!r} is {_kind(record[key])}, not a string")
+        raise BrokenRecord(f"{where}: the value of {key!r} is {_kind(record[key])}, not a string")
     return record[key]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from megatron_patches.errors import UserError
 from megatron_patches.loss_mask import SUFFIX
+from tools.corpus.broken import STOP
 from tools.corpus.encoder import LOSS_MASK, Encoder
 from tools.corpus.fast import AUTO, GIGATOKEN, REFERENCE, Refused, use_fast
 from tools.corpus.inputs import Piece, cut, find_sources, parse_shard, whole
@@ -24,6 +25,8 @@ from tools.corpus.sentences import load_splitter
 from tools.corpus.spill import SpilledBatch, SpillingEncoder
 from tools.corpus.tokenizer import HUGGING_FACE, check_tokenizer_path, load_tokenizer
 from tools.corpus.writer import CorpusWriter, check_output, open_writer, output_prefix
+
+SHOWN = 5  # broken records that are named
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Options:
     shard: str | None = None
     encoder: str = AUTO
     loss_mask_key: str | None = None
+    on_error: str = STOP
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Summary:
     """What was written.
 
     Attributes:
-        documents: records read.
+        documents: records encoded.
+        broken: records left out.
         tokens: ids written, over all keys.
         empty: texts without a token, over all keys.
         blank_lines: input lines passed over.
@@ -60,6 +65,7 @@ class Summary:
     """
 
     documents: int
+    broken: int
     tokens: int
     empty: int
     blank_lines: int
@@ -72,10 +78,11 @@ class Summary:
     def __str__(self) -> str:
         seconds = max(self.seconds, 1e-9)
         speed = f"{self.text_bytes / 1e6 / seconds:.1f} MB/s"
+        broken = f", left out {self.broken:,} broken records" if self.broken else ""
         speed += f", {self.tokens / 1e6 / seconds:.2f} M tokens/s"
         return (
             f"Wrote {self.documents:,} documents, {self.tokens:,} tokens ({self.dtype}); skipped "
-            f"{self.empty:,} empty documents and {self.blank_lines:,} blank lines; "
+            f"{self.empty:,} empty documents and {self.blank_lines:,} blank lines{broken}; "
             f"{speed} ({self.encoder}). Files: {', '.join(self.paths)}"
         )
 
@@ -106,7 +113,9 @@ def preprocess(options: Options) -> Summary:
     tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
     keys = list(dict.fromkeys(options.json_keys))
     masked = options.loss_mask_key is not None
-    encoder = Encoder(tokenizer, keys, options.append_eod, split, options.loss_mask_key)
+    encoder = Encoder(
+        tokenizer, keys, options.append_eod, split, options.loss_mask_key, options.on_error
+    )
     columns = [*keys, options.loss_mask_key] if masked else keys
     batches, library = read_batches(pieces, columns), options.tokenizer_type
     if options.encoder != REFERENCE and not masked:  # gigatoken knows no characters of tokens
@@ -124,7 +133,7 @@ def preprocess(options: Options) -> Summary:
             path = paths[0] + SUFFIX
             paths.append(path)
             everything[LOSS_MASK] = stack.enter_context(open_writer(path, np.uint8))
-        documents, blank_lines, text_bytes = _write(
+        documents, broken, blank_lines, text_bytes = _write(
             encoder, batches, pieces, options.workers, everything
         )
         # Part of a corpus may well hold nothing; the whole is a mistake.
@@ -136,6 +145,7 @@ def preprocess(options: Options) -> Summary:
                 )
     return Summary(
         documents,
+        broken,
         sum(writer.tokens for writer in writers.values()),
         sum(writer.empty for writer in writers.values()),
         blank_lines,
@@ -188,9 +198,9 @@ def _write(
     pieces: Sequence[Piece],
     workers: int,
     writers: dict[str, CorpusWriter],
-) -> tuple[int, int, int]:
-    """Encode the pieces into the writers; return documents, blank lines and bytes of text."""
-    documents = blank_lines = text_bytes = 0
+) -> tuple[int, int, int, int]:
+    """Encode the pieces; return documents, broken records, blank lines and bytes of text."""
+    documents = broken = blank_lines = text_bytes = 0
     sizes = [piece.disk_bytes for piece in pieces]
     output = Path(next(iter(writers.values())).path)
     with contextlib.ExitStack() as stack:
@@ -204,11 +214,14 @@ def _write(
         for batch in stack.enter_context(contextlib.closing(results)):
             _append(batch, writers)
             documents += batch.records
+            for message in batch.broken[: max(0, SHOWN - broken)]:
+                print(f"skipped {message}", file=sys.stderr)
+            broken += len(batch.broken)
             blank_lines += batch.blank_lines
             text_bytes += batch.text_bytes
             tokens = sum(writer.tokens for key, writer in writers.items() if key != LOSS_MASK)
             progress.update(batch.file_bytes, documents, text_bytes, tokens)
-    return documents, blank_lines, text_bytes
+    return documents, broken, blank_lines, text_bytes
 
 
 def _append(batch: SpilledBatch, writers: dict[str, CorpusWriter]) -> None:

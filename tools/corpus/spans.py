@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from megatron_patches.errors import UserError
+from tools.corpus.broken import BrokenRecord
 from tools.corpus.tokenizer import Tokenizer
 
 Spans = list[tuple[int, int]]
@@ -21,10 +22,10 @@ def spans_of(record: dict[str, Any], key: str, text: str, where: str) -> Spans:
         where: the record's place, for a message.
 
     Raises:
-        UserError: there are none under the key, or they overlap, are out of order or of the text.
+        BrokenRecord: there are none under the key, or they overlap, or leave order or text.
     """
     if key not in record:
-        raise UserError(f"{where}: no key {key!r}; see --loss-mask-key")
+        raise BrokenRecord(f"{where}: no key {key!r}; see --loss-mask-key")
     spans, last = record[key], 0
     good = isinstance(spans, list)
     for span in spans if good else []:
@@ -35,7 +36,7 @@ def spans_of(record: dict[str, Any], key: str, text: str, where: str) -> Spans:
             break
         last = span[1]
     if not good:
-        raise UserError(
+        raise BrokenRecord(
             f"{where}: the value of {key!r} must be a list of [begin, end], ascending and apart, "
             f"within the {len(text)} characters of the text"
         )

@@ -45,6 +45,7 @@ class SpilledBatch:
     path: Path
     by_key: dict[str, SpilledText]
     records: int
+    broken: list[str]
     blank_lines: int
     text_bytes: int
     file_bytes: int
@@ -89,6 +90,7 @@ class SpillingEncoder:
             Path(path),
             texts,
             encoded.records,
+            encoded.broken,
             encoded.blank_lines,
             encoded.text_bytes,
             encoded.file_bytes,
