@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from megatron.training import arguments as megatron_arguments
-from megatron.training.utils import get_blend_and_blend_per_split
 
 from megatron_patches import blend, fixes, loss_mask
 from megatron_patches import config as e2_config
@@ -95,7 +94,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if args.rank == 0:
         for name, defaults in parts.items():
             print(f"> without {name}: " + ", ".join(f"{k}={v}" for k, v in defaults.items()))
-        for finding in findings(args, config, on_cpu):
+        for finding in findings(args, config, on_cpu, parts):
             print(f"> {finding}")
         for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
@@ -163,11 +162,10 @@ def _check_windows(args: argparse.Namespace) -> None:
 def _check_files(args: argparse.Namespace) -> None:
     """Every file the run will read, named on the command line."""
     if not args.mock_data:
-        blend, per_split = get_blend_and_blend_per_split(args)
-        blends = [blend] if blend else [part for part in per_split or [] if part]
+        blends = blend.blends_of(args)
         if not blends:
             raise UserError("--data-path is missing: the prefix of a .bin and .idx pair")
-        for prefix in (prefix for prefixes, _ in blends for prefix in prefixes):
+        for prefix in (prefix for prefixes, _ in blends.values() for prefix in prefixes):
             for suffix in (".idx", ".bin"):
                 _check_data_file(Path(prefix + suffix))
     if args.tokenizer_type == "HuggingFaceTokenizer":

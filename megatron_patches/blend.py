@@ -13,7 +13,7 @@ import numpy as np
 
 from megatron_patches.errors import UserError
 from megatron_patches.index_file import Index, read_index
-from megatron_patches.loss_mask import SUFFIX, has_loss_mask
+from megatron_patches.loss_mask import SUFFIX, has_loss_mask, require_same_sequences
 
 # Ids read at the beginning, middle and end of a dataset, to see which tokenizer made it.
 _SAMPLE = 100_000
@@ -116,11 +116,7 @@ def _parts(
         index, masked = indices[prefix], False
         if index and loss_masks and has_loss_mask(prefix):
             masked = True
-            if not np.array_equal(read_index(prefix + SUFFIX).lengths, index.lengths):
-                raise UserError(
-                    f"{prefix}{SUFFIX}.idx: has other sequences than {prefix}.idx; make both "
-                    "with one run of preprocess_data.py, or use --ignore-loss-masks"
-                )
+            require_same_sequences(prefix, index.lengths, read_index(prefix + SUFFIX).lengths)
         documents, tokens = (index.documents, index.tokens) if index else (None, None)
         parts.append(Part(split, prefix, weight / total, documents, tokens, masked))
     return parts

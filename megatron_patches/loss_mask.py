@@ -46,6 +46,24 @@ def has_loss_mask(prefix: str) -> bool:
     return not missing
 
 
+def require_same_sequences(prefix: str, tokens: np.ndarray, mask: np.ndarray) -> None:
+    """Check that a loss mask is of the dataset that it lies beside.
+
+    Args:
+        prefix: path of the dataset, less .bin or .idx.
+        tokens: lengths of its sequences, shape (sequences,).
+        mask: lengths of the mask's.
+
+    Raises:
+        UserError: the lengths differ.
+    """
+    if not np.array_equal(mask, tokens):
+        raise UserError(
+            f"--data-path {prefix}: {prefix}{SUFFIX}.idx has other sequences than the dataset; "
+            "make both with one run of preprocess_data.py, or use --ignore-loss-masks"
+        )
+
+
 def open_loss_mask(prefix: str, tokens: "IndexedDataset", mmap: bool) -> "IndexedDataset | None":
     """Open the loss mask beside a dataset, if there is one.
 
@@ -62,11 +80,7 @@ def open_loss_mask(prefix: str, tokens: "IndexedDataset", mmap: bool) -> "Indexe
     if not has_loss_mask(prefix):
         return None
     mask = IndexedDataset(f"{prefix}{SUFFIX}", multimodal=False, mmap=mmap)
-    if not np.array_equal(mask.sequence_lengths, tokens.sequence_lengths):
-        raise UserError(
-            f"--data-path {prefix}: {prefix}{SUFFIX}.idx has other sequences than the dataset; "
-            "make both with one run of preprocess_data.py, or use --ignore-loss-masks"
-        )
+    require_same_sequences(prefix, tokens.sequence_lengths, mask.sequence_lengths)
     return mask
 
 

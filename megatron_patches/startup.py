@@ -5,40 +5,36 @@ A wrong layout, a slow kernel or a missing package is then seen in the first sec
 """
 
 import argparse
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 
 from megatron_patches.config import E2Config
 
-# Optional packages, by the name they are imported by: what a run does faster, or only, with them.
-OPTIONAL = {
-    "transformer_engine": (
-        "Transformer Engine",
-        "fused attention, norm, RoPE and AdamW, fp8, context parallelism",
-    ),
-    "fused_weight_gradient_mlp_cuda": (
-        "apex's CUDA extension",
-        "weight gradients added up within the matrix product",
-    ),
+# What a run does faster, or only, with an optional package.
+GAINS = {
+    "Transformer Engine": "fused attention, norm, RoPE and AdamW, fp8, context parallelism",
+    "apex's CUDA extension": "weight gradients added up within the matrix product",
 }
 
 
-def findings(args: argparse.Namespace, config: E2Config, on_cpu: bool) -> Iterator[str]:
+def findings(
+    args: argparse.Namespace, config: E2Config, on_cpu: bool, missing: Collection[str]
+) -> Iterator[str]:
     """Yield the report.
 
     Args:
         args: Megatron's, validated.
         config: of the positions.
         on_cpu: whether the CPU runtime is installed.
+        missing: names of optional packages that are absent, see ``missing_parts``.
     """
     yield f"devices: {_devices(args, on_cpu)}"
     yield f"layout: {_layout(args)}"
     yield f"kernels: {_kernels(args)}"
     if not on_cpu:
-        for module, (name, gain) in OPTIONAL.items():
-            if importlib.util.find_spec(module) is None:
+        for name, gain in GAINS.items():
+            if name in missing:
                 yield f"missing: {name} ({gain})"
     yield f"positions: {_positions(config)}"
     yield f"work: {_work(args)}"

@@ -23,9 +23,9 @@ def make_tokenizer(folder):
     return path
 
 
-def write_dataset(prefix, documents):
+def write_dataset(prefix, documents, dtype=np.uint16):
     """Write documents, lists of ids, as an indexed dataset."""
-    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=np.uint16)
+    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=dtype)
     for document in documents:
         builder.add_document(document, [len(document)])
     builder.finalize(f"{prefix}.idx")

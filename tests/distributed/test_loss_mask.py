@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
-from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
 from megatron_patches.data import WindowDataset, WindowDatasetConfig
 from megatron_patches.errors import UserError
 from megatron_patches.training import loss_function
+from tests.distributed.corpus import write_dataset
 
 WINDOW = 32
 # Ids from here on are what the mask lets count, so that a window's own tokens tell its mask.
@@ -23,25 +23,18 @@ class Tokenizer:
     unique_identifiers = {"class": "Tokenizer"}
 
 
-def write(prefix, documents, dtype):
-    builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=dtype)
-    for document in documents:
-        builder.add_document(document, [len(document)])
-    builder.finalize(f"{prefix}.idx")
-
-
 @pytest.fixture
 def corpus(tmp_path):
     """A dataset of documents of many lengths; the prefix and the documents."""
     random = np.random.RandomState(0)
     documents = [random.randint(1, 1000, length) for length in (5, 70, 1, 33, 200, 64, 12, 90)]
-    write(tmp_path / "text", documents, np.uint16)
+    write_dataset(tmp_path / "text", documents)
     return tmp_path / "text", documents
 
 
 def write_mask(prefix, documents):
     masks = [(document >= FIRST_COUNTED).astype(np.uint8) for document in documents]
-    write(f"{prefix}_loss_mask", masks, np.uint8)
+    write_dataset(f"{prefix}_loss_mask", masks, np.uint8)
 
 
 def train_split(*prefixes, **options):
@@ -89,7 +82,7 @@ def test_a_blend_masks_only_the_dataset_that_has_a_mask(corpus, tmp_path):
     prefix, documents = corpus
     write_mask(prefix, documents)
     # The other dataset's ids are beyond those of the first: they tell where a window is from.
-    write(tmp_path / "plain", [document + 1000 for document in documents], np.uint16)
+    write_dataset(tmp_path / "plain", [document + 1000 for document in documents])
     blend = train_split(prefix, tmp_path / "plain")
     seen = set()
     for window in map(blend.__getitem__, range(20)):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user gets wrong on the command line of pretrain_e2.py: one line, exit code 2."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 
 from tests.distributed.corpus import make_corpus, write_dataset
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+from tests.end_to_end.command_lines import refused
 from tools.checkpoint.torch_dist import TorchDistReader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,22 +138,6 @@ def run(argv):
         cwd=ROOT,
         env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
     )
-
-
-def refused(commands):
-    """What pretrain_e2.py refuses of many command lines, each after its world size, in one go."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "end_to_end" / "refusals.py")],
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def test_every_mistake_is_one_line(good, folder, subtests):

@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from tests.distributed.corpus import make_corpus
-from tests.end_to_end.test_bad_input import refused
+from tests.distributed.corpus import make_corpus, make_tokenizer
+from tests.end_to_end.command_lines import refused
 from tests.families import make_model
 from tools.checkpoint.families import family_of_config
 from tools.checkpoint.megatron_args import (
@@ -181,8 +181,6 @@ def test_refusals(script, options, word):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_recipe_runs_on_a_tiny_model(tmp_path):
-    from tests.distributed.corpus import make_tokenizer
-
     make_corpus(tmp_path)
     model = tmp_path / "model"
     make_model("smollm2").save_pretrained(model)

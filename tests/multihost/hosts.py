@@ -44,7 +44,7 @@ class Host:
     def ip(self, *words):
         ip("-n", self.name, *words)
 
-    def start(self, folder, argv, *torchrun, **environment):
+    def start(self, folder, argv, *torchrun):
         """Start torchrun with two ranks of a world of four; its output goes to ``folder``."""
         command = ["ip", "netns", "exec", self.name, sys.executable, "-m", "torch.distributed.run"]
         command += ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
@@ -56,7 +56,7 @@ class Host:
             "GLOO_SOCKET_IFNAME": CARD,
             # As examples/common/train.sh, where the reason stands.
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        } | environment
+        }
         return subprocess.Popen(
             [*command, *torchrun, "pretrain_e2.py", *argv],
             stdout=log,
@@ -139,12 +139,11 @@ def same_curve(some, others):
 
 
 def wait_for(condition, seconds, what):
-    """Wait until ``condition()`` is true; return the seconds it took."""
+    """Wait until ``condition()`` is true."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < seconds, f"{what}: not within {seconds} s"
         time.sleep(0.2)
-    return time.monotonic() - start
 
 
 def finish(processes, seconds):
