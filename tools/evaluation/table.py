@@ -31,19 +31,26 @@ def run_table(results: Results) -> str:
     )
 
 
-def markdown_table(files: dict[str, Results], metric: str) -> str:
-    """Return a Markdown table: a row per label, a column per window; over seeds with ±.
+def perplexity_rows(files: dict[str, Results], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table: a row per label, a column per window; over seeds with ±.
 
     Args:
         files: label -> results, see :func:`by_label`.
         metric: ``perplexity`` or ``perplexity_full_context``.
     """
     windows = sorted({row["window"] for results in files.values() for row in results["results"]})
-    lines = [["window", *map(str, windows)], ["---", *("---:" for _ in windows)]]
+    rows = []
     for label, results in files.items():
         values = {row["window"]: _cell(row, metric) for row in results["results"]}
-        escaped = label.replace("|", "\\|")
-        lines.append([escaped, *(values.get(window, "-") for window in windows)])
+        rows.append([label, *(values.get(window, "-") for window in windows)])
+    return ["window", *map(str, windows)], rows
+
+
+def markdown_table(files: dict[str, Results], metric: str) -> str:
+    """Return the table of :func:`perplexity_rows` as Markdown."""
+    head, rows = perplexity_rows(files, metric)
+    escaped = [[label.replace("|", "\\|"), *cells] for label, *cells in rows]
+    lines = [head, ["---", *("---:" for _ in head[1:])], *escaped]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
