@@ -14,20 +14,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from megatron_patches.errors import UserError
+from megatron_patches.positions import e2_scale_for
 from tools.checkpoint.window import Config, base_window
 from tools.evaluation.model import set_scale
-
-
-def e2_scale_for(length: int, base_window: int) -> int:
-    """Return the smallest whole g >= 1 at which ``length`` tokens fit: ceil(length / L).
-
-    E2-LLM trains on whole scales (section 4.1 of its paper), hence no fraction.
-
-    Args:
-        length: in tokens, of the prompt and the longest answer together.
-        base_window: L, the window of pre-training, in tokens.
-    """
-    return max(1, math.ceil(length / base_window))
 
 
 def scale_of_request(

@@ -9,25 +9,28 @@ from tools.evaluation.results import Results
 
 def run_table(results: Results) -> str:
     """Return the windows of one result file as an aligned table, a row a window."""
-    head = ("label", "window", "scale", "tokens", "perplexity", "full context")
+    full_context = results["full_context_from"] is not None
+    head = ["label", "window", "scale", "tokens", "perplexity", "95 % over documents"]
     rows = [
-        (
+        [
             results["label"],
             str(row["window"]),
             number(row["scale"], "g"),
             str(row["tokens"]),
             number(row["perplexity"]),
-            number(row["perplexity_full_context"]),
-        )
+            interval(row.get("perplexity_interval")),
+            *([number(row["perplexity_full_context"])] if full_context else []),
+        ]
         for row in results["results"]
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head + ["full context"] * full_context, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             [row[0].ljust(widths[0])]
             + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
         )
-        for row in (head, *rows)
+        for row in lines
     )
 
 
@@ -66,6 +69,11 @@ def by_label(files: list[tuple[Path, Results]]) -> dict[str, Results]:
 def _cell(row: dict[str, Any], metric: str) -> str:
     spread = row.get(f"{metric}_std")
     return number(row[metric]) + ("" if spread is None else f" ± {spread:.2f}")
+
+
+def interval(ends: list[float] | None) -> str:
+    """Format an interval for a table; "-" if there is none."""
+    return "-" if ends is None else f"{ends[0]:.2f} … {ends[1]:.2f}"
 
 
 def number(value: float | None, kind: str = ".2f") -> str:
