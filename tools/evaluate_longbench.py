@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron_patches.errors import exit_on_user_error
-from tools.evaluate_perplexity import count_argument, scale_argument
+from tools.evaluation.arguments import count_argument, scale_argument
 
 
 def length_argument(text: str) -> int:
