@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from megatron_patches.errors import UserError
-from tools.evaluation.heat_map import draw_heat_map
-from tools.evaluation.passkey.results import grid
 from tools.evaluation.plots import draw
 from tools.evaluation.results import differences, read_results
+from tools.evaluation.retrieval.results import draw_results
 from tools.evaluation.seeds import over_seeds
 from tools.evaluation.table import by_label, number, perplexity_rows
 from tools.reporting.collect import Result, Run
@@ -62,13 +61,11 @@ def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section
         head = ["model", "windows", "trials a cell", "retrieved"]
         rows = []
         for path, content in results:
-            windows, depths, accuracies = grid(content)
             caption = f"{content['label']} ({path.relative_to(run.folder)})"
-            figure = draw_heat_map(windows, depths, accuracies, title=content["label"])
-            section.figures.append((caption, figure))
+            section.figures.append((caption, draw_results(content)))
             cells = content["results"]
             share = sum(cell["correct"] for cell in cells) / sum(cell["trials"] for cell in cells)
-            sizes = ", ".join(map(str, windows))
+            sizes = ", ".join(map(str, sorted({cell["window"] for cell in cells})))
             rows.append([content["label"], sizes, str(content["trials"]), f"{100 * share:.1f} %"])
         section.tables.append(Table(head, rows))
         return section

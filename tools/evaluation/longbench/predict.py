@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from tools.evaluation.longbench.predictions import Record
 from tools.evaluation.longbench.progress import TaskFile, check_settings, write_settings
 from tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from tools.evaluation.longbench.tasks import TASKS, Task, find_task
+from tools.evaluation.provenance import provenance
 
 Batch = tuple[tuple[int, list[int]], ...]  # record numbers and the token ids of their prompts
 
@@ -97,7 +97,7 @@ def task_files(folder: Path, names: list[str] | None, longbench_e: bool) -> dict
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What ``settings.json`` records; all but the versions is the same for runs of one folder."""
+    """What ``settings.json`` records; all but the provenance is the same for runs of a folder."""
     return {
         "model": str(args.model),
         "max_length": args.max_length,
@@ -107,7 +107,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "backend": args.backend,
         "longbench_e": args.e,
         "limit": args.limit,
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "provenance": provenance(args.model),
     }
 
 
