@@ -52,6 +52,20 @@ def scale_of_request(
     return float(scale)
 
 
+def use_scale(model: PreTrainedModel, config: Config, scale: float | None) -> None:
+    """Serve a request at the scale that :func:`scale_of_request` gave, from its prefill on.
+
+    Args:
+        model: from :func:`tools.evaluation.model.load_model`.
+        config: the dict of its ``config.json``.
+        scale: g; None leaves the model as it is.
+    """
+    if scale is not None:
+        window = math.ceil(scale * base_window(config))
+        set_scale(model, config, scale, window)
+        model.config.max_position_embeddings = window  # else transformers warns beyond L
+
+
 def generate(
     model: PreTrainedModel,
     config: Config,
@@ -91,10 +105,7 @@ def generate(
         groups[scale_of_request(config, len(prompt), max_new_tokens, scale)].append(number)
     answers: list[list[int]] = [[] for _ in prompts]
     for group_scale, numbers in groups.items():
-        if group_scale is not None:
-            window = math.ceil(group_scale * base_window(config))
-            set_scale(model, config, group_scale, window)
-            model.config.max_position_embeddings = window  # else transformers warns beyond L
+        use_scale(model, config, group_scale)
         batch = [prompts[number] for number in numbers]
         new = _greedy(model, batch, max_new_tokens, min_new_tokens, stop)
         for number, answer in zip(numbers, new, strict=True):
