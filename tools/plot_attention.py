@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--suffix",
         default="",
         metavar="TEXT",
-        help="behind the question, for instance ' The value is \"' to lead on a base model",
+        help="behind the question, to lead on a base model; {key} becomes the key asked for",
     )
     add(
         "--pool",

@@ -75,6 +75,7 @@ def generate(
     scale: str | float = "auto",
     stop: Collection[int] | None = None,
     min_new_tokens: int = 0,
+    streamer: Any = None,
 ) -> list[list[int]]:
     """Continue prompts greedily.
 
@@ -90,6 +91,7 @@ def generate(
             ``none`` for the model's own RoPE, or a fixed g.
         stop: token ids that end an answer; by default the model's own.
         min_new_tokens: no stop before so many.
+        streamer: of transformers, shown the tokens as they come; for a single prompt.
 
     Returns:
         the new token ids of each prompt, in the order given, up to and with the first stop.
@@ -107,7 +109,7 @@ def generate(
     for group_scale, numbers in groups.items():
         use_scale(model, config, group_scale)
         batch = [prompts[number] for number in numbers]
-        new = _greedy(model, batch, max_new_tokens, min_new_tokens, stop)
+        new = _greedy(model, batch, max_new_tokens, min_new_tokens, stop, streamer)
         for number, answer in zip(numbers, new, strict=True):
             answers[number] = answer
     return answers
@@ -130,6 +132,7 @@ def _greedy(
     max_new_tokens: int,
     min_new_tokens: int,
     stop: list[int],
+    streamer: Any,
 ) -> list[list[int]]:
     longest = max(map(len, prompts))
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -143,6 +146,7 @@ def _greedy(
         output = model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
+            streamer=streamer,
             generation_config=GenerationConfig(
                 do_sample=False,
                 num_beams=1,

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tools.evaluation.plots import INK, tick_label
 
@@ -22,7 +23,7 @@ def draw_attention(results: dict[str, Any]) -> Figure:
         results: of schema ``e2-llm/attention/1``.
     """
     rows, layers = results["results"], results["layers"]
-    size = (3.2 + 5.6 * len(layers), 1.6 + 2.1 * len(rows))
+    size = (3.2 + 5.6 * len(layers), 1.6 + 2.3 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(rows), len(layers), squeeze=False)
     image = None
@@ -64,11 +65,12 @@ def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
         loc="left",
         fontsize=10,
         color=INK,
-        pad=12,
+        pad=18,
     )
     for begin, end in row["pair_spans"]:
         _mark(axes, (begin + end) / 2, PAIR, "|")
     _mark(axes, sum(row["value_span"]) / 2, MARK, "v")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(colors=INK, length=3)
     axes.spines[:].set_visible(False)
     return image
@@ -78,7 +80,7 @@ def _mark(axes: Axes, at: float, color: str, marker: str) -> None:
     """A mark above the panel, so that it hides nothing."""
     axes.plot(
         at,
-        1.04,
+        1.05,
         marker=marker,
         markersize=7,
         color=color,

@@ -61,13 +61,13 @@ def build_prompt(
         room: in tokens, the answer not included.
         depth: where the pairs stand in the text, in percent of its characters.
         pairs: from :func:`draw_pairs`.
-        suffix: behind the question, for instance the beginning of an answer.
+        suffix: behind the question, for instance the beginning of an answer; may name ``{key}``.
 
     Raises:
         UserError: the text is too short, or the room too small for pairs and question.
     """
     key, value = list(pairs.items())[1]
-    told, asked = TELL + json.dumps(pairs), ASK.format(key=key) + suffix
+    told, asked = TELL + json.dumps(pairs), ASK.format(key=key) + suffix.replace("{key}", key)
 
     def tokens(filler: str) -> tuple[str, list[int], list[Span]]:
         cut = round(len(filler) * depth / 100)
