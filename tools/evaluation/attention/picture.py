@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tools.evaluation.plots import INK, tick_label
@@ -33,7 +34,7 @@ def draw_attention(results: dict[str, Any]) -> Figure:
         line[0].set_ylabel("generated token", color=INK)
     for axes in grid[-1]:
         axes.set_xlabel("input (tokens)", color=INK)
-    bar = figure.colorbar(image, ax=grid, extend="min", shrink=min(1.0, 1.5 / len(rows) + 0.4))
+    bar = figure.colorbar(image, ax=grid, extend="min", aspect=16 * len(rows))
     heads = results["heads"]
     which = "all heads" if heads is None else f"heads {', '.join(map(str, heads))}"
     bar.set_label(
@@ -41,6 +42,13 @@ def draw_attention(results: dict[str, Any]) -> Figure:
     )
     bar.ax.tick_params(colors=INK)
     bar.outline.set_visible(False)
+    marks = [
+        Line2D([], [], marker=marker, color=color, linestyle="", label=text)
+        for marker, color, text in (("v", MARK, "the value asked for"), ("|", PAIR, "three pairs"))
+    ]
+    figure.legend(
+        handles=marks, loc="outside lower left", ncols=2, frameon=False, labelcolor=INK, fontsize=9
+    )
     figure.suptitle(results["label"], x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
     return figure
 
