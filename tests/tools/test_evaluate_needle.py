@@ -161,8 +161,8 @@ def test_grid_wrong_answers_and_resume(model, tmp_path, monkeypatch, capsys, tex
     assert late["accuracy"] == 0
     drawn = [draw_needle(0, 700, 100, trial, "numbers") for trial in range(2)]
     assert late["wrong"] == [{"key": k, "value": v, "answer": " no"} for k, v in drawn]
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()][-3:]
-    assert rows == [["depth", "700"], ["0", "%", "100"], ["100", "%", "0"]]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()][-4:]
+    assert rows == [["depth", "700"], ["0", "%", "100"], ["100", "%", "0"], ["mean", "50.0"]]
     assert picture.exists()
     with pytest.raises(SystemExit):
         run(model, output, *flags, 0, "--haystack", text, "--resume")

@@ -104,7 +104,11 @@ def test_grid_scales_table_and_heat_map(model, tmp_path, oracle, capsys):
         assert cell["wrong"] == wrong
     assert [scale for scale, _ in oracle] == [2.0] * 6 + [4.0] * 6
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows == [["depth", "512", "1000"]] + [[d, "%", "100", "0"] for d in ("0", "50", "100")]
+    assert rows == [
+        ["depth", "512", "1000"],
+        *([depth, "%", "100", "0"] for depth in ("0", "50", "100")),
+        ["mean", "100.0", "0.0"],
+    ]
     assert image.imread(picture).ndim == 3
     assert sorted(file.name for file in output.parent.iterdir()) == ["passkey.json", "passkey.png"]
 

@@ -9,6 +9,7 @@ A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``de
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -70,13 +71,19 @@ def draw_results(results: Results) -> Figure:
 
 
 def accuracy_table(results: Results) -> str:
-    """Return the accuracies in percent as aligned text, a row a depth, a column a window."""
+    """Return the accuracies in percent as aligned text, a row a depth, a column a window.
+
+    Below several depths stands their mean, RULER's score of a window.
+    """
     windows, depths, accuracies = grid(results)
     rows = [["depth", *map(str, windows)]]
     rows += [
         [f"{depth:g} %", *("-" if value is None else f"{100 * value:.0f}" for value in row)]
         for depth, row in zip(depths, accuracies, strict=True)
     ]
+    if len(depths) > 1:
+        columns = [[v for v in column if v is not None] for column in zip(*accuracies, strict=True)]
+        rows.append(["mean", *(f"{100 * fmean(column):.1f}" for column in columns)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
