@@ -11,7 +11,14 @@ from collections.abc import Sequence
 
 from megatron_patches.errors import UserError, exit_on_user_error
 from megatron_patches.index_file import prefix_of, read_index
-from tools.corpus.inspection import check_vocabulary, describe, load_tokenizer_at, samples
+from tools.corpus.inspection import (
+    check_vocabulary,
+    describe,
+    is_tiktoken,
+    load_tokenizer_at,
+    samples,
+)
+from tools.corpus.tiktoken import add_flags, take_options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tokenizer-model",
         metavar="PATH",
-        help="the tokenizer that made it (Hugging Face folder or SentencePiece .model): decodes "
-        "the samples and checks every id against the vocabulary",
+        help="the tokenizer that made it (Hugging Face folder, SentencePiece .model or tiktoken "
+        ".json): decodes the samples and checks every id against the vocabulary",
     )
     parser.add_argument(
         "--samples",
@@ -37,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="show the beginnings of N documents, evenly spread (default: %(default)s)",
     )
+    add_flags(parser)
     return parser
 
 
@@ -46,10 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.samples < 0:
         raise UserError(f"--samples {args.samples}: must be at least 0")
+    is_json = args.tokenizer_model is not None and is_tiktoken(args.tokenizer_model)
+    tiktoken = take_options(vars(args), is_json)
     index = read_index(prefix_of(args.prefix))
     tokenizer = None
     if args.tokenizer_model is not None:
-        tokenizer = load_tokenizer_at(args.tokenizer_model)
+        tokenizer = load_tokenizer_at(args.tokenizer_model, tiktoken)
         check_vocabulary(index, tokenizer, args.tokenizer_model)
     print(f"{index.prefix}: whole")
     for line in (*describe(index), *samples(index, args.samples, tokenizer)):

@@ -16,7 +16,7 @@ from tools.corpus.prepare.chat import TEMPLATES
 from tools.corpus.prepare.run import prepare
 
 CORPORA = {
-    "pile": (corpora.pile, "the Pile's .jsonl.zst: text and meta"),
+    "pile": (corpora.Pile, "the Pile's .jsonl.zst: text and meta"),
     "sharegpt": (corpora.sharegpt, "ShareGPT's JSON or JSON lines: conversations"),
     "longsum": (corpora.longsum, "arXiv and PubMed summarization of Cohan et al. 2018"),
     "text": (corpora.plain, "text files, one a document, or JSON lines with text"),
@@ -65,9 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--input", nargs="+", required=True, metavar="FILE", help="files or glob patterns; .gz, "
-        ".zst and .xz are decompressed")  # fmt: skip
-    add("--output", required=True, metavar="FILE.jsonl", help="written whole or not at all")
+    add("--input", nargs="+", required=True, metavar="FILE", help="files or glob patterns, "
+        "`-` for standard input; .gz, .zst and .xz are decompressed")  # fmt: skip
+    add("--output", required=True, metavar="FILE.jsonl", help="written whole or not at all; "
+        "compressed if the name ends in .gz, .zst or .xz")  # fmt: skip
     add("--max-documents", type=int, metavar="N", help="stop after so many")
     add("--min-characters", type=int, default=1, metavar="N", help="leave out shorter texts")
     add(
@@ -89,8 +90,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         0 <= args.template.find("{article}") < args.template.find("{summary}")
     ):
         raise UserError(f"--template {args.template!r}: needs {{article}} and then {{summary}}")
+    if args.max_documents is not None and args.max_documents < 1:
+        raise UserError(f"--max-documents {args.max_documents}: must be at least 1")
     with exit_when_interrupted():
-        print(prepare(args, CORPORA[args.corpus][0](args)))
+        convert = CORPORA[args.corpus][0](args)
+        print(prepare(args, convert))
+        for note in convert.notes() if isinstance(convert, corpora.Pile) else ():
+            print(f"note: {note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

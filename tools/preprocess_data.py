@@ -18,6 +18,7 @@ from tools.corpus.broken import SKIP, STOP
 from tools.corpus.fast import AUTO, ENCODERS
 from tools.corpus.interrupt import exit_when_interrupted
 from tools.corpus.preprocess import Options, preprocess
+from tools.corpus.tiktoken import TIKTOKEN, add_flags, take_options
 from tools.corpus.tokenizer import TOKENIZER_TYPES
 
 
@@ -53,7 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--tokenizer-model",
         required=True,
         metavar="PATH",
-        help="a Hugging Face tokenizer's local folder, or a SentencePiece .model file",
+        help="a Hugging Face tokenizer's local folder, a SentencePiece .model file, or the .json "
+        "file of a tiktoken vocabulary",
     )
     parser.add_argument(
         "--json-keys",
@@ -107,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="do only part i of N, i from 0 to N - 1, of about the same size; the output is then "
         "PREFIX_<i>-of-<N>_<key>_document, and tools/merge_datasets.py joins the parts",
     )
+    add_flags(parser)
     return parser
 
 
@@ -116,9 +119,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done, 2 bad input or flags, 130 interrupted. Nothing is written unless 0.
     """
-    args = build_parser().parse_args(argv)
+    flags = vars(build_parser().parse_args(argv))
+    tiktoken = take_options(flags, flags["tokenizer_type"] == TIKTOKEN)
     with exit_when_interrupted():
-        summary = preprocess(Options(**vars(args)))
+        summary = preprocess(Options(**flags, tiktoken=tiktoken))
     print(summary)
 
 

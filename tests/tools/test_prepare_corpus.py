@@ -3,6 +3,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ TEMPLATE = (
     "{% generation %}{{ m.content }}<eos>{% endgeneration %}{% else %}{{ m.content }}{% endif %}\n"
     "{% endfor %}{% if add_generation_prompt %}<assistant>\n{% endif %}"
 )
+ENDS = "<eos>{% endgeneration %}"
+ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def prepared(folder, corpus, content, *options, name="in.jsonl"):
@@ -90,22 +93,28 @@ def test_messages_and_a_system_turn_in_chatml(tmp_path):
     assert pieces(record) == ["Hello<|im_end|>"]
 
 
-def test_a_tokenizers_template_marks_what_transformers_marks(tmp_path):
+@pytest.mark.parametrize("marks", ["inside", "line break too", "none"])
+def test_a_tokenizers_template_marks_what_transformers_marks(marks, tmp_path):
     folder = save_hugging_face(tmp_path / "tokenizer", "<eos>")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    options = ("--loss-on", "assistant", "--tokenizer-model", folder)
-    (record,) = prepared(tmp_path, "sharegpt", [{"conversations": CHAT}], *options)
-    roles = {"human": "user", "gpt": "assistant"}
-    messages = [{"role": roles[turn["from"]], "content": turn["value"]} for turn in CHAT]
+    # The line break behind an answer is learnt if the template says so.
+    if marks == "line break too":
+        assert TEMPLATE.count(ENDS) == 1
+        tokenizer.chat_template = TEMPLATE.replace(ENDS, "<eos>\n{% endgeneration %}")
+    else:
+        tokenizer.chat_template = TEMPLATE
+    messages = [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in CHAT]
     theirs = tokenizer.apply_chat_template(
         messages, return_assistant_tokens_mask=True, return_dict=True
     )
+    if marks == "none":
+        tokenizer.chat_template = re.sub(r"{% (end)?generation %}", "", TEMPLATE)
+    tokenizer.save_pretrained(folder)
+    options = ("--loss-on", "assistant", "--tokenizer-model", folder)
+    (record,) = prepared(tmp_path, "sharegpt", [{"conversations": CHAT}], *options)
     ours = tokenizer(record["text"], return_offsets_mapping=True)
     assert ours["input_ids"] == theirs["input_ids"]
-    # Ours adds the line break behind an answer, which the template writes outside the mark.
-    spans = [[begin, end - 1] for begin, end in record["loss_spans"]]
+    spans = record["loss_spans"]
     mask = [
         int(any(b < end and e > begin for begin, end in spans)) for b, e in ours["offset_mapping"]
     ]
@@ -113,10 +122,24 @@ def test_a_tokenizers_template_marks_what_transformers_marks(tmp_path):
     assert 0 < sum(mask) < len(mask)
 
 
+def test_line_breaks_that_alone_end_an_answer_are_learnt(tmp_path):
+    folder = save_hugging_face(tmp_path / "tokenizer", "<eos>")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    options = ("--loss-on", "assistant", "--tokenizer-model", folder)
+    (record,) = prepared(tmp_path, "sharegpt", [{"conversations": CHAT}], *options)
+    assert pieces(record) == [turn["value"] + "\n\n" for turn in CHAT[1::2]]
+
+
 def test_a_template_that_rewrites_the_past_is_refused(tmp_path, capfd):
     folder = save_hugging_face(tmp_path / "tokenizer", "<eos>")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = "{{ messages | length }}" + TEMPLATE
+    template = re.sub(r"{% (end)?generation %}", "", TEMPLATE)
+    tokenizer.chat_template = "{{ messages | length }}" + template
     tokenizer.save_pretrained(folder)
     (tmp_path / "in.json").write_text(json.dumps([{"conversations": CHAT}]))
     command = ["sharegpt", "--input", str(tmp_path / "in.json"), "--tokenizer-model", folder]
@@ -125,9 +148,9 @@ def test_a_template_that_rewrites_the_past_is_refused(tmp_path, capfd):
 
 
 def test_a_json_array_is_read_as_json_reads_it(tmp_path, monkeypatch):
-    from tools.corpus.prepare import records
+    from tools.corpus.prepare import array
 
-    monkeypatch.setattr(records, "_CHUNK", 7)  # cuts characters, numbers and escapes in two
+    monkeypatch.setattr(array, "_CHUNK", 7)  # cuts characters, numbers and escapes in two
     listed = [
         {"conversations": [*CHAT[:1], {"from": "gpt", "value": f"{n} é🎩\\"}]} for n in range(30)
     ]

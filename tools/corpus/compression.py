@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read .gz, .zst and .xz files as a stream of bytes; an archive cut short is an error."""
+"""Read and write .gz, .zst and .xz files as a stream; an archive cut short is an error."""
 
 import gzip
 import io
@@ -45,6 +45,37 @@ def decompressed(raw: BinaryIO, suffix: str | None, stack: ExitStack) -> BinaryI
         return raw
     openers = {".gz": _open_gzip, ".zst": _ZstandardReader, ".xz": lzma.LZMAFile}
     return stack.enter_context(io.BufferedReader(openers[suffix](raw), 256 * 1024))
+
+
+def compressing(raw: BinaryIO, suffix: str | None, stack: ExitStack) -> BinaryIO:
+    """Return a stream whose bytes go to ``raw`` compressed, finished when ``stack`` is closed.
+
+    Equal content gives equal bytes: no name and no time is stored.
+
+    Args:
+        raw: the file to write.
+        suffix: one of ``SUFFIXES``, or None to return ``raw`` itself.
+        stack: what finishes the stream, not the file.
+
+    Raises:
+        UserError: the package that writes this kind is not installed.
+    """
+    if suffix is None:
+        return raw
+    if suffix == ".gz":
+        stream = gzip.GzipFile("", "wb", 6, raw, mtime=0)
+    elif suffix == ".xz":
+        stream = lzma.LZMAFile(raw, "wb")  # noqa: SIM115  (the stack closes it)
+    else:
+        try:
+            import zstandard
+        except ImportError as error:
+            raise UserError(
+                "--output: .zst needs the package zstandard (pip install zstandard)"
+            ) from error
+        compressor = zstandard.ZstdCompressor(write_checksum=True)
+        stream = compressor.stream_writer(raw, closefd=False)
+    return stack.enter_context(stream)
 
 
 def check_packages(suffix: str | None, path: str) -> None:

@@ -13,7 +13,7 @@ from tools.corpus.broken import SKIP, STOP, BrokenRecord
 from tools.corpus.inputs import JSON_LINES, TEXT
 from tools.corpus.reader import Batch
 from tools.corpus.spans import Spans, encode_with_mask, spans_of
-from tools.corpus.tokenizer import Tokenizer
+from tools.corpus.tokenizer import TextRefused, Tokenizer
 
 LOSS_MASK = "<loss mask>"  # among the keys of a batch; no key of JSON that anyone tokenises
 
@@ -92,12 +92,14 @@ class Encoder:
         if self.mask_key is not None:
             collected[LOSS_MASK] = _Collected(np.uint8)
         broken: list[str] = []
-        for texts, spans in self._good(batch, broken):
-            for key, text in texts.items():
-                if spans is None:
-                    self._encode_text(text, collected[key])
-                else:
-                    self._encode_masked(text, spans, collected[key], collected[LOSS_MASK])
+        for where, texts, spans in self._good(batch, broken):
+            try:
+                documents = self._documents(texts, spans)
+            except TextRefused as error:
+                self._give_up(BrokenRecord(f"{where}: {error}"), broken)
+            else:
+                for key, document in documents.items():
+                    collected[key].add(*document)
         return EncodedBatch(
             {key: texts.encoded() for key, texts in collected.items()},
             len(batch.records) - len(broken),
@@ -109,14 +111,14 @@ class Encoder:
 
     def texts(self, batch: Batch) -> Iterator[str]:
         """Yield what would be given to the tokenizer."""
-        for texts, _ in self._good(batch, []):
+        for _, texts, _ in self._good(batch, []):
             for text in texts.values():
                 yield from [text] if self.split is None else self.split(text)
 
     def _good(
         self, batch: Batch, broken: list[str]
-    ) -> Iterator[tuple[dict[str, str], Spans | None]]:
-        """Yield the texts by key, and the spans, of each record that is whole."""
+    ) -> Iterator[tuple[str, dict[str, str], Spans | None]]:
+        """Yield place, texts by key, and spans of each record that is whole."""
         for number, content in batch.records:
             where = batch.where(number)
             try:
@@ -128,40 +130,42 @@ class Encoder:
                     if self.mask_key is not None:
                         spans = spans_of(record, self.mask_key, text, where)
             except BrokenRecord as error:
-                if self.on_error != SKIP:
-                    raise
-                broken.append(str(error))
+                self._give_up(error, broken)
             else:
-                yield texts, spans
+                yield where, texts, spans
 
-    def _encode_text(self, text: str, collected: "_Collected") -> None:
-        """Append the document."""
-        lengths = []
-        for sentence in [text] if self.split is None else self.split(text):
-            ids = self._to_array(self.tokenizer.encode(sentence))
-            if len(ids):
-                collected.tokens.append(ids)
-                lengths.append(len(ids))
-        if lengths and self.eod is not None:
-            collected.tokens.append(np.array([self.eod], dtype=self.dtype))
-            lengths[-1] += 1
-        collected.lengths += lengths
-        collected.sequences.append(len(lengths))
+    def _give_up(self, error: BrokenRecord, broken: list[str]) -> None:
+        if self.on_error != SKIP:
+            raise error
+        broken.append(str(error))
 
-    def _encode_masked(
-        self, text: str, spans: Spans, tokens: "_Collected", masks: "_Collected"
-    ) -> None:
-        """Append the document and its loss mask."""
+    def _documents(
+        self, texts: dict[str, str], spans: Spans | None
+    ) -> dict[str, tuple[list[np.ndarray], list[int]]]:
+        """Return by key the ids of a record's texts, in pieces, and the lengths of sequences."""
+        if spans is None:
+            return {key: self._document(text) for key, text in texts.items()}
+        ((key, text),) = texts.items()
         ids, mask = encode_with_mask(self.tokenizer, text, spans)
         array = self._to_array(ids)
         if len(array) and self.eod is not None:
             array = np.append(array, np.array([self.eod], self.dtype))
             # The end is to be learnt of a text that ends with what is.
             mask = np.append(mask, np.uint8(bool(spans) and spans[-1][1] == len(text)))
-        for collected, values in ((tokens, array), (masks, mask)):
-            collected.tokens.append(values)
-            collected.lengths += [len(values)] * bool(len(values))
-            collected.sequences.append(int(bool(len(values))))
+        lengths = [len(array)] * bool(len(array))
+        return {key: ([array], lengths), LOSS_MASK: ([mask], lengths)}
+
+    def _document(self, text: str) -> tuple[list[np.ndarray], list[int]]:
+        pieces, lengths = [], []
+        for sentence in [text] if self.split is None else self.split(text):
+            ids = self._to_array(self.tokenizer.encode(sentence))
+            if len(ids):
+                pieces.append(ids)
+                lengths.append(len(ids))
+        if lengths and self.eod is not None:
+            pieces.append(np.array([self.eod], dtype=self.dtype))
+            lengths[-1] += 1
+        return pieces, lengths
 
     def _to_array(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         try:
@@ -187,6 +191,12 @@ class _Collected:
     tokens: list[np.ndarray] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)
+
+    def add(self, pieces: list[np.ndarray], lengths: list[int]) -> None:
+        """Append a document."""
+        self.tokens += pieces
+        self.lengths += lengths
+        self.sequences.append(len(lengths))
 
     def encoded(self) -> EncodedText:
         tokens = np.concatenate(self.tokens) if self.tokens else np.empty(0, self.dtype)

@@ -8,6 +8,7 @@ import numpy as np
 
 from megatron_patches.errors import UserError
 from megatron_patches.index_file import Index
+from tools.corpus.tiktoken import TIKTOKEN, TiktokenOptions
 from tools.corpus.tokenizer import HUGGING_FACE, SENTENCE_PIECE, Tokenizer, load_tokenizer
 
 BAR_CHARACTERS = 40
@@ -59,13 +60,20 @@ def histogram(lengths: np.ndarray) -> Iterator[str]:
         yield f"{label}  {count:>12,}  {share:>9.1%}  {bar}"
 
 
-def load_tokenizer_at(path: str) -> Tokenizer:
-    """Load a Hugging Face folder or a SentencePiece file, whichever ``path`` is.
+def load_tokenizer_at(path: str, tiktoken: TiktokenOptions | None = None) -> Tokenizer:
+    """Load a Hugging Face folder, a SentencePiece file or a tiktoken .json, whichever it is.
 
     Raises:
         UserError: it is missing or does not load.
     """
+    if is_tiktoken(path):
+        return load_tokenizer(TIKTOKEN, path, tiktoken)
     return load_tokenizer(SENTENCE_PIECE if Path(path).is_file() else HUGGING_FACE, path)
+
+
+def is_tiktoken(path: str) -> bool:
+    """Whether a path is the name of a tiktoken vocabulary."""
+    return path.endswith(".json") and Path(path).is_file()
 
 
 def check_vocabulary(index: Index, tokenizer: Tokenizer, path: str) -> None:

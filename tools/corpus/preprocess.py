@@ -23,6 +23,7 @@ from tools.corpus.progress import Progress
 from tools.corpus.reader import Batch, count_records, read_batches
 from tools.corpus.sentences import load_splitter
 from tools.corpus.spill import SpilledBatch, SpillingEncoder
+from tools.corpus.tiktoken import TiktokenOptions
 from tools.corpus.tokenizer import HUGGING_FACE, check_tokenizer_path, load_tokenizer
 from tools.corpus.writer import CorpusWriter, check_output, open_writer, output_prefix
 
@@ -45,6 +46,7 @@ class Options:
     encoder: str = AUTO
     loss_mask_key: str | None = None
     on_error: str = STOP
+    tiktoken: TiktokenOptions = TiktokenOptions()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def preprocess(options: Options) -> Summary:
     else:
         pieces = cut(sources, *shard, count_records)
         prefix += f"_{shard[0]:05}-of-{shard[1]:05}"
-    tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model)
+    tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model, options.tiktoken)
     keys = list(dict.fromkeys(options.json_keys))
     masked = options.loss_mask_key is not None
     encoder = Encoder(

@@ -80,6 +80,8 @@ def _offsets(model: Any, text: str, ids: list[int]) -> list[tuple[int, int]]:
     elif hasattr(library, "is_byte"):
         pieces = library.encode(text, return_type="proto").pieces
         found, offsets = [piece.id for piece in pieces], _piece_offsets(library, pieces, text)
+    elif hasattr(library, "decode_tokens_bytes"):
+        found, offsets = ids, _byte_offsets(library.decode_tokens_bytes(ids), text)
     if found is None or list(found) != ids:
         raise UserError(
             "--loss-mask-key: this tokenizer does not tell which characters its tokens are; "
@@ -93,12 +95,26 @@ def _piece_offsets(library: Any, pieces: Any, text: str) -> list[tuple[int, int]
 
     Of a character spelt in bytes it gives all to the last of them: each gets all.
     """
-    # Of each byte of the text, and of its end, the character.
-    starts = [(byte & 0xC0) != 0x80 for byte in text.encode()]
-    character = np.concatenate([np.cumsum(starts) - 1, [len(text)]])
+    character = _characters(text)
     offsets, end = [], 0
     for piece in reversed(pieces):
         is_part = piece.begin == piece.end and library.is_byte(piece.id)
         end = end if is_part else piece.end
         offsets.append((int(character[piece.begin]), int(character[end])))
     return offsets[::-1]
+
+
+def _byte_offsets(tokens: list[bytes], text: str) -> list[tuple[int, int]]:
+    """Return the characters of tiktoken's tokens, whose bytes are those of the text."""
+    character = _characters(text)
+    ends = np.cumsum([len(token) for token in tokens])
+    return [
+        (int(character[end - len(token)]), int(character[end - 1]) + 1)
+        for token, end in zip(tokens, ends, strict=True)
+    ]
+
+
+def _characters(text: str) -> np.ndarray:
+    """Return of each byte of the text, and of its end, the character; shape (bytes + 1,)."""
+    starts = [(byte & 0xC0) != 0x80 for byte in text.encode()]
+    return np.concatenate([np.cumsum(starts) - 1, [len(text)]]).astype(np.int64)

@@ -9,10 +9,11 @@ import numpy as np
 
 from megatron_patches.errors import UserError
 from tools.corpus.quiet import quiet_imports
+from tools.corpus.tiktoken import TIKTOKEN, TiktokenOptions
 
 HUGGING_FACE = "HuggingFaceTokenizer"
 SENTENCE_PIECE = "SentencePieceTokenizer"
-TOKENIZER_TYPES = (HUGGING_FACE, SENTENCE_PIECE)
+TOKENIZER_TYPES = (HUGGING_FACE, SENTENCE_PIECE, TIKTOKEN)
 
 # What Megatron passes when no further tokenizer flag is given. In particular a Hugging Face
 # tokenizer keeps the special tokens it puts around a text, so a Llama one begins it with BOS.
@@ -28,6 +29,10 @@ _MEGATRON_DEFAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     SENTENCE_PIECE: ("sentencepiece", {"ignore_extra_whitespaces": True, "legacy": False}),
 }
+
+
+class TextRefused(Exception):
+    """Why a tokenizer does not encode a text."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,16 @@ class Tokenizer:
         return DType.optimal_dtype(self.vocab_size)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, with the special tokens the tokenizer itself adds."""
-        return self.model.tokenize(text)
+        """Return the ids of ``text``, with the special tokens the tokenizer itself adds.
+
+        Raises:
+            TextRefused: the tokenizer gives up on it, as tiktoken does on a million blanks.
+        """
+        try:
+            return self.model.tokenize(text)
+        except ValueError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TextRefused(f"the tokenizer refuses the text ({reason})") from error
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ``ids``, special tokens included."""
@@ -75,14 +88,19 @@ def check_tokenizer_path(tokenizer_type: str, path: str) -> None:
         raise UserError(
             f"--tokenizer-model {path}: {SENTENCE_PIECE} needs the .model file, not a folder"
         )
+    if tokenizer_type == TIKTOKEN and not (Path(path).is_file() and path.endswith(".json")):
+        raise UserError(f"--tokenizer-model {path}: {TIKTOKEN} needs the vocabulary's .json file")
 
 
-def load_tokenizer(tokenizer_type: str, path: str) -> Tokenizer:
+def load_tokenizer(
+    tokenizer_type: str, path: str, tiktoken: TiktokenOptions | None = None
+) -> Tokenizer:
     """Load the tokenizer at ``path`` as Megatron does.
 
     Args:
         tokenizer_type: one of ``TOKENIZER_TYPES``.
-        path: a Hugging Face tokenizer's folder or a SentencePiece model file.
+        path: a Hugging Face tokenizer's folder, a SentencePiece model or a tiktoken vocabulary.
+        tiktoken: what Megatron asks to know of the latter.
 
     Raises:
         UserError: the path is missing or does not load.
@@ -90,7 +108,12 @@ def load_tokenizer(tokenizer_type: str, path: str) -> Tokenizer:
     check_tokenizer_path(tokenizer_type, path)
     with quiet_imports():
         from megatron.core.tokenizers import MegatronTokenizer
-    library, options = _MEGATRON_DEFAULTS[tokenizer_type]
+    if tokenizer_type == TIKTOKEN:
+        tiktoken = tiktoken or TiktokenOptions()
+        tiktoken.check(path)
+        library, options = "tiktoken", tiktoken.arguments()
+    else:
+        library, options = _MEGATRON_DEFAULTS[tokenizer_type]
     try:
         model = MegatronTokenizer.from_pretrained(
             tokenizer_path=path, metadata_path={"library": library}, **options

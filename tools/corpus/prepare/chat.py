@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversations as text, and where in it the assistant speaks."""
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ Turns = list[dict[str, str]]  # role (system, user, assistant) and content
 Spans = list[list[int]]
 Template = Callable[[Turns], tuple[str, Spans]]
 
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # Vicuna v1.1's, with which models of that family were tuned on ShareGPT.
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -62,7 +65,7 @@ def _turn(item: Any) -> dict[str, str]:
         raise Broken("a turn that is not an object")
     role = item.get("from", item.get("role"))
     content = item.get("value", item.get("content"))
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise Broken("a turn of nobody known")
     if not isinstance(content, str) or not content.strip():
         raise Broken("a turn without text")
@@ -111,11 +114,14 @@ TEMPLATES: dict[str, Template] = {"vicuna": vicuna, "chatml": chatml}
 def tokenizer_template(path: str) -> Template:
     """Return the chat template of the tokenizer in a folder.
 
-    An answer is what a rendering that ends with it adds to one that ends with the prompt for it.
+    Answers are what the template marks with ``{% generation %}``, for which transformers' own
+    ``return_assistant_tokens_mask`` sets its mask. Of a template without this mark an answer is
+    what a rendering that ends with it adds to one that ends with the prompt for it, without the
+    blanks behind the mark that ends it.
 
     Raises:
-        UserError: there is no tokenizer or template; or, on a call, a template that renders the
-            beginning of a conversation otherwise once it goes on.
+        UserError: there is no tokenizer or template; or, on a call, a template without the mark
+            renders the beginning of a conversation otherwise once it goes on.
     """
     from transformers import AutoTokenizer
 
@@ -127,6 +133,9 @@ def tokenizer_template(path: str) -> Template:
         raise UserError(f"--tokenizer-model {path}: no tokenizer that loads") from error
     if not tokenizer.chat_template:
         raise UserError(f"--tokenizer-model {path}: has no chat template; use --chat-template")
+    source = tokenizer.get_chat_template()
+    if _GENERATION.search(source):
+        return lambda turns: _marked(tokenizer, source, turns)
 
     def template(turns: Turns) -> tuple[str, Spans]:
         text, spans = _render(tokenizer, turns, False), []
@@ -139,14 +148,42 @@ def tokenizer_template(path: str) -> Template:
                         f"--tokenizer-model {path}: its chat template changes what came before "
                         "when a turn is added, so answers cannot be told; use --chat-template"
                     )
-                spans.append([len(before), len(after)])
+                spans.append([len(before), _end_of_answer(after, turn["content"])])
         return text, spans
 
     return template
 
 
+def _marked(tokenizer: Any, source: str, turns: Turns) -> tuple[str, Spans]:
+    """Return the text, and what the template marks as the assistant's."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    with _refusals():
+        texts, spans = render_jinja_template(
+            [turns],
+            chat_template=source,
+            return_assistant_tokens_mask=True,
+            **tokenizer.special_tokens_map,
+        )
+    return texts[0], [[begin, end] for begin, end in spans[0] if begin < end]
+
+
+def _end_of_answer(text: str, answer: str) -> int:
+    """Return the end of the mark that ends an answer, the last thing in a text."""
+    begin = text.rfind(answer.strip())
+    mark = text[begin + len(answer.strip()) :] if begin >= 0 else ""
+    # Where blanks are all that ends an answer, they are what the model has to learn.
+    return len(text.rstrip()) if mark.strip() else len(text)
+
+
 def _render(tokenizer: Any, turns: Turns, prompt: bool) -> str:
-    try:
+    with _refusals():
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # a template may refuse, for instance a system turn
         raise Broken("refused by the chat template") from error

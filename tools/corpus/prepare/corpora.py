@@ -2,10 +2,12 @@
 """From a record of each corpus to the text to train on."""
 
 import argparse
+import difflib
 import re
 from collections.abc import Callable
 from typing import Any
 
+from megatron_patches.errors import UserError
 from tools.corpus.prepare.chat import TEMPLATES, tokenizer_template, turns_of
 from tools.corpus.prepare.records import Broken
 
@@ -14,25 +16,50 @@ Output = dict[str, Any]
 # None: a good record that was not asked for.
 Convert = Callable[[Any], Output | None]
 
+# The values of pile_set_name, table 1 of the paper.
+PILE_SUBSETS = (
+    *("Pile-CC", "PubMed Central", "Books3", "OpenWebText2", "ArXiv", "Github", "FreeLaw"),
+    *("StackExchange", "USPTO Backgrounds", "PubMed Abstracts", "Gutenberg (PG-19)"),
+    *("OpenSubtitles", "Wikipedia (en)", "DM Mathematics", "Ubuntu IRC", "BookCorpus2"),
+    *("EuroParl", "HackerNews", "YoutubeSubtitles", "PhilPapers", "NIH ExPorter", "Enron Emails"),
+)
 _SENTENCE_MARKS = re.compile(r"\s*</?S>\s*")
 _GUTENBERG = re.compile(r"^\*\*\* ?(START|END) OF TH(?:E|IS) PROJECT GUTENBERG.*$", re.M)
 
 
-def pile(args: argparse.Namespace) -> Convert:
-    """The Pile (arXiv 2101.00027): ``text``, and ``meta`` with ``pile_set_name``."""
-    wanted, unwanted = set(args.subsets or ()), set(args.exclude_subsets or ())
+class Pile:
+    """The Pile (arXiv 2101.00027): ``text``, and ``meta`` with ``pile_set_name``.
 
-    def convert(record: Any) -> Output | None:
+    Raises:
+        UserError: a subset is asked for that the Pile does not have.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        self._wanted, self._unwanted = set(args.subsets or ()), set(args.exclude_subsets or ())
+        self._unseen = self._wanted | self._unwanted
+        for name in sorted(self._unseen.difference(PILE_SUBSETS)):
+            flag = "--subsets" if name in self._wanted else "--exclude-subsets"
+            near = difflib.get_close_matches(name, PILE_SUBSETS, 1) or PILE_SUBSETS
+            raise UserError(
+                f"{flag} {name!r}: not a subset of the Pile, unlike {', '.join(map(repr, near))}"
+            )
+
+    def __call__(self, record: Any) -> Output | None:
+        """Return the record if its subset is wanted."""
         text = _text(record, "text")
         meta = record.get("meta")
-        name = meta.get("pile_set_name") if isinstance(meta, dict) else None
-        if (wanted or unwanted) and not isinstance(name, str):
-            raise Broken("no pile_set_name in meta")
-        if name in unwanted or (wanted and name not in wanted):
-            return None
+        if self._wanted or self._unwanted:
+            name = meta.get("pile_set_name") if isinstance(meta, dict) else None
+            if not isinstance(name, str):
+                raise Broken("no pile_set_name in meta")
+            self._unseen.discard(name)
+            if name in self._unwanted or (self._wanted and name not in self._wanted):
+                return None
         return {"text": text, "meta": meta}
 
-    return convert
+    def notes(self) -> list[str]:
+        """Return what the user should know of the records seen so far."""
+        return [f"no record was of the subset {name!r}" for name in sorted(self._unseen)]
 
 
 def sharegpt(args: argparse.Namespace) -> Convert:

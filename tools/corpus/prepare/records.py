@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of the inputs, one by one, the broken ones among them."""
 
+import codecs
 import contextlib
+import io
 import json
+import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from megatron_patches.errors import UserError
 from tools.corpus.compression import DAMAGE, decompressed
-from tools.corpus.inputs import JSON_LINES, STANDARD_INPUT, TEXT, Source, whole
-from tools.corpus.reader import read_batches
+from tools.corpus.inputs import JSON_LINES, STANDARD_INPUT, TEXT, Source, no_documents
+from tools.corpus.prepare.array import CutShort, Elements
 
-_CHUNK = 1 << 20
+_CHUNK = 256 * 1024  # bytes of lines read at a time
+_HEAD = 4096  # bytes read to see whether it is an array
 
 
 class Broken(Exception):
@@ -33,29 +37,89 @@ class Record(NamedTuple):
 
 
 def read_records(source: Source) -> Iterator[Record]:
-    """Yield the records of JSON lines, of one JSON array, or a text file's only one.
+    """Yield the records of JSON lines, of a JSON array, or a text file's only one.
 
     Raises:
         UserError: the file cannot be read to its end.
     """
-    if source.kind == JSON_LINES and _begins_an_array(source):
-        yield from _array(source)
-        return
     if source.kind not in (JSON_LINES, TEXT):
         raise UserError(f"{source.name}: {source.kind} is not what this corpus is released as")
-    for batch in read_batches(whole([source]), []):
-        left = batch.file_bytes
-        for number, content in batch.records:
-            yield Record(batch.where(number), _parsed(content, source.kind), left)
-            left = 0
+    with _open(source) as (raw, stream):
+        if source.kind == TEXT:
+            yield Record(source.name, _text(stream.read()), source.size or 0)
+            return
+        content, before = _Joined(stream), 0
+        values = _elements if content.begins_an_array() else _lines
+        for where, value in values(source, content):
+            # A pipe does not tell its position.
+            position = content.passed if source.size is None else raw.tell()
+            yield Record(f"{source.name}, {where}", value, position - before)
+            before = position
+        if not before:
+            raise no_documents(source)
 
 
-def _parsed(content: bytes, kind: str) -> Any:
+def _lines(source: Source, content: "_Joined") -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each line."""
+    for number, line in enumerate(io.BufferedReader(content, _CHUNK), start=1):
+        if not line.isspace():
+            yield f"line {number}", _json(line)
+
+
+def _elements(source: Source, content: "_Joined") -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each element."""
+    number = 0
     try:
-        text = content.decode("utf-8")
-        return text if kind == TEXT else json.loads(text)
+        for number, value in enumerate(Elements(content.read, _json), start=1):
+            yield f"element {number}", value
+    except CutShort:
+        raise UserError(
+            f"{source.name}: the JSON array is cut short or damaged after element {number}; "
+            "fetch the file again"
+        ) from None
+
+
+class _Joined(io.RawIOBase):
+    """A stream whose beginning has been looked at, less its byte order mark.
+
+    Attributes:
+        passed: bytes read.
+    """
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self._head = stream.read(_HEAD)
+        self._head = self._head.removeprefix(codecs.BOM_UTF8)
+        self.passed = 0
+
+    def begins_an_array(self) -> bool:
+        """Whether the first thing to read is a bracket."""
+        while not self._head.strip() and (more := self._stream.read(_HEAD)):
+            self._head += more
+        return self._head.lstrip()[:1] == b"["
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] or self._stream.read(len(buffer))
+        self._head = self._head[len(data) :]
+        self.passed += len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _text(content: bytes) -> Any:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         return Broken("not UTF-8")
+
+
+def _json(content: bytes) -> Any:
+    text = _text(content)
+    try:
+        return text if isinstance(text, Broken) else json.loads(text)
     except (ValueError, RecursionError):
         return Broken("not JSON")
 
@@ -65,67 +129,12 @@ def _open(source: Source) -> Iterator[tuple[Any, Any]]:
     """Yield the file as it lies on disk, and the stream of its content."""
     try:
         with contextlib.ExitStack() as stack:
+            if source.path == STANDARD_INPUT:
+                yield sys.stdin.buffer, sys.stdin.buffer
+                return
             raw = stack.enter_context(open(source.path, "rb"))
             yield raw, decompressed(raw, source.compression, stack)
     except DAMAGE as error:
         raise UserError(f"{source.name}: damaged, or cut short ({error})") from error
     except OSError as error:
         raise UserError(f"{source.name}: cannot be read ({error.strerror or error})") from error
-
-
-def _begins_an_array(source: Source) -> bool:
-    if source.path == STANDARD_INPUT:
-        return False
-    with _open(source) as (_, stream):
-        while chunk := stream.read(_CHUNK):
-            if chunk.strip():
-                return chunk.strip()[:1] == b"["
-    return False
-
-
-def _array(source: Source) -> Iterator[Record]:
-    """Yield the elements of a JSON array without holding more than one and a piece of the file."""
-    decoder = json.JSONDecoder()
-    with _open(source) as (raw, stream):
-        text, at, number, position, is_open = "", 0, 0, 0, False
-        pending = b""
-        while True:
-            chunk = stream.read(_CHUNK)
-            # A character may be cut in two by the end of the piece.
-            data = pending + chunk
-            try:
-                more, pending = data.decode("utf-8"), b""
-            except UnicodeDecodeError as error:
-                if error.start < len(data) - 3 or not chunk:
-                    raise UserError(
-                        f"{source.name}: not UTF-8 after element {number}; convert the file"
-                    ) from error
-                more, pending = data[: error.start].decode("utf-8"), data[error.start :]
-            text, at = text[at:] + more, 0
-            while True:
-                at = _skip(text, at, " \t\r\n," if is_open else " \t\r\n\ufeff[")
-                is_open = is_open or at > 0
-                if text[at : at + 1] in ("", "]"):
-                    break
-                try:
-                    value, end = decoder.raw_decode(text, at)
-                except ValueError:
-                    break  # it goes on in the next piece, or the file is damaged
-                if end == len(text) and chunk and not isinstance(value, dict | list | str):
-                    break  # a number may go on
-                number, at = number + 1, end
-                done, position = raw.tell() - position, raw.tell()
-                yield Record(f"{source.name}, element {number}", value, done)
-            if text[at : at + 1] == "]":
-                return
-            if not chunk:
-                raise UserError(
-                    f"{source.name}: the JSON array is cut short or damaged after element "
-                    f"{number}; fetch the file again"
-                )
-
-
-def _skip(text: str, at: int, characters: str) -> int:
-    while at < len(text) and text[at] in characters:
-        at += 1
-    return at

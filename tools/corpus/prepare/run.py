@@ -2,6 +2,7 @@
 """Convert a corpus record by record; broken ones are counted, good ones never lost."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -11,11 +12,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from megatron_patches.errors import UserError
+from tools.corpus.compression import compressing, suffix_of
 from tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources
 from tools.corpus.prepare.corpora import Convert
 from tools.corpus.prepare.records import Broken, Record, read_records
 from tools.files import atomic_file
 
+# What preprocess_data.py reads as something else, or other tools.
+_OTHER_KINDS = {".txt", ".parquet", ".bz2", ".zip", ".lz4", ".7z", ".Z"}
 SHOWN = 3  # broken records of a kind that are named
 
 
@@ -69,6 +73,8 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
             for source in sources
         ]
     output = Path(args.output)
+    compression = suffix_of(args.output)
+    _check_name(output, args.output.removesuffix(compression or ""))
     if any(Path(source.path).resolve() == output.resolve() for source in sources):
         raise UserError(f"--output {output}: is one of the inputs")
     summary = Summary()
@@ -85,12 +91,13 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
         ) as bar,
     ):
         try:
-            with temporary.open("w", encoding="utf-8") as stream:
+            with temporary.open("wb") as raw, contextlib.ExitStack() as stack:
+                stream = compressing(raw, compression, stack)
                 for record in _all_records(sources):
                     bar.update(record.file_bytes)
                     line = _line(record, args, convert, summary)
                     if line is not None:
-                        stream.write(line)
+                        stream.write(line.encode("utf-8"))
                     if args.max_documents and summary.written >= args.max_documents:
                         break
         except OSError as error:
@@ -99,6 +106,15 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
             reasons = ", ".join(summary.broken) or "none was asked for"
             raise UserError(f"--input: no good record among {summary.read:,} ({reasons})")
     return summary
+
+
+def _check_name(output: Path, uncompressed: str) -> None:
+    """Refuse a name that says something else than JSON lines to whatever reads it."""
+    if Path(uncompressed).suffix in _OTHER_KINDS:
+        raise UserError(
+            f"--output {output}: JSON lines are written, plain, .gz, .zst or .xz; name the file "
+            f"{Path(uncompressed).with_suffix('.jsonl')}"
+        )
 
 
 def _all_records(sources: list[Source]):
@@ -120,8 +136,8 @@ def _line(
             return None
         line = json.dumps(result, ensure_ascii=False) + "\n"
         _require_unicode(line)
-    except Broken as broken:
-        reason = str(broken)
+    except (Broken, RecursionError) as broken:
+        reason = str(broken) if isinstance(broken, Broken) else "nested too deep"
         if args.on_error == "stop":
             raise UserError(f"{record.where}: {reason}; mend it or use --on-error skip") from broken
         summary.broken[reason] += 1
