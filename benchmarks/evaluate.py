@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vocabulary", type=count_argument, default=49152, metavar="N")
     add("--window", type=count_argument, default=4096, metavar="W")
     add("--stride", type=count_argument, default=256, metavar="S")
-    add("--slides", type=count_argument, default=8, metavar="N", help="windows (default: 8)")
-    add("--rounds", type=count_argument, default=3, metavar="N", help="of both in turn")
+    add("--slides", type=count_argument, default=12, metavar="N", help="windows (default: 12)")
+    add("--rounds", type=count_argument, default=2, metavar="N", help="of both in turn")
     add("--device", default="auto", help="(default: auto)")
     add("--output", type=Path, metavar="FILE.json")
     return parser
