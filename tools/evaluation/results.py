@@ -37,24 +37,36 @@ _SETTINGS = (
 )
 
 
-def read_results(path: Path) -> Results:
-    """Read a result file.
+def read_schema(path: Path, schema: str, made_by: str) -> Results:
+    """Read a JSON file of a given schema.
+
+    Args:
+        path: of the file.
+        schema: that it has to have.
+        made_by: the command that makes such files, for messages.
 
     Raises:
-        UserError: it is missing, not JSON, of another schema, or holds no usable results.
+        UserError: it is missing, not JSON, or of another schema.
     """
     try:
         results = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a result file") from error
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON; name a file of evaluate_perplexity.py") from error
-    schema = results.get("schema") if isinstance(results, dict) else None
-    if schema != SCHEMA:
-        raise UserError(
-            f"{path}: has schema {schema!r}, not {SCHEMA!r}; make it anew with "
-            "evaluate_perplexity.py"
-        )
+        raise UserError(f"{path}: is not JSON; name a file of {made_by}") from error
+    found = results.get("schema") if isinstance(results, dict) else None
+    if found != schema:
+        raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
+    return results
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file.
+
+    Raises:
+        UserError: it is missing, not JSON, of another schema, or holds no usable results.
+    """
+    results = read_schema(path, SCHEMA, "evaluate_perplexity.py")
     rows = results.get("results")
     complete = (
         isinstance(results.get("label"), str)

@@ -34,25 +34,27 @@ def run_table(results: Results) -> str:
     )
 
 
-def perplexity_rows(files: dict[str, Results], metric: str) -> tuple[list[str], list[list[str]]]:
+def perplexity_rows(
+    files: dict[str, Results], metric: str, intervals: bool = False
+) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of a table: a row per label, a column per window; over seeds with ±.
 
     Args:
         files: label -> results, see :func:`by_label`.
         metric: ``perplexity`` or ``perplexity_full_context``.
+        intervals: with the 95 % intervals over documents.
     """
     windows = sorted({row["window"] for results in files.values() for row in results["results"]})
     rows = []
     for label, results in files.items():
-        values = {row["window"]: _cell(row, metric) for row in results["results"]}
+        values = {row["window"]: _cell(row, metric, intervals) for row in results["results"]}
         rows.append([label, *(values.get(window, "-") for window in windows)])
     return ["window", *map(str, windows)], rows
 
 
-def markdown_table(files: dict[str, Results], metric: str) -> str:
-    """Return the table of :func:`perplexity_rows` as Markdown."""
-    head, rows = perplexity_rows(files, metric)
-    escaped = [[label.replace("|", "\\|"), *cells] for label, *cells in rows]
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table as Markdown; numbers stand right, names left."""
+    escaped = [[name.replace("|", "\\|"), *cells] for name, *cells in rows]
     lines = [head, ["---", *("---:" for _ in head[1:])], *escaped]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -66,9 +68,13 @@ def by_label(files: list[tuple[Path, Results]]) -> dict[str, Results]:
     }
 
 
-def _cell(row: dict[str, Any], metric: str) -> str:
-    spread = row.get(f"{metric}_std")
-    return number(row[metric]) + ("" if spread is None else f" ± {spread:.2f}")
+def _cell(row: dict[str, Any], metric: str, intervals: bool) -> str:
+    cell = number(row[metric])
+    if row.get(f"{metric}_std") is not None:
+        cell += f" ± {row[f'{metric}_std']:.2f}"
+    if intervals and row.get(f"{metric}_interval"):
+        cell += f" ({interval(row[f'{metric}_interval'])})"
+    return cell
 
 
 def interval(ends: list[float] | None) -> str:
