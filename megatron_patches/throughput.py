@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long training takes: FLOPs of a model, peaks of known GPUs, what a layout loses.
 
-Used by the start-up report and by ``tools/plan_memory.py``. Plain arithmetic, no torch, no Megatron.
+Used by the start-up report and by ``tools/plan_memory.py``; needs neither torch nor Megatron.
 
 Model FLOPs count every matrix product three times (forward, and backward for inputs and weights),
 2 FLOPs a multiply-add, and nothing that is recomputed. Two conventions for attention are in use:
@@ -55,7 +55,7 @@ GPUS = {
             int(79.1 * 2**30),
             300e9,
             25e9,
-            "NVIDIA A100 datasheet: 312 TFLOP/s, NVLink 600 GB/s both ways; DGX A100: 200 Gbit/s",
+            "NVIDIA A100 datasheet: 312 TFLOP/s, NVLink 600 GB/s both ways; DGX: 200 Gbit/s",
         ),
         Gpu(
             "H100",
@@ -64,7 +64,7 @@ GPUS = {
             int(79.1 * 2**30),
             450e9,
             50e9,
-            "NVIDIA H100 SXM datasheet: 989 TFLOP/s, NVLink 900 GB/s both ways; DGX H100: 400 Gbit/s",
+            "NVIDIA H100 SXM datasheet: 989 TFLOP/s, NVLink 900 GB/s both ways; DGX: 400 Gbit/s",
         ),
         Gpu(
             "H200",
@@ -73,7 +73,7 @@ GPUS = {
             int(139.7 * 2**30),
             450e9,
             50e9,
-            "NVIDIA H200 SXM datasheet: 989 TFLOP/s, NVLink 900 GB/s both ways; DGX H200: 400 Gbit/s",
+            "NVIDIA H200 SXM datasheet: 989 TFLOP/s, NVLink 900 GB/s both ways; DGX: 400 Gbit/s",
         ),
     )
 }

@@ -27,20 +27,25 @@ class Stage:
 
     Attributes:
         number: from 0.
-        parts: of :data:`PARTS` -> bytes.
-        moment: when it is fullest: ``forward``, ``backward`` or ``optimizer step``.
+        parts: of :data:`PARTS` -> bytes at the fullest moment.
+        moments: ``backward``, ``loss`` (on the last stage) and ``optimizer step`` -> bytes in all.
         in_flight: micro-batches whose activations are held at once, of all its layers.
     """
 
     number: int
     parts: dict[str, int]
-    moment: str
+    moments: dict[str, int]
     in_flight: float
 
     @property
     def total(self) -> int:
-        """Bytes."""
+        """Bytes at the fullest moment."""
         return sum(self.parts.values())
+
+    @property
+    def moment(self) -> str:
+        """When it is fullest."""
+        return max(self.moments, key=lambda name: self.moments[name])
 
 
 def stages(model: Model, run: Run) -> list[Stage]:
@@ -141,11 +146,13 @@ def _stage(model: Model, run: Run, number: int) -> Stage:
     if e == 2 and run.gradients == "bf16" and not run.precision_aware:
         temporaries += static["main parameters"]  # the shard's gradients in fp32
     moments["optimizer step"] = {"workspace": temporaries + buckets}
-    moment = max(moments, key=lambda name: sum(moments[name].values()))
-    parts = {**static, **moments[moment], "overhead": run.overhead}
+    always = sum(static.values()) + run.overhead
+    totals = {name: always + round(sum(moving.values())) for name, moving in moments.items()}
+    parts = {**static, **moments[max(totals, key=lambda name: totals[name])]}
+    parts["overhead"] = run.overhead
     return Stage(
         number,
         {part: round(parts.get(part, 0)) for part in PARTS},
-        moment,
+        totals,
         in_flight_chunks(run, number) / run.layout.virtual,
     )

@@ -103,8 +103,8 @@ def check(run: Run, model: Model) -> None:
         raise UserError(f"--vpp {layout.virtual}: needs --pp above 1")
     if layout.virtual > 1 and layout.micro_batches % layout.pipeline:
         raise UserError(
-            f"--vpp {layout.virtual}: {layout.micro_batches} micro-batches a rank are no multiple of "
-            f"--pp {layout.pipeline}; raise --global-batch-size"
+            f"--vpp {layout.virtual}: {layout.micro_batches} micro-batches a rank are no multiple "
+            f"of --pp {layout.pipeline}; raise --global-batch-size"
         )
     if layout.window % (layout.tensor * layout.context if layout.sequence_parallel else 1):
         raise UserError(f"--seq-length {layout.window}: cannot be split over --tp and --cp")
