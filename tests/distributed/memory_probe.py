@@ -40,21 +40,21 @@ def measured_step(original, record, forward_step, data_iterator, model, optimize
     with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
         result = original(forward_step, data_iterator, model, optimizer, *args, **kwargs)
     own = {p.untyped_storage().data_ptr() for p in parameters}
-    main, states, steps = {}, 0, 0
+    main, states = {}, 0
     for part in getattr(optimizer, "chained_optimizers", [optimizer]):
         for parameter, state in part.optimizer.state.items():
             storage = parameter.untyped_storage()
             if storage.data_ptr() not in own:
                 main[storage.data_ptr()] = storage.nbytes()
-            states += state["exp_avg"].nbytes + state["exp_avg_sq"].nbytes
-            steps += state["step"].nbytes
+            states += sum(  # all but the step, 4 bytes a parameter
+                value.nbytes for value in state.values() if torch.is_tensor(value) and value.dim()
+            )
     weights = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in parameters}
     record["memory"] = {
         "weights": sum(weights.values()),
         "gradients": sum(b.grad_data.nbytes for chunk in model for b in chunk.buffers),
         "main parameters": sum(main.values()),
         "optimizer states": states,
-        "steps": steps,
         "activations": Held.peak,
     }
     return result
