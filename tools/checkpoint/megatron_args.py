@@ -82,11 +82,16 @@ def model_flags(
     flags |= {
         "hidden-dropout": 0,
         "attention-dropout": 0,
-        "make-vocab-size-divisible-by": max(1, math.gcd(sizes.vocab, 1024) // LARGEST_TP),
+        "make-vocab-size-divisible-by": vocab_divisor(sizes.vocab),
     }
     if rope.method != "none":
         flags |= {"position-method": rope.method, "e2-factor": rope.factor}
     return flags
+
+
+def vocab_divisor(vocab: int) -> int:
+    """The suggested ``--make-vocab-size-divisible-by``: layouts up to TP 8 then pad alike."""
+    return max(1, math.gcd(vocab, 1024) // LARGEST_TP)
 
 
 def tokenizer_flags(tokenizer: Path | None) -> dict[str, Any]:
