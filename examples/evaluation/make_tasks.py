@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from megatron_patches.errors import UserError, exit_on_user_error
 from tools.evaluation.arguments import count_argument
+from tools.evaluation.texts import read_text
 from tools.files import atomic_file
 
 PARAGRAPHS = 30  # LongBench's prompt of passage_retrieval_en says so
@@ -109,12 +110,7 @@ def read(paths: list[Path]) -> list[Document]:
     """
     documents = []
     for path in paths:
-        try:
-            content = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--text {path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"--text {path}: is not UTF-8 text; name another file") from error
+        content = read_text(path, "--text")
         texts = [(path.stem, content)]
         if path.suffix == ".jsonl":
             try:

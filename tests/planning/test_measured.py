@@ -9,7 +9,7 @@ from megatron_patches.throughput import Layout
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
-from tools.checkpoint.names import Sizes
+from tools.checkpoint.sizes import Sizes
 from tools.planning import activations
 from tools.planning.memory import activation_bytes, static_bytes
 from tools.planning.models import Model

@@ -173,6 +173,22 @@ def test_named_models_are_those_of_the_recipes_config(tmp_path, name):
     assert replace(found, name=RECIPES[name]) == MODELS[RECIPES[name]]
 
 
+def test_the_page_says_what_the_planner_says(tmp_path):
+    """Every row of the recipes' table in docs/scaling.md that holds its command."""
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    rows = re.findall(r"\| ([\d.]+) \| (\d+) % \| ([\d.]+) \| `(.+)` \|", page)
+    assert len(rows) == 9
+    first = ""
+    for gib, mfu, hours, command in rows:
+        first = command if command.startswith("--model") else first
+        options = first.split("--tp")[0] + command.removeprefix("… ")
+        options = command if command.startswith("--model") else options
+        (plan,) = plans(tmp_path, "--gpu", "A100-80GB", *options.split())
+        total = max(stage["total"] for stage in plan["stages"]) / 2**30
+        found = (f"{total:.1f}", f"{plan['mfu']['causal']:.0%}", f"{plan['hours']:.1f}")
+        assert found == (gib, f"{mfu}%", hours), command
+
+
 def test_pictures(tmp_path, capsys):
     for options in (["--suggest"], ["--tp", "2", "--pp", "2"], ["--windows", "4096", "8192"]):
         file = tmp_path / "plan.png"

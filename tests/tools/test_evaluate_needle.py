@@ -181,7 +181,7 @@ def test_the_model_is_really_asked(model, tmp_path):
     ("flags", "words"),
     [
         (["--windows", 300], ("--windows 300", "too small")),
-        (["--haystack", "nosuch.txt"], ("--haystack nosuch.txt", "noise")),
+        (["--haystack", "nosuch.txt"], ("--haystack nosuch.txt", "cannot be read")),
         (["--haystack", "{empty}"], ("--haystack", "no words")),
         (["--haystack", "{broken}"], ("broken.jsonl: line 2", "not JSON")),
         (["--haystack", "{other}"], ("other.jsonl: line 1", "'text'")),

@@ -4,7 +4,6 @@
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import transformers
@@ -16,6 +15,7 @@ from tools.checkpoint.window import Config, base_window, with_scale
 from tools.evaluation import model as models
 from tools.evaluation.documents import load_tokenizer
 from tools.evaluation.generate import generate, scale_of_request
+from tools.evaluation.texts import read_text
 
 
 def answer(args: argparse.Namespace) -> None:
@@ -28,9 +28,17 @@ def answer(args: argparse.Namespace) -> None:
         UserError: anything about the model or the prompt that the user can mend.
     """
     config = models.load_config(args.model)
-    text = _read(args.prompt_file)
+    path = args.prompt_file
+    from_stdin = str(path) == "-"
+    text = (
+        sys.stdin.buffer.read().decode("utf-8", errors="replace")
+        if from_stdin
+        else read_text(path, "--prompt-file")
+    )
+    if not text.strip():
+        raise UserError(f"--prompt-file {path}: is empty; put a text into it")
     tokenizer = load_tokenizer(args.model)
-    ids = _tokens(tokenizer, text, args)
+    ids = _tokens(tokenizer, text.removesuffix("\n"), args)
     scale = scale_of_request(config, len(ids), args.max_new_tokens, args.scale)
     device = models.choose_device(args.device)
     print(_told(config, scale, len(ids), args.max_new_tokens), file=sys.stderr)
@@ -49,21 +57,6 @@ def _tokens(tokenizer: Any, text: str, args: argparse.Namespace) -> list[int]:
     message = [{"role": "user", "content": text}]
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     return tokenizer(text, add_special_tokens=False).input_ids  # the template has its own BOS
-
-
-def _read(path: Path) -> str:
-    try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        text = content.decode("utf-8")
-    except OSError as error:
-        raise UserError(
-            f"--prompt-file {path}: cannot be read ({error.strerror}); name a text file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--prompt-file {path}: is not UTF-8 text; name another file") from error
-    if not text.strip():
-        raise UserError(f"--prompt-file {path}: is empty; put a text into it")
-    return text.removesuffix("\n")
 
 
 def _told(config: Config, scale: float | None, prompt: int, new: int) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from megatron_patches.errors import UserError
 from megatron_patches.throughput import Shape
-from tools.checkpoint.megatron_args import vocab_divisor
-from tools.checkpoint.names import Sizes
+from tools.checkpoint.sizes import Sizes, vocab_divisor
 
 
 @dataclass(frozen=True)

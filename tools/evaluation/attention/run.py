@@ -9,8 +9,6 @@ along the input, [generated, bins], and ``on_value``, the share of the attention
 
 import argparse
 import hashlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +27,10 @@ from tools.evaluation.attention.rows import generate_with_rows
 from tools.evaluation.documents import load_tokenizer
 from tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from tools.evaluation.plots import save_png
+from tools.evaluation.progress import progress_bar
 from tools.evaluation.provenance import provenance
 from tools.evaluation.results import check_output, write_results
+from tools.evaluation.texts import read_text
 
 SCHEMA = "e2-llm/attention/1"
 
@@ -55,7 +55,7 @@ def evaluate(args: argparse.Namespace) -> str:
     results_file = args.output.with_suffix(".json")
     for path in (args.output, results_file):
         check_output(path)
-    text, digest = _read(args.text)
+    text = read_text(args.text, "--text")
     tokenizer = load_tokenizer(args.model)
     if not tokenizer.is_fast:
         raise UserError(f"{args.model}: its tokenizer does not tell where tokens stand (not fast)")
@@ -68,7 +68,7 @@ def evaluate(args: argparse.Namespace) -> str:
         "schema": SCHEMA,
         "label": args.label or args.model.resolve().name,
         "model": str(args.model),
-        "text": {"file": args.text.name, "sha256": digest},
+        "text": {"file": args.text.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
         "pairs": pairs,
         "layers": layers,
         "heads": heads,
@@ -83,7 +83,7 @@ def evaluate(args: argparse.Namespace) -> str:
     transformers.logging.disable_progress_bar()
     model = models.load_model(args.model, models.DTYPES[args.dtype], device)
     _check_sliding(model, args)
-    with _progress(sum(len(p.ids) + args.max_new_tokens for p in prompts.values())) as bar:
+    with progress_bar(sum(len(p.ids) + args.max_new_tokens for p in prompts.values())) as bar:
         for window, prompt in prompts.items():
             bar.set_description(f"window {window}")
             row = ask(model, config, tokenizer, prompt, layers, heads, args, bar)
@@ -150,18 +150,6 @@ def _chosen(args: argparse.Namespace, config: Config) -> tuple[list[int], list[i
     return chosen["layers"], chosen["heads"]
 
 
-def _read(path: Path) -> tuple[str, str]:
-    try:
-        content = path.read_bytes()
-        return content.decode("utf-8"), hashlib.sha256(content).hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"--text {path}: cannot be read ({error.strerror}); name a text file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--text {path}: is not UTF-8 text; name another file") from error
-
-
 def _prompt(
     tokenizer: Any, text: str, window: int, pairs: dict[str, str], args: argparse.Namespace
 ) -> Prompt:
@@ -189,8 +177,3 @@ def _line(row: dict[str, Any]) -> str:
     scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
     verdict = "right" if row["correct"] else "wrong"
     return f"window {row['window']}, {scale}: {verdict}, {row['answer'][:80]!r}"
-
-
-def _progress(total: int) -> tqdm:
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    return tqdm(total=total, unit="tok", unit_scale=True, mininterval=interval)

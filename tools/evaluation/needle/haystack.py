@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from megatron_patches.errors import UserError
 from tools.evaluation.documents import brief
+from tools.evaluation.texts import read_text
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*$""")
@@ -54,19 +55,14 @@ class Text:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"--haystack {path}: cannot be read ({error.strerror}); name a text, or noise"
-            ) from error
+        content = read_text(path, "--haystack")
         self.words = _text(path, content).split()
         if not self.words:
             raise UserError(f"--haystack {path}: has no words; name another text, or noise")
         ends = [at for at, word in enumerate(self.words, 1) if SENTENCE_END.search(word)]
         self.ends = ends if ends[-1:] == [len(self.words)] else [*ends, len(self.words)]
         self.settings = {
-            "haystack": {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+            "haystack": {"file": path.name, "sha256": hashlib.sha256(content.encode()).hexdigest()}
         }
 
     def around(self, needle: str, size: int, depth: float) -> str:
@@ -88,11 +84,7 @@ def load_haystack(name: str) -> Haystack:
     return Noise() if name == "noise" else Text(Path(name))
 
 
-def _text(path: Path, content: bytes) -> str:
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"--haystack {path}: is not UTF-8 text; name another file") from error
+def _text(path: Path, text: str) -> str:
     if path.suffix != ".jsonl":
         return text
     texts = []

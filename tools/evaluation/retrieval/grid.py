@@ -3,12 +3,10 @@
 
 import argparse
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import transformers
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from megatron_patches.errors import UserError
@@ -17,6 +15,7 @@ from tools.evaluation import model as models
 from tools.evaluation.documents import load_tokenizer
 from tools.evaluation.generate import generate, scale_of_request
 from tools.evaluation.plots import save_png
+from tools.evaluation.progress import progress_bar
 from tools.evaluation.provenance import provenance
 from tools.evaluation.results import check_output, write_results
 from tools.evaluation.retrieval.question import Question, Retrieval
@@ -56,7 +55,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     if todo:
         transformers.logging.disable_progress_bar()
         model = models.load_model(args.model, models.DTYPES[args.dtype], device)
-        with _progress(args.trials * sum(window for window, _ in todo)) as bar:
+        with progress_bar(args.trials * sum(window for window, _ in todo)) as bar:
             for window, depth in todo:
                 bar.set_description(f"window {window}, depth {depth:g} %")
                 asked = [
@@ -164,9 +163,3 @@ def _settings(args: argparse.Namespace, config: Config, test: Retrieval) -> dict
         "results": [],
         "provenance": provenance(args.model),
     }
-
-
-def _progress(total: int) -> tqdm:
-    """A bar of tokens, which the time goes with."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    return tqdm(total=total, unit="tok", unit_scale=True, mininterval=interval)
