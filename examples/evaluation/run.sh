@@ -89,10 +89,14 @@ if [ ! -e "$out/tasks" ]; then
 fi
 $run "$python" tools/evaluate_longbench.py predict --model "$model" --data-dir "$out/tasks" --max-length "$largest" \
     --dtype "$dtype" --output "$out/longbench"
-$run "$python" tools/evaluate_longbench.py score --predictions "$out/longbench"
+$run "$python" tools/evaluate_longbench.py score --predictions "$out/longbench" --label "$label"
 step "5/6  attention of an answer over its input"
-# shellcheck disable=SC2086
-[ -f "$out/attention.json" ] || $run "$python" tools/plot_attention.py "${common[@]}" --text "$held_out" --windows $windows \
-    --output "$out/attention.png"
+if [ ! -f "$out/attention.png" ]; then
+    # Its input is one long text.
+    join='import json, sys; print("\n\n".join(json.loads(line)["text"] for line in open(sys.argv[1], encoding="utf-8")))'
+    [ -n "$run" ] || "$python" -c "$join" "$held_out" > "$out/text.txt"
+    # shellcheck disable=SC2086
+    $run "$python" tools/plot_attention.py "${common[@]}" --text "$out/text.txt" --windows $windows --output "$out/attention.png"
+fi
 step "6/6  the page"
 $run "$python" tools/report.py "$out" --title "$label"
