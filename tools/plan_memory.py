@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
         plans = [_plan(args, model, gpu, window) for window in windows]
         print(by_window(plans) if args.windows else report(plans[0]))
     if args.json:
-        _write_json(args.json, plans)
+        _write_json(args.json, plans, args.model)
     if args.plot:
         from tools.evaluation.plots import save_png  # matplotlib is slow to import
         from tools.planning.plots import draw_by_window, draw_parts
@@ -160,6 +160,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--mfu {args.mfu}: is a share of the peak, between 0 and 1")
     if args.suggest and args.windows:
         raise UserError("--windows: a table of one layout; drop --suggest")
+    for flag, path in {"--json": args.json, "--plot": args.plot}.items():
+        if path and path.is_dir():
+            raise UserError(f"{flag} {path}: is a folder; name a file")
     if args.plot and args.plot.suffix.lower() != ".png":
         raise UserError(f"--plot {args.plot}: is drawn as PNG; let the name end in .png")
 
@@ -234,10 +237,20 @@ def _suggest(args: argparse.Namespace, model: Model, gpu: Gpu) -> list[Plan]:
     return plans
 
 
-def _write_json(path: Path, plans: list[Plan]) -> None:
-    content = {"schema": SCHEMA, "plans": [plan.record() for plan in plans]}
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+def _write_json(path: Path, plans: list[Plan], model: str) -> None:
+    from tools.evaluation.provenance import provenance  # imports torch
+
+    origin = provenance(Path(model) if model not in MODELS else None)
+    content = {
+        "schema": SCHEMA,
+        "plans": [plan.record() for plan in plans],
+        "provenance": origin,
+    }
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--json {path}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def plans(tmp_path, *options):
     plan_memory.main([*map(str, options), "--json", str(file)])
     content = json.loads(file.read_text())
     assert content["schema"] == "e2-llm/plan/1"
+    assert content["provenance"]["versions"]["megatron-core"]
     return content["plans"]
 
 
@@ -212,6 +213,7 @@ def test_pictures(tmp_path, capsys):
         (["--sharding", "zero-2", "--tp", "2"], "--sharding zero-2: is planned for data parallel"),
         (["--adam-states", "bf16"], "--adam-states bf16: needs --precision-aware-optimizer"),
         (["--plot", "x.jpg"], "--plot x.jpg: is drawn as PNG"),
+        (["--json", "."], "--json .: is a folder; name a file"),
         (["--suggest", "--model", "llama2-70b", "--gpus", "1"], "no layout of llama2-70b fits"),
     ],
 )

@@ -360,21 +360,3 @@ def test_other_settings_or_data_are_refused(model, data, tmp_path, capsys):
     capsys.readouterr()
     (output / "settings.json").unlink()
     expect_one_line(capsys, lambda: predict(model, data, output, *again), "no settings.json")
-
-
-def test_help_needs_no_heavy_import():
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-X",
-            "importtime",
-            ROOT / "tools" / "evaluate_longbench.py",
-            "predict",
-            "--help",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    imported = {line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()}
-    assert not imported & {"torch", "transformers", "jieba", "numpy"}

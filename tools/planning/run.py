@@ -106,8 +106,14 @@ def check(run: Run, model: Model) -> None:
             f"--vpp {layout.virtual}: {layout.micro_batches} micro-batches a rank are no multiple "
             f"of --pp {layout.pipeline}; raise --global-batch-size"
         )
-    if layout.window % (layout.tensor * layout.context if layout.sequence_parallel else 1):
-        raise UserError(f"--seq-length {layout.window}: cannot be split over --tp and --cp")
+    pieces = layout.tensor if layout.sequence_parallel else 1
+    pieces *= (
+        2 * layout.context if layout.context > 1 else 1
+    )  # causal halves are dealt out in pairs
+    if layout.window % pieces:
+        raise UserError(
+            f"--seq-length {layout.window}: is no multiple of {pieces}, as --tp and --cp split it"
+        )
     if layout.sequence_parallel and layout.tensor == 1:
         raise UserError("--sequence-parallel: needs --tp above 1")
     if run.sharding == "zero-2" and layout.world != layout.data:
