@@ -277,10 +277,53 @@ def test_bad_inputs(tmp_path, tokenizers_by_name, capfd, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_document_of_ten_megabytes(tmp_path, tokenizers_by_name):
-    chosen = tokenizers_by_name["hf"]
+@pytest.mark.parametrize("workers", ["1", "4"])
+@pytest.mark.parametrize("name", ["hf", "sp"])
+def test_a_document_of_ten_megabytes(tmp_path, tokenizers_by_name, name, workers):
+    chosen = tokenizers_by_name[name]
     text = (SPEECH + CHINESE + CODE) * (10_000_000 // len((SPEECH + CHINESE + CODE).encode()))
     source = write_jsonl(tmp_path / "in.jsonl", ["first", text, "last"])
-    main(arguments(source, tmp_path / "out", chosen, "--append-eod", "--workers", "2"))
+    main(arguments(source, tmp_path / "out", chosen, "--append-eod", "--workers", workers))
     wanted = expected(tmp_path, chosen, ["first", text, "last"])
     assert output_bytes(tmp_path / "out_text_document") == wanted
+
+
+SIZES = [3_000_000, pytest.param(100_000_000, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_long_line(tmp_path, tokenizers_by_name, size):
+    """Within it the tokenizer cuts at the line breaks: its ids are one piece's, repeated."""
+    pytest.importorskip("gigatoken")
+    chosen, piece = tokenizers_by_name["hf"], "\n" + SPEECH
+    source = write_jsonl(tmp_path / "in.jsonl", ["a", piece * (size // len(piece)), "b"])
+    more = ("--encoder", "gigatoken", "--workers", "2")
+    main(arguments(source, tmp_path / "out", chosen, *more))
+    encode, _ = reference_encode(chosen)
+    ids = np.fromfile(tmp_path / "out_text_document.bin", np.uint16)
+    wanted = np.tile(encode(piece), size // len(piece))
+    assert np.array_equal(ids[len(encode("a")) : -len(encode("b"))], wanted)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_long_line_that_is_broken(tmp_path, tokenizers_by_name, capfd, size):
+    broken = [
+        (b'{"text": "' + b"a" * size, "not JSON"),
+        (b'{"text": "' + b"a" * size + b'\xff"}', "not UTF-8"),
+        (b'{"' + b"a" * size + b'": 1}', "no key 'text', its keys: 'aaa"),
+        (b'{"text": [' + b"1," * (size // 2) + b"1]}", "an array, not a string"),
+    ]
+    chosen, good = tokenizers_by_name["hf"], b'{"text": "a nation"}\n'
+    for number, (line, reason) in enumerate(broken):
+        source = tmp_path / f"{number}.jsonl"
+        source.write_bytes(good + line + b"\n" + good)
+        command = arguments(str(source), tmp_path / "out", chosen, "--workers", "2")
+        expect_refusal(command, tmp_path, capfd, [f"{source}, line 2: ", reason])
+        main([*command, "--on-error", "skip"])
+        captured = capfd.readouterr()
+        assert "Wrote 2 documents" in captured.out
+        assert f"skipped {source}, line 2: " in captured.err
+        assert len(captured.err) < 1000
+        source.unlink()
+        for path in tmp_path.glob("out*"):
+            path.unlink()

@@ -251,7 +251,7 @@ def _not_utf8(error: UnicodeDecodeError, where: str) -> BrokenRecord:
 
 def _text_of(record: dict[str, Any], key: str, where: str) -> str:
     if key not in record:
-        keys = ", ".join(map(repr, list(record)[:8])) or "none"
+        keys = ", ".join(repr(key[:40]) for key in list(record)[:8]) or "none"
         raise BrokenRecord(f"{where}: no key {key!r}, its keys: {keys}; see --json-keys")
     if not isinstance(record[key], str):
         raise BrokenRecord(f"{where}: the value of {key!r} is {_kind(record[key])}, not a string")

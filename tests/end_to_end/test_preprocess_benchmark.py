@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks of preprocess_data.py at a tiny size: what they write, not how long it took."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.preprocess import OURS, REFERENCE, table
+from benchmarks.processes import measured
+from megatron_patches.errors import UserError
+from tests.tools.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def benchmark(name, *arguments):
+    return subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=290,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    source = write_jsonl(tmp_path / "in.jsonl", TEXTS * 20)
+    tokenizer = save_hugging_face(tmp_path / "tokenizer", "<eos>")
+    return ("--input", source, "--tokenizer", tokenizer, "--output", str(tmp_path / "out.json"))
+
+
+def test_both_sides_are_timed_and_compared(arguments, tmp_path):
+    found = benchmark("preprocess", *arguments, "--workers", "2", "--rounds", "1")
+    assert found.returncode == 0, found.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["schema"] == "e2-llm/preprocess-speed/1"
+    assert result["documents"] == len(TEXTS) * 20
+    assert [(row["side"], row["workers"]) for row in result["runs"]] == [(REFERENCE, 2), (OURS, 2)]
+    assert all(row["start_cpu_seconds"] > 0 for row in result["runs"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.json", "tokenizer"]
+    other = write_jsonl(tmp_path / "other.jsonl", TEXTS)
+    found = benchmark("preprocess", *arguments, "--input", other)
+    assert found.returncode == 2
+    assert "of another text or tokenizer" in found.stderr
+
+
+@pytest.mark.slow
+def test_memory_is_measured(arguments, tmp_path):
+    found = benchmark("preprocess_memory", *arguments, "--gigabytes", "0.0001", "0.0005")
+    assert found.returncode == 0, found.stderr
+    small, large = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert 100_000 <= small["input_bytes"] < 150_000 < large["input_bytes"]
+    assert min(small["peak_bytes"], large["peak_bytes"]) > 2**26
+
+
+def test_the_table_shows_medians():
+    times = {REFERENCE: (30.0, 50.0, 40.0), OURS: (4.0, 8.0, 2.0)}
+    result = {
+        "settings": {"input_bytes": 200e6},
+        "tokens": 80_000_000,
+        "documents": 10,
+        "runs": [
+            {
+                "side": side,
+                "workers": 1,
+                "seconds": s,
+                "cpu_seconds": 2 * s,
+                "parent_cpu_seconds": 1,
+            }
+            for side, rows in times.items()
+            for s in rows
+        ],
+    }
+    shown = table(result)
+    assert "| 1 | reference pipeline | 3 | 40.0 | 2.00 | 80.0 | 1.00 | 1.0 |" in shown
+    assert "| 1 | preprocess_data.py | 3 | 4.0 | 20.00 | 8.0 | 10.00 | 1.0 |" in shown
+    assert "1 workers: 10.0 times as fast, 10.0 times as many tokens a CPU second" in shown
+
+
+def test_all_processes_of_a_command_are_measured():
+    hold = "x = b'a' * 60_000_000; import time; time.sleep(1.5)"
+    parent = (
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}"
+    )
+    spin = "; import time; t = time.process_time()\nwhile time.process_time() < t + 0.3: pass"
+    found = measured([sys.executable, "-c", parent + "; p.wait()" + spin], memory=True)
+    assert 110_000_000 < found.peak_bytes < 400_000_000
+    assert found.seconds > found.cpu_seconds > 0.3
+    with pytest.raises(UserError, match="exit code 3: last"):
+        measured([sys.executable, "-c", "import sys; print('last', file=sys.stderr); sys.exit(3)"])
