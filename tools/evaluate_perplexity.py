@@ -15,32 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron_patches.errors import UserError, exit_on_user_error
+from tools.evaluation.arguments import count_argument, scale_argument
 from tools.evaluation.protocols import PROTOCOLS
 from tools.evaluation.windows import check_windows
-
-
-def scale_argument(text: str) -> str | float:
-    """Parse ``--scale``: auto, none or a number of at least 1."""
-    if text in ("auto", "none"):
-        return text
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 1 <= scale < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto, none nor a number from 1 on")
-    return scale
-
-
-def count_argument(text: str) -> int:
-    """Parse a count of at least 1."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return count
 
 
 def build_parser() -> argparse.ArgumentParser:

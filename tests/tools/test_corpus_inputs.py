@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from megatron_patches.errors import UserError
 from tests.tools.tiny_corpus import (
     SPEECH,
     TEXTS,
@@ -22,6 +23,7 @@ from tests.tools.tiny_corpus import (
     write_jsonl,
 )
 from tools.corpus import compression, reader, spill
+from tools.corpus.inputs import Piece, find_sources, whole
 from tools.preprocess_data import main
 
 CODE = 'def f(x):\n\treturn {"a": [x, -1e-9]}  # \\n \\u0000 "quoted"\r\n\n\n    pass\n'
@@ -62,6 +64,7 @@ COMPRESS = {".gz": gzip.compress, ".zst": zstandard_bytes, ".xz": lzma.compress}
 @pytest.mark.parametrize("name", ["hf", "hf-bos", "sp"])
 def test_same_bytes_as_megatrons_builder(tmp_path, tokenizers_by_name, monkeypatch, name, workers):
     monkeypatch.setattr(reader, "BATCH_LINES", 5)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 50)
     chosen = tokenizers_by_name[name]
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
     main(arguments(source, tmp_path / "out", chosen, "--append-eod", "--workers", workers))
@@ -69,6 +72,44 @@ def test_same_bytes_as_megatrons_builder(tmp_path, tokenizers_by_name, monkeypat
     assert len(wanted[0]) > 4000
     assert output_bytes(tmp_path / "out_text_document") == wanted
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 1000])
+def test_lines_found_and_lines_read(tmp_path, monkeypatch, size):
+    """Any size of the pieces and any part: the lines, their numbers and the blank ones."""
+    monkeypatch.setattr(reader, "BATCH_BYTES", size)
+    content = b'\n{"a": 1}\r\n \n\n{"b": "' + b"c" * 30 + b'"}\n{"d": 2}\n\n{"e": 3}'
+    path = tmp_path / "in.jsonl"
+    for data in (content, content + b"\n", content + b"\n\n"):
+        path.write_bytes(data)
+        lines = data.splitlines(keepends=True)
+        starts = [sum(map(len, lines[:number])) for number in range(len(lines))]
+        (source,) = find_sources([str(path)])
+        for begin, end in [(0, None), (0, 1), (0, 30), (5, 40), (12, None), (13, None), (70, None)]:
+            batches = list(reader.read_batches([Piece(source, begin, end, None)], []))
+            assert sum(batch.file_bytes for batch in batches) == sum(
+                batch.load().text_bytes for batch in batches
+            )
+            mine = [
+                line
+                for line, start in zip(lines, starts, strict=True)
+                if begin <= start and (end is None or start < end)
+            ]
+            wanted = [(n, line) for n, line in enumerate(mine, 1) if line.strip()]
+            assert [record for batch in batches for record in batch.load().records] == wanted
+            assert sum(batch.load().blank_lines for batch in batches) == len(mine) - len(wanted)
+
+
+def test_a_file_that_shrinks_meanwhile(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"text": "a"}\n')
+    (found,) = reader.read_batches([whole(find_sources([str(path)]))[0]], [])
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="in.jsonl: has become shorter"):
+        found.load()
+    path.unlink()
+    with pytest.raises(UserError, match="in.jsonl: cannot be read"):
+        found.load()
 
 
 def test_without_a_kernel_copy(tmp_path, tokenizers_by_name, monkeypatch):
@@ -138,6 +179,7 @@ def test_parquet(tmp_path, tokenizers_by_name, monkeypatch):
     table = pyarrow.table({"id": range(len(DOCUMENTS)), "text": DOCUMENTS, "other": DOCUMENTS})
     parquet.write_table(table, tmp_path / "in.parquet", row_group_size=4)
     monkeypatch.setattr(reader, "BATCH_LINES", 3)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 30)
     line = arguments(str(tmp_path / "in.parquet"), tmp_path / "out", chosen, "--append-eod")
     main([*line, "--json-keys", "text", "other"])
     wanted = expected(tmp_path, chosen, DOCUMENTS)

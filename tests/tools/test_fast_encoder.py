@@ -38,6 +38,7 @@ def run(tmp_path, chosen, *flags):
 def test_same_bytes_with_gigatoken(tmp_path, tokenizers_by_name, monkeypatch, capfd, name, workers):
     pytest.importorskip("gigatoken")
     monkeypatch.setattr(reader, "BATCH_LINES", 5)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 50)
     monkeypatch.setattr(fast, "CHECK_EVERY", 3)
     chosen = tokenizers_by_name[name]
     found, _ = run(tmp_path, chosen, "--encoder", "gigatoken", "--workers", workers)
@@ -90,6 +91,7 @@ def test_falls_back_when_it_cannot_load(tmp_path, tokenizers_by_name, monkeypatc
 def test_a_late_difference_stops_the_run(tmp_path, tokenizers_by_name, monkeypatch, capfd, workers):
     """Two texts differ beyond what is compared before the start, and both are met."""
     monkeypatch.setattr(reader, "BATCH_LINES", 5)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 50)
     monkeypatch.setattr(fast, "CHECK_EVERY", 1)
     monkeypatch.setitem(sys.modules, "gigatoken", Stub(lambda text: text == DOCUMENTS[-1] * 2))
     source = write_jsonl(tmp_path / "in.jsonl", [*DOCUMENTS, DOCUMENTS[-1] * 2])

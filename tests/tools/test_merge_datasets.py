@@ -22,7 +22,7 @@ SCRIPT = Path(merge_datasets.__file__)
 
 def texts_read(pieces: list[inputs.Piece]) -> list[str]:
     found = []
-    for batch in reader.read_batches(pieces, ["text"]):
+    for batch in (batch.load() for batch in reader.read_batches(pieces, ["text"])):
         for _, content in batch.records:
             if batch.kind == inputs.JSON_LINES:
                 content = json.loads(content)

@@ -70,6 +70,7 @@ def test_workers_gzip_and_several_inputs_give_the_same_bytes(
     tmp_path, tokenizers_by_name, monkeypatch, capfd
 ):
     monkeypatch.setattr(reader, "BATCH_LINES", 3)  # many batches, so that order is at stake
+    monkeypatch.setattr(reader, "BATCH_BYTES", 30)
     chosen = tokenizers_by_name["hf"]
     whole = write_jsonl(tmp_path / "in.jsonl", TEXTS * 3)
     parts = [write_jsonl(tmp_path / f"{i}.jsonl", TEXTS) for i in range(3)]
@@ -287,7 +288,7 @@ def test_the_map_reads_no_further_ahead_than_it_must():
 
     results = pool.ordered_map(abs, items(), 2)
     assert next(results) == 0
-    assert len(taken) <= 8
+    assert len(taken) <= 16
     assert list(results) == list(range(1, 100))
 
 
@@ -327,6 +328,7 @@ def test_interrupt_leaves_nothing(
 
     monkeypatch.setattr("tools.corpus.writer.CorpusWriter.add", interrupted)
     monkeypatch.setattr(reader, "BATCH_LINES", 2)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 20)
     source = write_jsonl(tmp_path / "in.jsonl", TEXTS)
     with pytest.raises(SystemExit) as exit_info:
         main(arguments(source, tmp_path / "out", tokenizers_by_name["hf"], "--workers", "2"))

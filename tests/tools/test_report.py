@@ -37,6 +37,19 @@ def grid(schema, label):
     return {"schema": schema, "label": label, "trials": 4, "results": cells}
 
 
+def attention(label):
+    row = {"window": 64, "scale": 2, "prompt_tokens": 48, "answer": "bb3b", "correct": True}
+    row |= {"tokens": ["bb", "3b"], "value_span": [20, 24], "pair_spans": [[10, 18], [20, 24]]}
+    layers = {"1": {"on_value": 0.345, "rows": [[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]]}}
+    settings = {"layers": [1], "heads": None, "pool": "max"}
+    return {
+        "schema": "e2-llm/attention/1",
+        "label": label,
+        **settings,
+        "results": [row | {"layers": layers}],
+    }
+
+
 @pytest.fixture
 def run(tmp_path):
     """A folder as the evaluate commands and a training leave it, and a model that lies there."""
@@ -56,6 +69,7 @@ def run(tmp_path):
             "averages": {"EN": None, "ZH": None, "All": None},
             "scores": {"trec": 61.5, "qasper": 20.25},
         },
+        "attention.json": attention("E2 attention"),
         "model/config.json": {"model_type": "llama"},
         ".hidden/e2.json": perplexity("never seen", {128: 1.0}),
     }
@@ -77,7 +91,7 @@ def report(folder, *flags):
 def test_the_page_has_the_numbers_of_every_file(run, capsys):
     page = report(run, "--title", "A <run>")
     assert "report: " in capsys.readouterr().out
-    for text in ("50.25", "49.75", "61.50", "20.25", "50.0 %", "A &lt;run&gt;", "abc123"):
+    for text in ("50.25", "49.75", "61.50", "20.25", "50.0 %", "34.5 %", "A &lt;run&gt;", "abc123"):
         assert text in page
     assert "base &lt;b&gt;&amp;" in page
     assert "1 training run<" in page
@@ -86,10 +100,10 @@ def test_the_page_has_the_numbers_of_every_file(run, capsys):
     assert "never seen" not in page
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        *("Perplexity by window", "LongBench", "Passkey", "Needle in a haystack", "Training"),
-        "Where the numbers come from",
+        *("Perplexity by window", "LongBench", "Passkey", "Needle in a haystack"),
+        *("Attention", "Training", "Where the numbers come from"),
     ]
-    assert page.count("<img src=") == 4
+    assert page.count("<img src=") == 6
     for anchor in re.findall(r'href="#(.*?)"', page):
         assert f'id="{anchor}"' in page
 
@@ -105,6 +119,20 @@ def test_the_page_loads_nothing_and_comes_out_the_same(run):
 def test_files_that_do_not_compare_are_said_to(run):
     (run / "base.json").write_text(json.dumps(perplexity("base", {128: 1.5}) | {"stride": 7}))
     assert "These files differ in stride" in report(run)
+
+
+def test_scores_of_several_iterations_are_drawn_over_them(run):
+    assert "Means of the tasks that all models have." in report(run)
+    for iteration in (1000, 2000):
+        path = run / "longbench" / str(iteration) / "summary.json"
+        path.parent.mkdir()
+        scores = {"trec": iteration / 100, "qasper": 20.25}
+        summary = {"schema": "e2-llm/longbench/1", "label": "E2", "iteration": iteration}
+        path.write_text(json.dumps({**summary, "averages": {}, "scores": scores}))
+    (run / "longbench" / "summary.json").unlink()
+    page = report(run)
+    assert "Means by training iteration." in page
+    assert re.search(r"<td>trec</td><td>10.00</td><td>20.00</td>", page)
 
 
 def test_seeds_of_one_label_become_a_mean(run):
@@ -187,7 +215,7 @@ def test_a_browser_shows_every_picture_and_asks_for_nothing(run, tmp_path):
         check=True,
     ).stdout
     seen = json.loads(re.search(r"<body>(\{.*?\})", shown, flags=re.DOTALL)[1])
-    assert seen["pictures"] == 4
-    assert seen["sections"] == 6
+    assert seen["pictures"] == 6
+    assert seen["sections"] == 7
     assert seen["asked"] == []
     assert seen["wider"] <= 0

@@ -11,7 +11,7 @@ import numpy as np
 from megatron_patches.errors import UserError
 from tools.corpus.broken import SKIP, STOP, BrokenRecord
 from tools.corpus.inputs import JSON_LINES, TEXT
-from tools.corpus.reader import Batch
+from tools.corpus.reader import Batch, LineRange
 from tools.corpus.spans import Spans, encode_with_mask, spans_of
 from tools.corpus.tokenizer import TextRefused, Tokenizer
 
@@ -86,8 +86,9 @@ class Encoder:
         self.on_error = on_error
         self.dtype = tokenizer.dtype
 
-    def __call__(self, batch: Batch) -> EncodedBatch:
+    def __call__(self, batch: Batch | LineRange) -> EncodedBatch:
         """Encode every record of the batch."""
+        batch = batch.load()
         collected = {key: _Collected(self.dtype) for key in self.keys}
         if self.mask_key is not None:
             collected[LOSS_MASK] = _Collected(np.uint8)
@@ -109,9 +110,9 @@ class Encoder:
             batch.file_bytes,
         )
 
-    def texts(self, batch: Batch) -> Iterator[str]:
+    def texts(self, batch: Batch | LineRange) -> Iterator[str]:
         """Yield what would be given to the tokenizer."""
-        for _, texts, _ in self._good(batch, []):
+        for _, texts, _ in self._good(batch.load(), []):
             for text in texts.values():
                 yield from [text] if self.split is None else self.split(text)
 

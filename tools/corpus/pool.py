@@ -11,8 +11,9 @@ from typing import Any
 
 from megatron_patches.errors import UserError
 
-# Items in flight for each worker: one in hand, the others so that it never waits for the reader.
-_IN_FLIGHT = 4
+# Items in flight for each worker: one in hand, the others so that it never waits, neither for the
+# reader nor for an item that takes another worker longer.
+_IN_FLIGHT = 8
 
 _function: Callable[[Any], Any]
 
@@ -20,7 +21,7 @@ _function: Callable[[Any], Any]
 def ordered_map[T, R](function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
     """Yield ``function(item)`` for each item, in order.
 
-    At most ``4 * workers`` items are read ahead of the result. The workers are forked, so that
+    At most ``8 * workers`` items are read ahead of the result. The workers are forked, so that
     ``function`` may hold anything, a loaded tokenizer included; items and results are pickled.
     One worker means this process itself.
 

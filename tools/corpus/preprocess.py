@@ -20,7 +20,7 @@ from tools.corpus.fast import AUTO, GIGATOKEN, REFERENCE, Refused, use_fast
 from tools.corpus.inputs import Piece, cut, find_sources, parse_shard, whole
 from tools.corpus.pool import ordered_map
 from tools.corpus.progress import Progress
-from tools.corpus.reader import Batch, count_records, read_batches
+from tools.corpus.reader import Batch, LineRange, count_records, read_batches
 from tools.corpus.sentences import load_splitter
 from tools.corpus.spill import SpilledBatch, SpillingEncoder
 from tools.corpus.tiktoken import TiktokenOptions
@@ -173,8 +173,8 @@ def _check_mask(options: Options) -> None:
 
 
 def _choose(
-    encoder: Encoder, batches: Iterator[Batch], options: Options
-) -> tuple[Iterator[Batch], str]:
+    encoder: Encoder, batches: Iterator[Batch | LineRange], options: Options
+) -> tuple[Iterator[Batch | LineRange], str]:
     """Make the encoder fast if it stays exact; return the batches, unread, and its library."""
     library = options.tokenizer_type
     if library != HUGGING_FACE:
@@ -196,7 +196,7 @@ def _choose(
 
 def _write(
     encoder: Encoder,
-    batches: Iterator[Batch],
+    batches: Iterator[Batch | LineRange],
     pieces: Sequence[Piece],
     workers: int,
     writers: dict[str, CorpusWriter],

@@ -2,6 +2,7 @@
 """Read the documents of the inputs in batches small enough to stream."""
 
 import contextlib
+import io
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,10 @@ class Batch:
     kind: str = JSON_LINES
     begin: int = 0
 
+    def load(self) -> "Batch":
+        """Return the batch with its records in memory, as it is."""
+        return self
+
     def where(self, number: int) -> str:
         """Return the place of a record, for a message."""
         if self.kind == TEXT:
@@ -59,8 +64,52 @@ class Batch:
         return f"{place} counted from byte {self.begin}" if self.begin else place
 
 
-def read_batches(pieces: Sequence[Piece], keys: Sequence[str]) -> Iterator[Batch]:
+@dataclass(frozen=True)
+class LineRange:
+    """Consecutive lines of a plain file, still on disk: whoever encodes them reads them.
+
+    Attributes:
+        path: the file.
+        offset: the byte at which the first line begins.
+        file_bytes: bytes of the lines.
+        first: the number of the first line.
+        begin: the byte of the file that the lines are counted from.
+    """
+
+    path: str
+    offset: int
+    file_bytes: int
+    first: int
+    begin: int
+
+    def load(self) -> Batch:
+        """Read the lines.
+
+        Raises:
+            UserError: the file can no longer be read, or has become shorter.
+        """
+        try:
+            with open(self.path, "rb") as stream:
+                stream.seek(self.offset)
+                data = stream.read(self.file_bytes)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+        if len(data) < self.file_bytes:
+            raise UserError(f"{self.path}: has become shorter while it was read")
+        records, lines = [], self.first
+        for lines, line in enumerate(io.BytesIO(data), self.first):  # noqa: B007
+            if not line.isspace():
+                records.append((lines, line))
+        blank_lines = lines + 1 - self.first - len(records)
+        size = self.file_bytes
+        return Batch(self.path, records, blank_lines, size, size, JSON_LINES, self.begin)
+
+
+def read_batches(pieces: Sequence[Piece], keys: Sequence[str]) -> Iterator[Batch | LineRange]:
     """Yield the records in order; a batch never spans two sources.
+
+    Of plain JSON lines only the line breaks are looked for here, which leaves the process that
+    calls this little to do.
 
     Args:
         pieces: what to read.
@@ -72,8 +121,8 @@ def read_batches(pieces: Sequence[Piece], keys: Sequence[str]) -> Iterator[Batch
     for piece in pieces:
         any_record = False
         with _naming_the_file(piece.source):
-            for batch in _read_piece(piece, keys):
-                any_record = any_record or bool(batch.records)
+            for batch, holds_record in _read_piece(piece, keys):
+                any_record = any_record or holds_record
                 yield batch
         if piece.whole and not any_record:
             raise no_documents(piece.source)
@@ -119,32 +168,57 @@ def _open(source: Source, stack: ExitStack) -> tuple[BinaryIO, BinaryIO]:
     return raw, decompressed(raw, source.compression, stack)
 
 
-def _read_piece(piece: Piece, keys: Sequence[str]) -> Iterator[Batch]:
+def _read_piece(piece: Piece, keys: Sequence[str]) -> Iterator[tuple[Batch | LineRange, bool]]:
+    """Yield batches, and whether each holds a record."""
     source = piece.source
     with ExitStack() as stack:
+        if source.seekable and source.path != STANDARD_INPUT:
+            yield from _find_lines(piece, _open(source, stack)[0])
+            return
         if source.kind == PARQUET:
-            yield from _read_rows(piece, keys)
+            batches = _read_rows(piece, keys)
         elif source.kind == TEXT:
             text = _open(source, stack)[1].read()
-            yield Batch(source.name, [(1, text)], 0, len(text), source.size or 0, TEXT)
+            batches = [Batch(source.name, [(1, text)], 0, len(text), source.size or 0, TEXT)]
         else:
-            yield from _read_lines(piece, *_open(source, stack))
+            batches = _read_lines(piece, *_open(source, stack))
+        for batch in batches:
+            yield batch, bool(batch.records)
+
+
+def _find_lines(piece: Piece, stream: BinaryIO) -> Iterator[tuple[LineRange, bool]]:
+    if piece.begin:
+        # A line belongs to the part in which it begins: one byte back, its neighbour's newline.
+        stream.seek(piece.begin - 1)
+        stream.readline()
+    offset, first = stream.tell(), 1
+    while piece.end is None or offset < piece.end:
+        most = BATCH_BYTES if piece.end is None else min(BATCH_BYTES, piece.end - offset)
+        data = stream.read(most)
+        if not data:
+            return
+        holds_record, lines, size = not data.isspace(), data.count(b"\n"), len(data)
+        if data[-1:] != b"\n":
+            rest = stream.readline()
+            holds_record = holds_record or not (rest.isspace() or not rest)
+            lines, size = lines + 1, size + len(rest)
+        yield LineRange(piece.source.path, offset, size, first, piece.begin), holds_record
+        offset, first = offset + size, first + lines
 
 
 def _read_lines(piece: Piece, raw: BinaryIO, stream: BinaryIO) -> Iterator[Batch]:
+    """Read what cannot be entered in the middle: an archive, or standard input."""
     known = piece.source.size is not None  # standard input need not tell its position
-    begin = piece.begin if piece.source.seekable else 0
-    lines, first = _lines(piece, stream)
+    position = 0
     records: list[tuple[int, bytes]] = []
     blank_lines = text_bytes = 0
-    position = begin
 
     def batch() -> Batch:
         read = raw.tell() - position if known else text_bytes
-        name = piece.source.name
-        return Batch(name, records, blank_lines, text_bytes, read, JSON_LINES, begin)
+        return Batch(piece.source.name, records, blank_lines, text_bytes, read)
 
-    for number, line in enumerate(lines, start=first):
+    lines = itertools.islice(stream, piece.begin, piece.end)
+    for number, line in enumerate(lines, start=piece.begin + 1):
         text_bytes += len(line)
         if line.isspace():
             blank_lines += 1
@@ -155,28 +229,6 @@ def _read_lines(piece: Piece, raw: BinaryIO, stream: BinaryIO) -> Iterator[Batch
             records, blank_lines, text_bytes = [], 0, 0
             position = raw.tell() if known else 0
     yield batch()
-
-
-def _lines(piece: Piece, stream: BinaryIO) -> tuple[Iterator[bytes], int]:
-    """Return the piece's lines and the number of the first."""
-    if not piece.source.seekable:
-        return itertools.islice(stream, piece.begin, piece.end), piece.begin + 1
-    if piece.begin:
-        # A line belongs to the part in which it begins: one byte back, its neighbour's newline.
-        stream.seek(piece.begin - 1)
-        stream.readline()
-    if piece.end is None:
-        return iter(stream), 1
-    return _until(stream, piece.end), 1
-
-
-def _until(stream: BinaryIO, end: int) -> Iterator[bytes]:
-    position = stream.tell()
-    for line in stream:
-        if position >= end:
-            return
-        position += len(line)
-        yield line
 
 
 def _read_rows(piece: Piece, keys: Sequence[str]) -> Iterator[Batch]:

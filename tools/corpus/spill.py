@@ -12,7 +12,7 @@ import numpy as np
 
 from megatron_patches.errors import UserError
 from tools.corpus.encoder import EncodedBatch
-from tools.corpus.reader import Batch
+from tools.corpus.reader import Batch, LineRange
 
 # Where the kernel cannot copy between two files, or only after a real error says so.
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
@@ -65,11 +65,11 @@ class SpillingEncoder:
         UserError: on a call, as the encoder, or if the disk refuses.
     """
 
-    def __init__(self, encode: Callable[[Batch], EncodedBatch], folder: Path):
+    def __init__(self, encode: Callable[[Batch | LineRange], EncodedBatch], folder: Path):
         self.encode = encode
         self.folder = folder
 
-    def __call__(self, batch: Batch) -> SpilledBatch:
+    def __call__(self, batch: Batch | LineRange) -> SpilledBatch:
         """Encode the batch and write its ids, those of one key after those of another."""
         encoded = self.encode(batch)
         texts = {}

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from megatron_patches.errors import UserError
-from tools.evaluation.heat_map import draw_heat_map
-from tools.evaluation.passkey.results import grid
+from tools.evaluation.attention.picture import draw_attention
+from tools.evaluation.longbench.plots import draw_ablation, draw_iterations
+from tools.evaluation.longbench.summaries import read_summary
 from tools.evaluation.plots import draw
 from tools.evaluation.results import differences, read_results
+from tools.evaluation.retrieval.results import draw_results
 from tools.evaluation.seeds import over_seeds
 from tools.evaluation.table import by_label, number, perplexity_rows
 from tools.reporting.collect import Result, Run
@@ -45,11 +47,17 @@ def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
 def _perplexity(run: Run, results: list[Result], seeds: bool) -> Section:
     files = [(path, read_results(path)) for path, _ in results]
     labelled = over_seeds(files) if seeds else by_label(files)
+    # Over documents; where a line stands for several seeds, their range is shown instead.
+    intervals = not seeds and all(
+        row.get("perplexity_interval") for each in labelled.values() for row in each["results"]
+    )
+    caption = "Perplexity of held-out documents by window"
+    caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
     section = Section(
         "Perplexity by window",
         "Lower is better. Every row is one model; only the scale of RoPE changes between columns.",
-        figures=[("Perplexity of held-out documents by window.", draw(labelled))],
-        tables=[Table(*perplexity_rows(labelled, "perplexity"))],
+        figures=[(caption, draw(labelled, intervals=intervals))],
+        tables=[Table(*perplexity_rows(labelled, "perplexity", intervals))],
     )
     for setting in differences([content for _, content in files], "perplexity"):
         section.notes.append(f"These files differ in {setting}: do not compare their numbers.")
@@ -62,13 +70,11 @@ def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section
         head = ["model", "windows", "trials a cell", "retrieved"]
         rows = []
         for path, content in results:
-            windows, depths, accuracies = grid(content)
             caption = f"{content['label']} ({path.relative_to(run.folder)})"
-            figure = draw_heat_map(windows, depths, accuracies, title=content["label"])
-            section.figures.append((caption, figure))
+            section.figures.append((caption, draw_results(content)))
             cells = content["results"]
             share = sum(cell["correct"] for cell in cells) / sum(cell["trials"] for cell in cells)
-            sizes = ", ".join(map(str, windows))
+            sizes = ", ".join(map(str, sorted({cell["window"] for cell in cells})))
             rows.append([content["label"], sizes, str(content["trials"]), f"{100 * share:.1f} %"])
         section.tables.append(Table(head, rows))
         return section
@@ -77,22 +83,49 @@ def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section
 
 
 def _longbench(run: Run, results: list[Result], seeds: bool) -> Section:
-    names = [_name(run, result) for result in results]
-    tasks = list(dict.fromkeys(task for _, content in results for task in content["scores"]))
-    means = list(dict.fromkeys(name for _, content in results for name in content["averages"]))
-    rows = [
-        [task, *(number(content["scores"].get(task)) for _, content in results)] for task in tasks
-    ]
+    summaries = [read_summary(path) for path, _ in results]
+    names = list(by_label([(each.path, {"label": each.label}) for each in summaries]))
+    tasks = list(dict.fromkeys(task for each in summaries for task in each.scores))
+    rows = [[task, *(number(each.scores.get(task)) for each in summaries)] for task in tasks]
     rows += [
-        [f"mean {name}", *(number(content["averages"].get(name)) for _, content in results)]
-        for name in means
+        [f"mean {name}", *(number(each.averages[name]) for each in summaries)]
+        for name in summaries[0].averages
     ]
+    iterations = {each.iteration for each in summaries}
+    if len(summaries) > 1 and len(iterations) == len(summaries) and None not in iterations:
+        figure = draw_iterations(sorted(summaries, key=lambda each: each.iteration or 0))
+        caption = "Means by training iteration."
+    else:
+        named = zip(summaries, names, strict=True)
+        figure = draw_ablation([each._replace(label=name) for each, name in named])
+        caption = "Means of the tasks that all models have."
     return Section(
         "LongBench",
         "Scores in percent by the benchmark's own metrics; EN over 14 tasks, ZH over 4, All over "
         "these 18, plain means, - while a task is missing.",
+        figures=[(caption, figure)],
         tables=[Table(["task", *names], rows)],
     )
+
+
+def _attention(run: Run, results: list[Result], seeds: bool) -> Section:
+    section = Section(
+        "Attention",
+        "What the tokens of an answer attend to in a long input; the value asked for is marked.",
+    )
+    head = ["model", "window", "scale", "on the value", "right", "answer"]
+    rows = []
+    for path, content in results:
+        caption = f"{content['label']} ({path.relative_to(run.folder)})"
+        section.figures.append((caption, draw_attention(content)))
+        for row in content["results"]:
+            shares = [f"{100 * layer['on_value']:.1f} %" for layer in row["layers"].values()]
+            right = "yes" if row["correct"] else "no"
+            answer = row["answer"].strip()
+            cells = [str(row["window"]), number(row["scale"], "g"), ", ".join(shares), right]
+            rows.append([content["label"], *cells, answer])
+    section.tables.append(Table(head, rows, prose=True))
+    return section
 
 
 def _training(run: Run) -> list[Section]:
@@ -135,12 +168,6 @@ def _machine(hardware: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _name(run: Run, result: Result) -> str:
-    """A file's label, or the folder that it lies in."""
-    folder: Path = result.path.parent
-    return result.content.get("label") or str(folder.relative_to(run.folder))
-
-
 MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
     "e2-llm/perplexity": _perplexity,
     "e2-llm/longbench": _longbench,
@@ -154,4 +181,5 @@ MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
         "RULER's single needle; the share of trials in which the answer names it, by window and "
         "depth.",
     ),
+    "e2-llm/attention": _attention,
 }

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenising with tools/preprocess_data.py beside the structure of Megatron-LM's tool.
+
+    python benchmarks/preprocess.py --input text.jsonl --tokenizer DIR [--workers 1 2] [--rounds 3]
+
+Every round runs both sides once at each number of workers, in an order that alternates, and
+compares their bytes. Importing and loading is left out: the time that five documents take is
+measured the same way and subtracted. Rounds are added to those that --output holds. --profile
+shows what the parent of preprocess_data.py does meanwhile. The text must be real: encoders remember
+words, so a text that repeats itself flatters them. benchmarks/debian_text.py makes one.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import pstats
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.processes import Measured, measured
+from megatron_patches.errors import UserError, exit_on_user_error
+from tools.evaluation.provenance import provenance
+from tools.evaluation.results import check_output, write_results
+
+SCHEMA = "e2-llm/preprocess-speed/1"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE, OURS = "reference pipeline", "preprocess_data.py"
+SIDES = (REFERENCE, OURS)
+FEW = 5  # documents that show what a start costs
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--input", required=True, type=Path, metavar="FILE.jsonl", help="JSON lines with text")
+    add("--tokenizer", required=True, metavar="DIR", help="a Hugging Face tokenizer's folder")
+    add("--workers", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2")
+    add("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
+    add("--profile", action="store_true", help="profile the parent instead, at most workers")
+    add("--output", type=Path, metavar="FILE.json", help="add the rounds to this file")
+    return parser
+
+
+@exit_on_user_error
+def main() -> None:
+    """Run the sides, tell, write."""
+    args = build_parser().parse_args()
+    for name, value in (("--rounds", args.rounds), ("--workers", min(args.workers))):
+        if value < 1:
+            raise UserError(f"{name} {value}: must be at least 1")
+    if not args.input.is_file():
+        raise UserError(f"--input {args.input}: no such file; benchmarks/debian_text.py makes one")
+    if args.output:
+        check_output(args.output)
+    if args.profile:
+        print(profile(args))
+        return
+    result = _begun(args)
+    with tempfile.TemporaryDirectory(dir=args.input.parent) as folder:
+        few = Path(folder) / "few.jsonl"
+        with args.input.open("rb") as lines:
+            few.write_bytes(b"".join(itertools.islice(lines, FEW)))
+        for _ in range(args.rounds):
+            done = {w: _rounds(result, w) for w in args.workers}
+            for workers, side in [
+                (w, s) for w in args.workers for s in (SIDES if done[w] % 2 == 0 else SIDES[::-1])
+            ]:
+                start = run(side, few, args, workers, folder)
+                row = run(side, args.input, args, workers, folder)
+                result["runs"].append(
+                    {"round": done[workers], "side": side, "workers": workers}
+                    | {name: getattr(row, name) - getattr(start, name) for name in _TIMES}
+                    | {f"start_{name}": getattr(start, name) for name in _TIMES}
+                )
+                _compare(result, folder)
+            if args.output:
+                write_results(args.output, result)
+    print(table(result))
+
+
+def _rounds(result: dict[str, Any], workers: int) -> int:
+    return sum((row["workers"], row["side"]) == (workers, OURS) for row in result["runs"])
+
+
+_TIMES = ("seconds", "cpu_seconds", "parent_cpu_seconds")
+
+
+def command(side: str, source: Path, args: argparse.Namespace, workers: int, out: str) -> list[str]:
+    """Return what a side is started with."""
+    script = "benchmarks/reference_pipeline.py" if side == REFERENCE else "tools/preprocess_data.py"
+    ours = ["--tokenizer-type", "HuggingFaceTokenizer", "--append-eod"] if side == OURS else []
+    return [
+        *(sys.executable, str(ROOT / script), "--input", str(source), "--output-prefix", out),
+        *("--tokenizer-model", args.tokenizer, "--workers", str(workers), *ours),
+    ]
+
+
+def run(side: str, source: Path, args: argparse.Namespace, workers: int, folder: str) -> Measured:
+    """Time one side."""
+    print(f"{side}, {workers} workers, {source.name}", file=sys.stderr, flush=True)
+    return measured(command(side, source, args, workers, f"{folder}/out"))
+
+
+def profile(args: argparse.Namespace) -> str:
+    """Return the parent's time by function, the most first."""
+    with tempfile.TemporaryDirectory(dir=args.input.parent) as folder:
+        line = command(OURS, args.input, args, max(args.workers), f"{folder}/out")
+        stats = f"{folder}/profile"
+        measured([line[0], "-m", "cProfile", "-o", stats, *line[1:]])
+        with open(f"{folder}/shown", "w") as stream:
+            found = pstats.Stats(stats, stream=stream)
+            found.strip_dirs().sort_stats("tottime").print_stats(20)
+        return Path(f"{folder}/shown").read_text()
+
+
+def _begun(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the result to add to, which may be one that was written before."""
+    settings = {
+        "input_bytes": args.input.stat().st_size,
+        "input_sha256": _sha256(args.input),
+        "tokenizer_sha256": _sha256(Path(args.tokenizer) / "tokenizer.json"),
+    }
+    if args.output and args.output.exists():
+        result = json.loads(args.output.read_bytes())
+        if result.get("schema") != SCHEMA or result["settings"] != settings:
+            raise UserError(
+                f"--output {args.output}: of another text or tokenizer; name a new file"
+            )
+        return result
+    return {
+        "schema": SCHEMA,
+        "provenance": provenance(None),
+        "gigatoken": _version("gigatoken"),
+        "settings": settings,
+        "runs": [],
+    }
+
+
+def _compare(result: dict[str, Any], folder: str) -> None:
+    """Check that what was written is what every run wrote."""
+    prefix = f"{folder}/out_text_document"
+    found = {name: _sha256(Path(f"{prefix}.{name}")) for name in ("bin", "idx")}
+    if result.setdefault("output_sha256", found) != found:
+        raise UserError(f"the bytes of {result['runs'][-1]} are not those of the runs before it")
+    from megatron_patches.index_file import read_index
+
+    index = read_index(prefix)
+    result["tokens"], result["documents"] = index.tokens, index.documents
+    for name in found:
+        os.unlink(f"{prefix}.{name}")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the medians in Markdown."""
+    megabytes, tokens = result["settings"]["input_bytes"] / 1e6, result["tokens"] / 1e6
+    lines = [
+        f"{megabytes:.1f} MB, {result['documents']:,} documents, {tokens:.1f} M tokens, "
+        "the same bytes in every run",
+        "",
+        "| workers | side | rounds | seconds | M tokens/s | CPU seconds | M tokens a CPU second | "
+        "CPU seconds of the parent |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    ratios = []
+    for workers in sorted({row["workers"] for row in result["runs"]}):
+        medians = {}
+        for side in SIDES:
+            rows = [r for r in result["runs"] if (r["workers"], r["side"]) == (workers, side)]
+            medians[side] = [statistics.median(row[name] for row in rows) for name in _TIMES]
+            seconds, cpu, parent = medians[side]
+            lines.append(
+                f"| {workers} | {side} | {len(rows)} | {seconds:.1f} | {tokens / seconds:.2f} | "
+                f"{cpu:.1f} | {tokens / cpu:.2f} | {parent:.1f} |"
+            )
+        ratio = [a / b for a, b in zip(medians[REFERENCE], medians[OURS], strict=True)]
+        ratios.append(
+            f"{workers} workers: {ratio[0]:.1f} times as fast, "
+            f"{ratio[1]:.1f} times as many tokens a CPU second"
+        )
+    return "\n".join([*lines, "", *ratios])
+
+
+if __name__ == "__main__":
+    main()
