@@ -153,6 +153,14 @@ def test_the_mean_is_that_of_the_documents_kept(model_dir, data, tmp_path, proto
     assert low < row["perplexity"] < high
 
 
+def test_a_token_of_the_joined_stream_belongs_to_its_document(model_dir, data, tmp_path):
+    row = by_window(run(model_dir, data, tmp_path, "longlora"))[WINDOW]
+    owner = [number for number, length in enumerate(LENGTHS) for _ in range(length)]
+    begins = range(0, sum(LENGTHS) - WINDOW, STRIDE)[:-1]
+    scored = [owner[i] for begin in begins for i in range(begin + 1, begin + WINDOW)]
+    assert row["documents"]["count"] == [scored.count(number) for number in range(len(LENGTHS))]
+
+
 def test_the_first_document_alone_is_its_entry_in_the_list(model_dir, data, tmp_path):
     both = by_window(run(model_dir, data, tmp_path, "press"))[WINDOW]
     alone = by_window(run(model_dir, data, tmp_path, "press", "--max-documents", 1))[WINDOW]
