@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.preprocess import OURS, REFERENCE, table
+from benchmarks.preprocess import OURS, REFERENCE, begun, build_parser, table
 from benchmarks.processes import measured
 from megatron_patches.errors import UserError
 from tests.tools.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
@@ -43,10 +43,9 @@ def test_both_sides_are_timed_and_compared(arguments, tmp_path):
     assert [(row["side"], row["workers"]) for row in result["runs"]] == [(REFERENCE, 2), (OURS, 2)]
     assert all(row["start_cpu_seconds"] > 0 for row in result["runs"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.json", "tokenizer"]
-    other = write_jsonl(tmp_path / "other.jsonl", TEXTS)
-    found = benchmark("preprocess", *arguments, "--input", other)
-    assert found.returncode == 2
-    assert "of another text or tokenizer" in found.stderr
+    other = ("--input", write_jsonl(tmp_path / "other.jsonl", TEXTS))
+    with pytest.raises(UserError, match="of another text or tokenizer"):
+        begun(build_parser().parse_args([*arguments, *other]))
 
 
 @pytest.mark.slow
