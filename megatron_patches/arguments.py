@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from megatron.training import arguments as megatron_arguments
 
-from megatron_patches import blend, fixes, loss_mask
+from megatron_patches import blend, fixes, loss_mask, resume
 from megatron_patches import config as e2_config
 from megatron_patches.checkpoint_check import check_checkpoint, forgotten_arguments
 from megatron_patches.config import E2Config
@@ -68,6 +68,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         e2_config.add_arguments(parser)
         loss_mask.add_arguments(parser)
+        resume.add_arguments(parser)
         known = {action.dest for action in parser._actions}
         for defaults in parts.values():
             parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
@@ -81,6 +82,9 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if not early.use_checkpoint_args:
         _check_windows(early)
     _check_files(early)
+    iteration, fallen_back = resume.choose(early)
+    if iteration is not None:
+        early.ckpt_step = from_checkpoint["ckpt_step"] = iteration
     if early.use_checkpoint_args:
         from_checkpoint |= forgotten_arguments(early)
     with _as_user_error("these arguments"):
@@ -90,7 +94,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
     args.data_blend = _check_blend(args)
-    warnings = config.warnings() + check_checkpoint(args)
+    warnings = fallen_back + config.warnings() + check_checkpoint(args)
     if args.rank == 0:
         for name, defaults in parts.items():
             print(f"> without {name}: " + ", ".join(f"{k}={v}" for k, v in defaults.items()))

@@ -159,11 +159,13 @@ def _value(args: argparse.Namespace, name: str) -> object:
 
 def _stored_arguments(args: argparse.Namespace, flag: str) -> argparse.Namespace | None:
     from megatron.training.checkpointing import load_args_from_checkpoint
+    from torch.distributed.checkpoint import CheckpointException
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it tells every argument it takes over
             found = load_args_from_checkpoint(copy.copy(args), load_arg=flag)
-    except Exception as error:  # a damaged file can raise nearly anything
+    # A damaged file can raise nearly anything, and torch's own error is no Exception.
+    except (Exception, CheckpointException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         where = _where(args, flag)
         raise UserError(f"{where}: cannot be read ({reason}); it may be incomplete") from error

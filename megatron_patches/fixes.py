@@ -40,6 +40,8 @@ def apply() -> None:
     _applied = True
     skip_helper_compilation()
     resume_distributed_optimizer_on_torch_adamw()
+    check_sums_before_loading()
+    empty_the_folder_before_saving()
 
 
 def skip_helper_compilation() -> None:
@@ -112,3 +114,44 @@ def resume_distributed_optimizer_on_torch_adamw() -> None:
         optimizer_class, "_set_main_param_and_optimizer_states", set_states
     )
     original_load = replace(optimizer_class, "load_state_dict", load_state_dict)
+
+
+def check_sums_before_loading() -> None:
+    """Do not load a checkpoint with flipped bits.
+
+    torch stores a CRC-32 beside every tensor and ignores it on reading. Megatron's
+    --verify-integrity has one rank hash all files while the others wait, at every save and every
+    load, and refuses checkpoints that were not saved with it.
+    """
+    import megatron.training.training as training
+
+    from megatron_patches.resume import check_sums
+
+    def load_checkpoint(*args: Any, **kwargs: Any) -> Any:
+        arguments = training.get_args()
+        if not arguments.skip_checksums:
+            check_sums(arguments)
+        return original(*args, **kwargs)
+
+    original = replace(training, "load_checkpoint", load_checkpoint)
+
+
+def empty_the_folder_before_saving() -> None:
+    """Do not save into a folder that holds an older checkpoint of the same iteration.
+
+    It is there when a run was set back and comes to that iteration again. Megatron overwrites its
+    files in place: ended in the middle, the folder holds the old index and some new files, and
+    loads as if it were whole.
+    """
+    import torch.distributed as dist
+    from megatron.core import dist_checkpointing
+
+    from megatron_patches.whole_checkpoint import empty
+
+    def save(state: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
+        if dist.get_rank() == 0:
+            empty(folder)
+        dist.barrier()
+        return original(state, folder, *args, **kwargs)
+
+    original = replace(dist_checkpointing, "save", save)

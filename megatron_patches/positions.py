@@ -5,6 +5,8 @@ Notation (arXiv 2401.06951): L is the pre-trained window, R the window of traini
 t the offset, all lengths in tokens. A served window W has g = W / L.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,19 @@ def scale_for_window(window: int, base_window: int) -> float:
         base_window: L, the window of pre-training, in tokens.
     """
     return max(1.0, window / base_window)
+
+
+def e2_scale_for(length: int, base_window: int) -> int:
+    """The smallest whole g >= 1 at which ``length`` tokens fit: max(1, ceil(length / L)).
+
+    What evaluation and generation choose, since E2-LLM trains on whole scales (Eq 6). It equals
+    :func:`scale_for_window` for multiples of L.
+
+    Args:
+        length: in tokens, of a window, or of a prompt and its longest answer together.
+        base_window: L, the window of pre-training, in tokens.
+    """
+    return max(1, math.ceil(length / base_window))
 
 
 def max_offset(scale: float, base_window: int, train_window: int) -> int:

@@ -5,10 +5,12 @@ A wrong layout, a slow kernel or a missing package is then seen in the first sec
 """
 
 import argparse
+import os
 from collections.abc import Collection, Iterator
 
 import torch
 
+from megatron_patches import throughput
 from megatron_patches.config import E2Config
 
 # What a run does faster, or only, with an optional package.
@@ -37,7 +39,8 @@ def findings(
             if name in missing:
                 yield f"missing: {name} ({gain})"
     yield f"positions: {_positions(config)}"
-    yield f"work: {_work(args)}"
+    gpu = None if on_cpu else throughput.known_gpu(torch.cuda.get_device_name())
+    yield f"work: {_work(args, gpu)}"
 
 
 def _devices(args: argparse.Namespace, on_cpu: bool) -> str:
@@ -99,7 +102,7 @@ def _positions(config: E2Config) -> str:
     return f"e2, {windows}, g up to {top} ({top * config.base_window:,} tokens)"
 
 
-def _work(args: argparse.Namespace) -> str:
+def _work(args: argparse.Namespace, gpu: throughput.Gpu | None) -> str:
     tokens = args.global_batch_size * args.seq_length
     micro = args.global_batch_size // (args.micro_batch_size * args.data_parallel_size)
     text = (
@@ -108,4 +111,49 @@ def _work(args: argparse.Namespace) -> str:
     )
     if args.train_iters:
         text += f", {args.train_iters:,} iterations, {tokens * args.train_iters:,} tokens in all"
+        text += _planned_hours(args, gpu)
     return text
+
+
+def _planned_hours(args: argparse.Namespace, gpu: throughput.Gpu | None) -> str:
+    """FLOPs of the run, and on GPUs whose speed is known its hours; of dense models only."""
+    if args.num_experts is not None:
+        return ""
+    shape, layout = _shape(args), _parallelism(args)
+    flops = args.train_iters * layout.tokens * shape.flops(args.seq_length)
+    text = f", {flops:.3g} FLOPs"
+    if gpu is None or not (args.bf16 or args.fp16):
+        return text
+    mfu = throughput.reached_mfu(shape, layout, gpu)
+    speed = throughput.tokens_per_second(shape, layout, gpu, mfu)
+    hours = args.train_iters * layout.tokens / speed / 3600
+    return text + f", about {hours:.1f} h at {mfu:.0%} of {gpu.peak / 1e12:.0f} TFLOP/s"
+
+
+def _shape(args: argparse.Namespace) -> throughput.Shape:
+    return throughput.Shape(
+        layers=args.num_layers,
+        hidden=args.hidden_size,
+        ffn=args.ffn_hidden_size,
+        heads=args.num_attention_heads,
+        groups=args.num_query_groups or args.num_attention_heads,
+        head_dim=args.kv_channels,
+        vocab=args.padded_vocab_size,
+        gated=args.swiglu,
+    )
+
+
+def _parallelism(args: argparse.Namespace) -> throughput.Layout:
+    return throughput.Layout(
+        tensor=args.tensor_model_parallel_size,
+        pipeline=args.pipeline_model_parallel_size,
+        virtual=args.virtual_pipeline_model_parallel_size or 1,
+        context=args.context_parallel_size,
+        data=args.data_parallel_size,
+        sequence_parallel=args.sequence_parallel,
+        recompute=args.recompute_granularity or "none",
+        micro_batch=args.micro_batch_size,
+        micro_batches=args.global_batch_size // (args.micro_batch_size * args.data_parallel_size),
+        window=args.seq_length,
+        gpus_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size)),
+    )

@@ -3,7 +3,7 @@
 
 ``predict`` writes DIR/<task>.jsonl and goes on where it stopped when started again. ``score``
 writes LongBench's own result.json beside them, and summary.json with the means of the E2-LLM
-paper: EN over 14 tasks, ZH over 4, All over those 18.
+paper (EN over 14 tasks, ZH over 4, All over those 18), the model and its training iteration.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron_patches.errors import exit_on_user_error
-from tools.evaluate_perplexity import count_argument, scale_argument
+from tools.evaluation.arguments import count_argument, scale_argument
 
 
 def length_argument(text: str) -> int:
@@ -36,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--predictions", type=Path, required=True, metavar="DIR", help="with <task>.jsonl files"
     )
     score.add_argument("--e", action="store_true", help="LongBench-E: scores by bucket of length")
+    score.add_argument(
+        "--label",
+        metavar="NAME",
+        help="for plots: give checkpoints of one run one name (default: the model folder's)",
+    )
     return parser
 
 
@@ -94,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     from tools.evaluation.longbench.score import score_folder, score_table, write_scores
 
     scores = score_folder(args.predictions, longbench_e=args.e)
-    write_scores(args.predictions, scores, longbench_e=args.e)
+    write_scores(args.predictions, scores, longbench_e=args.e, label=args.label)
     print(score_table(scores, longbench_e=args.e))
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure a Hugging Face model's sliding-window perplexity at several windows.
 
-Every window scores the same tokens, all of a document's but its first, so the numbers compare.
-The second number, "full context", is over the tokens that no window leaves short of context:
-those at index max(windows) - stride of their document and later, again the same at every window.
+Protocol press scores the same tokens at every window, all of a document's but its first, so the
+numbers compare. Its second number, "full context", is over the tokens that no window leaves short
+of context: those at index max(windows) - stride of their document and later, again the same at
+every window. Protocols yarn, yarn-truncate and longlora do what the published code of those papers
+does, for comparison with their numbers: docs/perplexity.md.
 """
 
 import argparse
@@ -12,32 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron_patches.errors import exit_on_user_error
-from tools.evaluation.windows import PROTOCOLS, check_windows
-
-
-def scale_argument(text: str) -> str | float:
-    """Parse ``--scale``: auto, none or a number of at least 1."""
-    if text in ("auto", "none"):
-        return text
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 1 <= scale < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto, none nor a number from 1 on")
-    return scale
-
-
-def count_argument(text: str) -> int:
-    """Parse a count of at least 1."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return count
+from megatron_patches.errors import UserError, exit_on_user_error
+from tools.evaluation.arguments import count_argument, scale_argument
+from tools.evaluation.protocols import PROTOCOLS
+from tools.evaluation.windows import check_windows
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--scale",
         type=scale_argument,
         default="auto",
-        help="RoPE scale g: auto, max(1, window / base window); none, the model's own RoPE; "
+        help="RoPE scale g: auto, ceil(window / base window); none, the model's own RoPE; "
         "or a number for all windows (default: auto)",
     )
     add(
@@ -82,10 +62,17 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--min-document-tokens",
         type=count_argument,
-        default=2,
+        default=1,
         metavar="N",
-        help="leave out shorter documents",
+        help="leave out shorter documents (a BOS does not count)",
     )
+    add(
+        "--sample-documents",
+        type=count_argument,
+        metavar="N",
+        help="draw N of the documents that are long enough, from a file of any size",
+    )
+    add("--seed", type=int, metavar="S", help="of --sample-documents (default: 0)")
     add("--dtype", choices=["fp32", "bf16"], default="fp32", help="(default: fp32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--json-key", default="text", metavar="KEY", help="of a record's text (default: text)")
@@ -99,11 +86,27 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check_sample(args: argparse.Namespace) -> None:
+    """Refuse flags that would mean nothing beside, or without, ``--sample-documents``."""
+    if args.sample_documents is None:
+        if args.seed is not None:
+            raise UserError(f"--seed {args.seed}: nothing is drawn without --sample-documents")
+        return
+    for flag in ("max_documents", "max_tokens"):
+        if getattr(args, flag) is not None:
+            name = f"--{flag.replace('_', '-')}"
+            raise UserError(f"{name}: takes the first documents, --sample-documents any; drop one")
+
+
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Run the evaluation of the command line and print its table."""
     args = build_parser().parse_args(arguments)
-    args.windows, args.stride = check_windows(args.windows, args.stride)
+    check_sample(args)
+    slides = PROTOCOLS[args.protocol].slides
+    if args.stride is not None and not slides:
+        raise UserError(f"--stride {args.stride}: protocol {args.protocol} has none; drop it")
+    args.windows, args.stride = check_windows(args.windows, args.stride, slides=slides)
     from tools.evaluation.run import evaluate  # torch and transformers take seconds to import
 
     print(evaluate(args))

@@ -91,7 +91,7 @@ paper=(
 # The paper leaves these open; they are ours.
 ours=(
     --micro-batch-size 1 --lr-decay-style constant --lr-warmup-iters "$((train_iters < 200 ? train_iters / 10 : 20))"
-    --weight-decay 0 --clip-grad 1.0 --e2-keep-first 4 --seed 1234 --split 98,1,1
+    --weight-decay 0 --clip-grad 1.0 --e2-keep-first 4 --seed 1234 --split "98,1,1"
 )
 layout=(--tensor-model-parallel-size "$tp" --pipeline-model-parallel-size "$pp" --use-distributed-optimizer)
 [ "$tp" -eq 1 ] || layout+=(--sequence-parallel)
@@ -101,8 +101,13 @@ saving=(
     --tensorboard-log-interval 50 --log-interval 10 --eval-interval 500 --eval-iters 8
     --e2-validation-windows "$seq_length" "$((4 * seq_length))"
     --exit-signal-handler # SIGTERM: save, then end
+    --load-newest-whole   # a save that was cut off costs its iterations, not the run
 )
-[ -z "$hours" ] || saving+=(--exit-duration-in-mins "$((hours * 60))")
+if [ -n "$hours" ]; then
+    minutes=$(awk -v hours="$hours" 'BEGIN { print int(hours * 60) }')
+    [ "$minutes" -gt 0 ] || refuse "--hours $hours: is no number of hours"
+    saving+=(--exit-duration-in-mins "$minutes")
+fi
 # shellcheck disable=SC2206  # a list of words
 more=(${EXTRA_ARGS:-} "$@")
 
@@ -114,6 +119,26 @@ echo "$NAME: $world ranks = TP $tp x PP $pp x DP $dp; $global_batch samples of $
 # after a failure on one node only they would not meet again. So: a new store every time.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-1} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-$run "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus" --max-restarts "$max_restarts" \
-    "${rendezvous[@]}" \
+torchrun=(
+    "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus" --max-restarts "$max_restarts"
+    --signals-to-handle "SIGINT,SIGHUP,SIGQUIT" "${rendezvous[@]}"
     pretrain_e2.py "${paper[@]}" "${ours[@]}" "${layout[@]}" "${saving[@]}" --data-path "${blend[@]}" "${more[@]}"
+)
+[ -z "$run" ] || { $run "${torchrun[@]}" && exit; }
+# torchrun would pass SIGTERM on and kill the ranks 30 seconds later, in the middle of a large save. So it is
+# kept from torchrun and sent to its children, the ranks, which save and end with code 0; then torchrun ends too.
+set -m # a process group of its own
+(trap '' TERM && exec "${torchrun[@]}") &
+agent=$!
+trap 'echo "SIGTERM: saving, then ending" && pkill -TERM -P "$agent" || true' TERM
+for signal in INT HUP QUIT; do
+    # shellcheck disable=SC2064  # now is when $signal has its value
+    trap "kill -$signal $agent" "$signal"
+done
+status=0
+wait "$agent" || status=$?
+while kill -0 "$agent" 2> /dev/null; do # it was a signal that ended the wait
+    status=0
+    wait "$agent" || status=$?
+done
+exit "$status"

@@ -12,7 +12,7 @@ main() {
     local L=128 # tokens: the pre-training window, and R of the E2 run
     local model=(
         --num-layers 4 --hidden-size 192 --ffn-hidden-size 512 --num-attention-heads 6
-        --seq-length $L --max-position-embeddings $L --position-embedding-type rope
+        --seq-length "$L" --max-position-embeddings "$L" --position-embedding-type rope
         --normalization RMSNorm --swiglu --disable-bias-linear --untie-embeddings-and-output-weights
         --hidden-dropout 0 --attention-dropout 0
         --tokenizer-type HuggingFaceTokenizer --tokenizer-model "$out/tokenizer"

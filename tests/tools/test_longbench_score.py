@@ -47,6 +47,7 @@ def test_qa_f1(prediction, answer, expected):
 @pytest.mark.parametrize(
     ("prediction", "answer", "expected"),
     [
+        ("\n\n曹雪芹", "曹雪芹", 1.0),
         ("曹雪芹。", "「曹雪芹」》", 1.0),  # full-width punctuation does not count
         ("曹雪芹", "《曹雪芹》", 2 / 3),  # but for the left one of these
         ("今天很好", "今天", 1 / 2),  # jieba: 今天 | 很 | 好
@@ -73,7 +74,7 @@ def test_rouge_is_l_of_the_package_rouge():
     assert m.rouge("a a a a", "a") == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("empty", ["", ".", "..."])
+@pytest.mark.parametrize("empty", ["", ".", "...", "\n\n"])
 def test_rouge_of_nothing_is_zero(empty):
     assert m.rouge(empty, "a b") == m.rouge("a b", empty) == m.rouge_zh(empty, "今天") == 0.0
 
@@ -181,9 +182,46 @@ def test_result_json_is_longbenchs(tmp_path, capsys):
         ("repobench-p", 40.0),
     ]
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["averages"] == {"EN": None, "ZH": None, "All": None}
+    assert summary["schema"] == "e2-llm/longbench/1"
+    assert summary["tasks"] == result
+    assert [summary[name] for name in ("EN", "ZH", "All")] == [None, None, None]
     assert len(summary["missing"]) == 18 - 4
+    # predictions that somebody else made
+    assert (summary["label"], summary["iteration"]) == (tmp_path.name, None)
+    assert summary["predictions"] is None
+    assert summary["provenance"]["versions"]["python"]
     assert "of 14 tasks 10 are missing" in capsys.readouterr().out
+
+
+def test_empty_and_chinese_predictions_of_every_task(tmp_path):
+    """An empty answer scores nothing but in code, where nothing is like nothing; all in a file."""
+    rows = {
+        "narrativeqa": record("", "cat"),
+        "multifieldqa_zh": record("", "今天"),
+        "gov_report": record("", "a b"),
+        "vcsum": record("", "今天"),
+        "trec": record("\n\n", "Food", classes=["Food"]),
+        "lsht": record("", "财经", classes=["财经", "体育"]),
+        "samsum": record("\n", "a b"),
+        "passage_count": record("", "3"),
+        "passage_retrieval_zh": record("", "段落3"),
+        "lcc": record("\n", ""),
+    }
+    result = score(tmp_path / "empty", **{task: [row] for task, row in rows.items()})
+    assert result == dict.fromkeys(rows, 0.0) | {"lcc": 100.0}
+    rows = {
+        "multifieldqa_zh": [record("\n曹雪芹。", "贾宝玉", "曹雪芹"), record("", "今天")],
+        "dureader": [record("会议讨论预算", "会议预算", "不")],
+        "lsht": [record("\n财经新闻\n体育", "财经新闻", classes=["财经", "财经新闻", "体育"])],
+        "passage_retrieval_zh": [record("段落3，或段落4", "段落3")],
+    }
+    result = score(tmp_path / "chinese", **rows)
+    assert result == {
+        "multifieldqa_zh": 50.0,
+        "dureader": 80.0,
+        "lsht": 100.0,
+        "passage_retrieval_zh": 50.0,
+    }
 
 
 def test_the_papers_averages_are_plain_means_over_14_4_and_18(tmp_path):

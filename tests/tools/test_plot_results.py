@@ -2,12 +2,13 @@
 """The plot and the Markdown table across result files."""
 
 import json
+from pathlib import Path
 
 import pytest
 from matplotlib import image
 
 from tools.evaluation.plots import draw, tick_label
-from tools.evaluation.results import SCHEMA
+from tools.evaluation.results import SCHEMA, read_results
 from tools.evaluation.seeds import over_seeds
 from tools.plot_results import main
 
@@ -86,6 +87,41 @@ def test_ticks_are_tokens():
 def test_equal_labels_are_told_apart(files, tmp_path, capsys):
     run(files[0], files[0], files[1], "--output", tmp_path / "p.png", "--table")
     assert f"| E2-LLM ({files[0]}) |" in capsys.readouterr().out
+
+
+def with_intervals(results):
+    rows = [
+        row | {"perplexity_interval": [0.9 * row["perplexity"], 1.2 * row["perplexity"]]}
+        for row in results["results"]
+    ]
+    return results | {"results": rows}
+
+
+def test_intervals_are_bars_beside_each_other(tmp_path, capsys):
+    files = {"a": with_intervals(E2), "b": with_intervals(E2)}
+    (axes,) = draw(files, intervals=True).axes
+    bars = [bar for group in axes.collections for bar in group.get_segments()]
+    ends = [sorted(bar[:, 1]) for bar in bars]
+    expected = [[9.0, 12.0], [8.1, 10.8], [7.65, 10.2]] * 2
+    assert [end for pair in ends for end in pair] == pytest.approx(sum(expected, []))
+    assert bars[0][0, 0] < 1024 < bars[3][0, 0]
+    assert axes.get_ylim()[1] > 12
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(files["a"]))
+    run(path, "--output", tmp_path / "p.png", "--intervals", "--table")
+    assert "| E2-LLM | 10.00 (9.00 … 12.00) |" in capsys.readouterr().out
+
+
+def test_intervals_that_are_not_there(files, tmp_path, capsys):
+    output = ["--output", tmp_path / "p.png", "--intervals"]
+    expect_one_line(capsys, [files[0], *output], "--intervals", "'E2-LLM'")
+    expect_one_line(capsys, [files[0], *output, "--seeds"], "--intervals", "--seeds")
+
+
+def test_files_of_older_versions_are_drawn():
+    folder = Path(__file__).resolve().parents[2] / "docs/results/position_methods/seed1"
+    old = {path.stem: read_results(path) for path in folder.glob("*.json")}
+    assert len(draw(old).axes[0].lines) == len(old) == 8
 
 
 def test_seeds_are_put_together(tmp_path, capsys):

@@ -2,7 +2,6 @@
 """From a config.json to Megatron's arguments: as flags to paste, and as stored in a checkpoint."""
 
 import argparse
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import torch
 
 from megatron_patches.errors import UserError
 from tools.checkpoint.families import Family
-from tools.checkpoint.names import Sizes
+from tools.checkpoint.sizes import Sizes, vocab_divisor
 from tools.checkpoint.source_rope import SourceRope
-
-LARGEST_TP = 8  # up to which the suggested padding leaves the vocabulary alone, if it can
 
 
 def sizes_of_config(config: dict[str, Any], path: object) -> Sizes:
@@ -82,7 +79,7 @@ def model_flags(
     flags |= {
         "hidden-dropout": 0,
         "attention-dropout": 0,
-        "make-vocab-size-divisible-by": max(1, math.gcd(sizes.vocab, 1024) // LARGEST_TP),
+        "make-vocab-size-divisible-by": vocab_divisor(sizes.vocab),
     }
     if rope.method != "none":
         flags |= {"position-method": rope.method, "e2-factor": rope.factor}

@@ -15,27 +15,10 @@ import torch
 from torch import Tensor
 
 from megatron_patches.errors import UserError
+from tools.checkpoint.sizes import Sizes
 
 if TYPE_CHECKING:
     from tools.checkpoint.families import Family
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Everything that shapes are made of.
-
-    ``vocab`` is the true vocabulary; Megatron's tensors hold ``padded_vocab`` rows of it.
-    """
-
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    groups: int
-    head_dim: int
-    vocab: int
-    padded_vocab: int
-    tied: bool
 
 
 Shape = tuple[int, ...]

@@ -14,20 +14,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from megatron_patches.errors import UserError
+from megatron_patches.positions import e2_scale_for
 from tools.checkpoint.window import Config, base_window
 from tools.evaluation.model import set_scale
-
-
-def e2_scale_for(length: int, base_window: int) -> int:
-    """Return the smallest whole g >= 1 at which ``length`` tokens fit: ceil(length / L).
-
-    E2-LLM trains on whole scales (section 4.1 of its paper), hence no fraction.
-
-    Args:
-        length: in tokens, of the prompt and the longest answer together.
-        base_window: L, the window of pre-training, in tokens.
-    """
-    return max(1, math.ceil(length / base_window))
 
 
 def scale_of_request(
@@ -52,6 +41,20 @@ def scale_of_request(
     return float(scale)
 
 
+def use_scale(model: PreTrainedModel, config: Config, scale: float | None) -> None:
+    """Serve a request at the scale that :func:`scale_of_request` gave, from its prefill on.
+
+    Args:
+        model: from :func:`tools.evaluation.model.load_model`.
+        config: the dict of its ``config.json``.
+        scale: g; None leaves the model as it is.
+    """
+    if scale is not None:
+        window = math.ceil(scale * base_window(config))
+        set_scale(model, config, scale, window)
+        model.config.max_position_embeddings = window  # else transformers warns beyond L
+
+
 def generate(
     model: PreTrainedModel,
     config: Config,
@@ -61,6 +64,7 @@ def generate(
     scale: str | float = "auto",
     stop: Collection[int] | None = None,
     min_new_tokens: int = 0,
+    streamer: Any = None,
 ) -> list[list[int]]:
     """Continue prompts greedily.
 
@@ -76,6 +80,7 @@ def generate(
             ``none`` for the model's own RoPE, or a fixed g.
         stop: token ids that end an answer; by default the model's own.
         min_new_tokens: no stop before so many.
+        streamer: of transformers, shown the tokens as they come; for a single prompt.
 
     Returns:
         the new token ids of each prompt, in the order given, up to and with the first stop.
@@ -91,12 +96,9 @@ def generate(
         groups[scale_of_request(config, len(prompt), max_new_tokens, scale)].append(number)
     answers: list[list[int]] = [[] for _ in prompts]
     for group_scale, numbers in groups.items():
-        if group_scale is not None:
-            window = math.ceil(group_scale * base_window(config))
-            set_scale(model, config, group_scale, window)
-            model.config.max_position_embeddings = window  # else transformers warns beyond L
+        use_scale(model, config, group_scale)
         batch = [prompts[number] for number in numbers]
-        new = _greedy(model, batch, max_new_tokens, min_new_tokens, stop)
+        new = _greedy(model, batch, max_new_tokens, min_new_tokens, stop, streamer)
         for number, answer in zip(numbers, new, strict=True):
             answers[number] = answer
     return answers
@@ -119,6 +121,7 @@ def _greedy(
     max_new_tokens: int,
     min_new_tokens: int,
     stop: list[int],
+    streamer: Any,
 ) -> list[list[int]]:
     longest = max(map(len, prompts))
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -132,6 +135,7 @@ def _greedy(
         output = model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
+            streamer=streamer,
             generation_config=GenerationConfig(
                 do_sample=False,
                 num_beams=1,

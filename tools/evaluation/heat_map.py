@@ -16,6 +16,7 @@ def draw_heat_map(
     depths: Sequence[float],
     accuracies: Sequence[Sequence[float | None]],
     title: str | None = None,
+    hidden: str = "key",
 ) -> Figure:
     """Draw accuracies as colours, windows to the right and depths downwards.
 
@@ -24,6 +25,7 @@ def draw_heat_map(
         depths: in percent of the text, one a row.
         accuracies: [depth][window], from 0 to 1; None leaves a cell grey.
         title: above the picture.
+        hidden: what was to be found, for the axis.
     """
     values = np.array(accuracies, dtype=float)  # None becomes NaN
     size = (max(5.0, 1.8 + 0.75 * len(windows)), max(2.8, 1.6 + 0.42 * len(depths)))
@@ -34,7 +36,7 @@ def draw_heat_map(
     axes.set_xticks(range(len(windows)), [tick_label(window) for window in windows])
     axes.set_yticks(range(len(depths)), [f"{depth:g} %" for depth in depths])
     axes.set_xlabel("window (tokens)", color=INK)
-    axes.set_ylabel("depth of the key", color=INK)
+    axes.set_ylabel(f"depth of the {hidden}", color=INK)
     axes.tick_params(colors=INK, length=0)
     axes.spines[:].set_visible(False)
     if values.size <= LABELLED_CELLS:

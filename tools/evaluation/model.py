@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from megatron_patches.errors import UserError
-from megatron_patches.positions import scale_for_window
+from megatron_patches.positions import e2_scale_for
 from tools.checkpoint.window import Config, base_window, rope_parameters, with_scale
 from tools.evaluation.documents import brief
 
@@ -46,7 +46,7 @@ def scales_for(
     Args:
         config: the dict of ``config.json``.
         windows: in tokens.
-        scale: ``auto`` for g = max(1, W / L), ``none`` for the model's own RoPE, or a fixed g.
+        scale: ``auto`` for max(1, ceil(W / L)), ``none`` for the model's own RoPE, or a fixed g.
 
     Returns:
         L in tokens, and window -> g. With ``none`` these only report what the model has: both are
@@ -64,7 +64,7 @@ def scales_for(
     if scale == "none":
         return base, dict.fromkeys(windows, own)
     if scale == "auto":
-        return base, {window: scale_for_window(window, base) for window in windows}
+        return base, {window: float(e2_scale_for(window, base)) for window in windows}
     return base, dict.fromkeys(windows, float(scale))
 
 

@@ -2,72 +2,94 @@
 """The perplexity of a model on documents at one window."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from megatron_patches.errors import UserError
+from tools.evaluation.bootstrap import interval_over_documents
 from tools.evaluation.model import hidden_states
-from tools.evaluation.windows import PROTOCOLS, Window
+from tools.evaluation.protocols import Protocol
+from tools.evaluation.streams import Stream
+from tools.evaluation.windows import Window
 
 TOKENS_PER_BATCH = 8192  # of the default batch: 2 windows of 4096, 64 of 128
 LOGITS_AT_ONCE = 2**24  # fp32 numbers, 64 MiB: all logits of a long window would be gigabytes
 
 
 class Job(NamedTuple):
-    """A window of one document."""
+    """A window of one stream."""
 
-    document: int
+    stream: int
     window: Window
 
 
-def jobs_for(documents: list[list[int]], protocol: str, window: int, stride: int) -> list[Job]:
-    """Return the windows of all documents, the longest first (equal lengths can be batched)."""
-    jobs = [
-        Job(number, job)
-        for number, document in enumerate(documents)
-        for job in PROTOCOLS[protocol](len(document), window, stride)
-    ]
-    return sorted(jobs, key=_length, reverse=True)
+@dataclass(frozen=True)
+class Material:
+    """What is scored.
+
+    Attributes:
+        protocol: how.
+        streams: that windows are cut from.
+        prefix: token ids before every window: a BOS or nothing.
+        documents: how many there are.
+    """
+
+    protocol: Protocol
+    streams: list[Stream]
+    prefix: list[int]
+    documents: int
+
+    def jobs(self, window: int, stride: int) -> list[Job]:
+        """Return the windows of all streams, the longest first (equal ones can be batched)."""
+        jobs = [
+            Job(number, each)
+            for number, stream in enumerate(self.streams)
+            for each in self.protocol.windows(len(stream.tokens), window, stride, len(self.prefix))
+        ]
+        return sorted(jobs, key=_length, reverse=True)
 
 
 def tokens_read(jobs: list[Job]) -> int:
-    """Count the tokens that the forward passes of ``jobs`` read."""
+    """Count the tokens of documents that the forward passes of ``jobs`` read."""
     return sum(map(_length, jobs))
 
 
 def evaluate_jobs(
     model: PreTrainedModel,
-    documents: list[list[int]],
+    material: Material,
     jobs: list[Job],
     window: int,
     *,
-    full_context_from: int,
+    full_context_from: int | None = None,
     batch_size: int | None = None,
     progress: Callable[[int], object] = lambda tokens: None,
-) -> dict[str, float | int | None]:
+) -> dict[str, Any]:
     """Score the windows of one size.
 
     Args:
         model: at the scale of this window.
-        documents: token ids.
-        jobs: from :func:`jobs_for`.
+        material: what the jobs are windows of.
+        jobs: from :meth:`Material.jobs`, at least one.
         window: W, in tokens, to choose the batch by and to name in errors.
         full_context_from: index in the document from which tokens count towards the second
-            perplexity, see :func:`tools.evaluation.windows.full_context_from`.
+            perplexity, see :func:`tools.evaluation.windows.full_context_from`; None for none.
         batch_size: windows in a forward pass; by default about 8192 tokens' worth.
         progress: called with the number of tokens read after each forward pass.
 
     Returns:
-        ``perplexity``, exp of ``nll``; ``nll``, the mean negative log-likelihood of a token in
-        nats, each token weighing the same whatever its document; ``tokens``, how many were
-        scored; ``perplexity_full_context`` and ``tokens_full_context``, the same over the tokens
-        at ``full_context_from`` and later (None and 0 if no document is that long); ``seconds``.
+        ``perplexity`` and ``nll``, the protocol's mean of negative log-likelihoods in nats;
+        ``perplexity_interval``, its 95 % bootstrap interval over documents, None of a single one;
+        ``tokens``, how many were scored, and ``windows``; the same with ``_full_context`` over the
+        tokens at ``full_context_from`` and later (None and 0 if no document is that long);
+        ``documents``, a list of each document's ``nll_sum`` and ``count``: nll is
+        sum(nll_sum) / sum(count); ``seconds``.
 
     Raises:
         UserError: the loss is not finite, or the GPU's memory does not suffice.
@@ -76,31 +98,51 @@ def evaluate_jobs(
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // window)
     device = model.get_output_embeddings().weight.device
     # fp64: a sum over millions of tokens. On the device: no wait for it after every batch.
-    totals = torch.zeros(2, dtype=torch.float64, device=device)  # all, full context
-    counts = torch.zeros(2, dtype=torch.int64)
+    sums = torch.zeros(2, material.documents, dtype=torch.float64, device=device)  # all, full
+    counts = torch.zeros(2, material.documents, dtype=torch.float64)
+    tokens = torch.zeros(2, dtype=torch.int64)
     try:
         for batch in _batches(jobs, batch_size):
-            nll, index = _score(model, documents, batch, device)
-            full = index >= full_context_from
-            totals += torch.stack([nll.sum(), nll[full.to(device)].sum()])
-            counts += torch.stack([torch.tensor(len(index)), full.sum()])
+            nll, scored = _score(model, material, batch, device)
+            weight = scored.share if material.protocol.per_window else torch.ones_like(scored.share)
+            parts = [torch.ones_like(scored.index, dtype=torch.bool)]
+            if full_context_from is not None:
+                parts.append(scored.index >= full_context_from)
+            for part, chosen in enumerate(parts):
+                owner, share = scored.owner[chosen], weight[chosen]
+                weighted = nll[chosen.to(device)] * share.to(device)
+                sums[part].index_add_(0, owner.to(device), weighted)
+                counts[part].index_add_(0, owner, share)
+                tokens[part] += len(owner)
             progress(tokens_read(batch))
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"window {window}: the device's memory does not suffice; lower --batch-size, "
             f"now {batch_size}, or use --dtype bf16"
         ) from error
-    (nll_sum, full_sum), (tokens, full_tokens) = totals.tolist(), counts.tolist()
-    nll = nll_sum / tokens
+    nll = float(sums[0].sum()) / float(counts[0].sum())
     if not nll < 700:  # NaN too; beyond it exp() overflows
         raise UserError(f"window {window}: the loss is {nll}; check the model, or use --dtype fp32")
+    row: dict[str, Any] = {"nll": nll, "windows": len(jobs), "documents": {}}
+    for part, suffix in enumerate(("", "_full_context")):
+        row |= _summary(material.protocol, sums[part].tolist(), counts[part].tolist(), suffix)
+        row[f"tokens{suffix}"] = int(tokens[part])
+        if full_context_from is not None or not suffix:
+            row["documents"][f"nll_sum{suffix}"] = sums[part].tolist()
+            row["documents"][f"count{suffix}"] = counts[part].round().long().tolist()
+    row["seconds"] = round(time.perf_counter() - started, 3)
+    return row
+
+
+def _summary(
+    protocol: Protocol, sums: list[float], counts: list[float], suffix: str
+) -> dict[str, Any]:
+    """The perplexity over all documents and its interval."""
+    perplexity = protocol.perplexity(sum(sums) / sum(counts)) if any(counts) else None
+    interval = interval_over_documents(sums, counts)
     return {
-        "perplexity": math.exp(nll),
-        "nll": nll,
-        "tokens": tokens,
-        "perplexity_full_context": math.exp(full_sum / full_tokens) if full_tokens else None,
-        "tokens_full_context": full_tokens,
-        "seconds": round(time.perf_counter() - started, 3),
+        f"perplexity{suffix}": perplexity,
+        f"perplexity{suffix}_interval": interval and [*map(protocol.perplexity, interval)],
     }
 
 
@@ -113,18 +155,27 @@ def _batches(jobs: list[Job], size: int) -> Iterator[list[Job]]:
         yield from (list(batch) for batch in itertools.batched(equal, size))
 
 
+class _Scored(NamedTuple):
+    """Of every scored token of a batch, [scored]."""
+
+    index: torch.Tensor  # in its stream
+    owner: torch.Tensor  # number of its document
+    share: torch.Tensor  # 1 / (tokens scored in its window), fp64
+
+
 @torch.inference_mode()
 def _score(
-    model: PreTrainedModel, documents: list[list[int]], batch: list[Job], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the nll [scored], fp64, and the index in its document [scored] of scored tokens."""
-    ids = torch.tensor(
-        [documents[job.document][job.window.begin : job.window.end] for job in batch]
-    )
+    model: PreTrainedModel, material: Material, batch: list[Job], device: torch.device
+) -> tuple[torch.Tensor, _Scored]:
+    """Return the nll [scored], fp64, of the scored tokens of windows of equal length."""
+    prefix = len(material.prefix)
+    tokens, owners = zip(*(_cut(material, job) for job in batch), strict=True)
+    ids = torch.from_numpy(np.stack(tokens)).long()  # [batch, length]
     begin = torch.tensor([[job.window.begin] for job in batch])  # [batch, 1]
     first_scored = torch.tensor([[job.window.first_scored] for job in batch])
-    index = begin + torch.arange(1, ids.shape[1])  # [batch, length - 1], of the predicted token
+    index = begin - prefix + torch.arange(1, ids.shape[1])  # [batch, length - 1], predicted tokens
     scored = index >= first_scored
+    share = (1 / scored.sum(1, keepdim=True, dtype=torch.float64)).expand(scored.shape)
     targets = ids[:, 1:][scored].to(device)  # [scored]
     # Only the scored positions go through the output matrix, the dearest layer of a small model.
     hidden = hidden_states(model, ids.to(device))[:, :-1][scored.to(device)]  # [scored, hidden]
@@ -134,4 +185,12 @@ def _score(
         cross_entropy(head(some).float(), target, reduction="none")
         for some, target in zip(hidden.split(rows), targets.split(rows), strict=True)
     ]
-    return torch.cat(nll).double(), index[scored]
+    owner = torch.from_numpy(np.stack(owners))[:, 1 - prefix :]  # [batch, length - 1]
+    return torch.cat(nll).double(), _Scored(index[scored], owner[scored], share[scored])
+
+
+def _cut(material: Material, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """The ids [prefix + length] and the owners [length] of a window's tokens."""
+    stream, (begin, _, end) = material.streams[job.stream], job.window
+    ids = np.concatenate([np.array(material.prefix, dtype=np.int32), stream.tokens[begin:end]])
+    return ids, stream.owner[begin:end]

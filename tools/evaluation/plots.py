@@ -16,6 +16,7 @@ COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#00
 MARKERS = "osD^vPX"
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 INK = "#333333"
+APART = 1.035  # of the places of two files' intervals at one window
 
 
 def draw(
@@ -23,17 +24,19 @@ def draw(
     metric: str = "perplexity",
     title: str | None = None,
     train_window: int | None = None,
+    intervals: bool = False,
 ) -> Figure:
-    """Draw a metric by window.
+    """Draw a metric by window, the paper's Figure 5.
 
     Args:
         files: label -> results.
         metric: ``perplexity`` or ``perplexity_full_context``.
         title: above the picture.
         train_window: R, in tokens, to mark as the trained window.
+        intervals: with the 95 % intervals over documents as bars.
 
     Raises:
-        UserError: a file has no value of this metric.
+        UserError: a file has no value of this metric, or no interval.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -53,6 +56,11 @@ def draw(
         windows.update(x)
         color = COLORS[number % len(COLORS)]
         _band(axes, results, metric, color)
+        if intervals:
+            # Beside each other: bars upon bars cannot be read.
+            aside = APART ** (number - (len(files) - 1) / 2)
+            x = [aside * window for window in x]
+            values += _bars(axes, label, results, metric, color, aside)
         axes.plot(
             x,
             y,
@@ -91,6 +99,23 @@ def _band(axes: Axes, results: Results, metric: str, color: str) -> None:
         axes.fill_between(x, least, largest, color=color, alpha=0.2, linewidth=0)
 
 
+def _bars(
+    axes: Axes, label: str, results: Results, metric: str, color: str, aside: float
+) -> list[float]:
+    """Draw the intervals of a file; return their ends."""
+    rows = [row for row in results["results"] if row[metric] is not None]
+    ends = [row.get(f"{metric}_interval") for row in rows]
+    if None in ends:
+        raise UserError(
+            f"--intervals: {label!r} has none (one document, or a file of an older version); "
+            "evaluate more documents anew"
+        )
+    low, high = zip(*ends, strict=True)
+    x = [row["window"] * aside for row in rows]
+    axes.vlines(x, low, high, color=color, linewidth=1.6, alpha=0.75, zorder=2)
+    return [*low, *high]
+
+
 def save_png(figure: Figure, path: Path) -> None:
     """Save a figure as PNG, 150 dpi, whole or not at all.
 
@@ -114,18 +139,24 @@ def _style(axes: Axes, windows: list[int], values: list[float]) -> None:
     axes.set_xticks(windows, [tick_label(window) for window in windows])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(windows[0] / 1.15, windows[-1] * 1.15)
-    axes.set_xlabel("window (tokens)", color=INK)
+    axes.set_xlabel("window (tokens)")
     if max(values) > LOG_ABOVE * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(NullLocator())
+    style_axes(axes)
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all pictures: a light grid, no box, grey ink."""
     axes.grid(color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")
     axes.tick_params(colors=INK, length=3)
+    axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
 
 

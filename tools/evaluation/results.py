@@ -3,11 +3,14 @@
 
 ``results`` has an object per window, the smallest first, with ``window`` and ``tokens`` in
 tokens, ``scale`` (g, None for a RoPE that is neither default nor linear), and what
-:func:`tools.evaluation.perplexity.evaluate_jobs` returns.
+:func:`tools.evaluation.perplexity.evaluate_jobs` returns. ``documents`` at the top says which
+lines of the data were taken, in the order of the lists in every window's ``documents``. Files from
+before there were documents, intervals and provenance lack these and can be read.
 """
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ Results = dict[str, Any]
 _SETTINGS = (
     "model",
     "data",
+    "documents",
     "protocol",
     "stride",
     "bos",
@@ -33,24 +37,36 @@ _SETTINGS = (
 )
 
 
-def read_results(path: Path) -> Results:
-    """Read a result file.
+def read_schema(path: Path, schema: str, made_by: str) -> Results:
+    """Read a JSON file of a given schema.
+
+    Args:
+        path: of the file.
+        schema: that it has to have.
+        made_by: the command that makes such files, for messages.
 
     Raises:
-        UserError: it is missing, not JSON, of another schema, or holds no usable results.
+        UserError: it is missing, not JSON, or of another schema.
     """
     try:
         results = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a result file") from error
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON; name a file of evaluate_perplexity.py") from error
-    schema = results.get("schema") if isinstance(results, dict) else None
-    if schema != SCHEMA:
-        raise UserError(
-            f"{path}: has schema {schema!r}, not {SCHEMA!r}; make it anew with "
-            "evaluate_perplexity.py"
-        )
+        raise UserError(f"{path}: is not JSON; name a file of {made_by}") from error
+    found = results.get("schema") if isinstance(results, dict) else None
+    if found != schema:
+        raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
+    return results
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file.
+
+    Raises:
+        UserError: it is missing, not JSON, of another schema, or holds no usable results.
+    """
+    results = read_schema(path, SCHEMA, "evaluate_perplexity.py")
     rows = results.get("results")
     complete = (
         isinstance(results.get("label"), str)
@@ -75,9 +91,14 @@ def write_results(path: Path, results: Results) -> None:
     """
     try:
         with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+            temporary.write_text(_one_line_lists(json.dumps(results, indent=2, allow_nan=False)))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _one_line_lists(text: str) -> str:
+    """Put each list of numbers on one line. JSON strings hold no line breaks: none is touched."""
+    return re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def check_output(path: Path) -> None:
@@ -96,12 +117,15 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path.parent}: cannot be written to; name another --output")
 
 
-def rows_to_keep(path: Path, results: Results) -> list[dict[str, Any]]:
+def rows_to_keep(
+    path: Path, results: Results, scales: dict[int, float | None]
+) -> list[dict[str, Any]]:
     """Return the windows that ``path`` already holds, to go on from there.
 
     Args:
         path: a result file, or nothing yet.
         results: the settings of the run to come.
+        scales: window -> g of the run to come.
 
     Raises:
         UserError: the file's settings are not those of ``results``, so that its windows cannot
@@ -111,11 +135,21 @@ def rows_to_keep(path: Path, results: Results) -> list[dict[str, Any]]:
         return []
     before = read_results(path)
     for setting in _SETTINGS:
+        if setting == "documents" and setting not in before:  # a file of an older version
+            continue
         old, new = (_comparable(each.get(setting)) for each in (before, results))
         if old != new:
+            change = "" if setting == "documents" else f" was {old} and now is {new}"
             raise UserError(
-                f"{path}: --resume needs the same settings, but {setting} was {old} and now is "
-                f"{new}; drop --resume or name another --output"
+                f"{path}: --resume needs the same settings, but {setting}{change or ' differ'}; "
+                "drop --resume or name another --output"
+            )
+    for row in before["results"]:
+        window, scale = row["window"], row["scale"]
+        if scales.get(window, scale) != scale:  # made when auto meant window / L
+            raise UserError(
+                f"{path}: its window {window} was served at g = {scale}, now it would be at "
+                f"{scales[window]}; drop --resume or name another --output"
             )
     return before["results"]
 
@@ -123,6 +157,8 @@ def rows_to_keep(path: Path, results: Results) -> list[dict[str, Any]]:
 def differences(files: list[Results], metric: str) -> list[str]:
     """Name the settings that make perplexities of several files incomparable."""
     settings = ["data", "protocol", "stride", "bos"]
+    if all("documents" in results for results in files):  # not in files of older versions
+        settings.append("documents")
     if metric == "perplexity_full_context":
         settings.append("full_context_from")
     first, *others = files

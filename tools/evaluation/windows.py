@@ -5,7 +5,7 @@ Pure arithmetic on token indices. Index 0 is a document's first token (its BOS w
 one): it has no context and is never scored.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from megatron_patches.errors import UserError
@@ -30,7 +30,7 @@ def step_between(window: int, stride: int) -> int:
     return min(stride, window - 1)
 
 
-def press_windows(length: int, window: int, stride: int) -> list[Window]:
+def sliding_windows(length: int, room: int, stride: int, first: int = 1) -> list[Window]:
     """Return the sliding windows of Press et al. (2022, arXiv 2108.12409), appendix B.
 
     Windows begin at 0, S, 2S, ... and end at min(begin + W, n), up to the first that reaches n.
@@ -40,21 +40,39 @@ def press_windows(length: int, window: int, stride: int) -> list[Window]:
 
     Args:
         length: n, tokens of the document.
-        window: W >= 2, in tokens.
+        room: how many of its tokens a window holds: W >= 2, or W - 1 behind a BOS.
         stride: S, 1 <= S <= W, in tokens.
+        first: index of the first token scored: 1, or 0 if a BOS stands before every window.
     """
     windows: list[Window] = []
-    first_scored, begin = 1, 0
+    first_scored, begin = first, 0
     while first_scored < length:
-        end = min(begin + window, length)
+        end = min(begin + room, length)
         windows.append(Window(begin, first_scored, end))
         first_scored = end
-        begin += step_between(window, stride)
+        begin += min(stride, room - first)
     return windows
 
 
-# A new protocol is a function (length, window, stride) -> windows and a line here.
-PROTOCOLS: dict[str, Callable[[int, int, int], list[Window]]] = {"press": press_windows}
+def whole_window(length: int, room: int, stride: int | None, first: int = 1) -> list[Window]:
+    """Return one window at a document's beginning, which scores all its tokens; no sliding.
+
+    Arguments are those of :func:`sliding_windows`; there is no stride.
+    """
+    end = min(room, length)
+    return [Window(0, first, end)] if end > first else []
+
+
+def overlapping_windows(length: int, room: int, stride: int, first: int = 1) -> list[Window]:
+    """Return windows at 0, S, 2S, ... that score all their tokens, as LongLoRA's eval.py.
+
+    Only whole windows, and as there, those that begin at n - W or later and the last of the others
+    are left out. A token is scored by every window that holds it, W / S of them but at the ends.
+
+    Arguments are those of :func:`sliding_windows`.
+    """
+    begins = range(0, length - room, stride)[:-1]
+    return [Window(begin, begin + first, begin + room) for begin in begins]
 
 
 def full_context_from(windows: Iterable[int], stride: int) -> int:
@@ -72,8 +90,15 @@ def full_context_from(windows: Iterable[int], stride: int) -> int:
     return max(max(1, window - step_between(window, stride)) for window in windows)
 
 
-def check_windows(windows: Sequence[int], stride: int | None) -> tuple[list[int], int]:
+def check_windows(
+    windows: Sequence[int], stride: int | None, *, slides: bool = True
+) -> tuple[list[int], int | None]:
     """Return the windows without duplicates and the stride, the default one if it is None.
+
+    Args:
+        windows: in tokens.
+        stride: in tokens, or None.
+        slides: whether the protocol has a stride; else the one returned is None.
 
     Raises:
         UserError: a window below 2 tokens, a stride below 1 or above the smallest window.
@@ -81,6 +106,9 @@ def check_windows(windows: Sequence[int], stride: int | None) -> tuple[list[int]
     smallest = min(windows)
     if smallest < 2:
         raise UserError(f"--windows {smallest}: a window has at least 2 tokens")
+    windows = list(dict.fromkeys(windows))
+    if not slides:
+        return windows, None
     if stride is None and smallest < DEFAULT_STRIDE:
         raise UserError(
             f"--windows {smallest}: smaller than the default stride {DEFAULT_STRIDE}; "
@@ -91,4 +119,4 @@ def check_windows(windows: Sequence[int], stride: int | None) -> tuple[list[int]
         raise UserError(
             f"--stride {stride}: has to be at least 1 and at most the smallest window, {smallest}"
         )
-    return list(dict.fromkeys(windows)), stride
+    return windows, stride

@@ -3,13 +3,10 @@
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
-from tqdm import tqdm
 
 from megatron_patches.errors import UserError
 from tools.evaluation import model as models
@@ -25,6 +22,8 @@ from tools.evaluation.longbench.predictions import Record
 from tools.evaluation.longbench.progress import TaskFile, check_settings, write_settings
 from tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from tools.evaluation.longbench.tasks import TASKS, Task, find_task
+from tools.evaluation.progress import progress_bar
+from tools.evaluation.provenance import provenance
 
 Batch = tuple[tuple[int, list[int]], ...]  # record numbers and the token ids of their prompts
 
@@ -54,7 +53,8 @@ def predict(args: argparse.Namespace) -> list[Path]:
     if left:
         backend = _backend(args, config, max(task.max_new_tokens for task in sources))
         write_settings(args.output, settings)
-        with _progress(sum(output.total for output in outputs.values()), left) as bar:
+        total = sum(output.total for output in outputs.values())
+        with progress_bar(total, "prompt", total - left) as bar:
             for task, output in outputs.items():
                 bar.set_description(task.name)
                 for batch in _batches(args, task, records[task], output.left, tokenizer):
@@ -97,7 +97,7 @@ def task_files(folder: Path, names: list[str] | None, longbench_e: bool) -> dict
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What ``settings.json`` records; all but the versions is the same for runs of one folder."""
+    """What ``settings.json`` records; all but the provenance is the same for runs of a folder."""
     return {
         "model": str(args.model),
         "max_length": args.max_length,
@@ -107,7 +107,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "backend": args.backend,
         "longbench_e": args.e,
         "limit": args.limit,
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "provenance": provenance(args.model),
     }
 
 
@@ -150,8 +150,3 @@ def _answer(
         }
         for (number, _), answer in zip(batch, answers, strict=True)
     )
-
-
-def _progress(total: int, left: int) -> tqdm:
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    return tqdm(total=total, initial=total - left, unit="prompt", mininterval=interval)

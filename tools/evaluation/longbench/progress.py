@@ -42,7 +42,7 @@ def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]
         )
     if begun:
         old = _read(path)
-        for name in new.keys() - {"data", "versions"}:
+        for name in new.keys() - {"data", "provenance"}:
             if old.get(name) != new[name]:
                 raise UserError(
                     f"{path}: {name} was {old.get(name)!r} and now is {new[name]!r}; use the same "
@@ -53,6 +53,16 @@ def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]
                 raise UserError(f"{data[task]}: has changed since {path}; name another --output")
         new["data"] = old["data"] | new["data"]
     return new
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """Return what ``predict`` recorded about the predictions in a folder, None if others made them.
+
+    Raises:
+        UserError: its ``settings.json`` is damaged.
+    """
+    path = folder / "settings.json"
+    return _read(path) if path.exists() else None
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from megatron_patches.errors import UserError
 from tools.evaluation.longbench.metrics import METRICS
 from tools.evaluation.longbench.predictions import Record, read_records
+from tools.evaluation.longbench.progress import read_settings
 from tools.evaluation.longbench.tasks import AVERAGES, BUCKETS, TASKS, Task, find_task
+from tools.evaluation.provenance import provenance
 from tools.evaluation.table import number
 from tools.files import atomic_file
 
@@ -77,22 +79,42 @@ def averages(scores: dict[str, float]) -> dict[str, float | None]:
     }
 
 
-def write_scores(folder: Path, scores: Scores, *, longbench_e: bool = False) -> None:
-    """Write ``result.json``, as LongBench does, and with it ``summary.json``, the paper's means.
+def write_scores(
+    folder: Path, scores: Scores, *, longbench_e: bool = False, label: str | None = None
+) -> None:
+    """Write ``result.json``, as LongBench does, and with it ``summary.json``.
+
+    The summary has the paper's means and where they come from: ``label``, the model's training
+    ``iteration`` if its config names one, ``tasks`` (task -> score), ``EN``, ``ZH``, ``All``, what
+    is ``missing`` for All, ``predictions`` (what predict recorded) and ``provenance``.
+
+    Args:
+        folder: of the predictions.
+        scores: from :func:`score_folder`.
+        longbench_e: LongBench-E has no such means: no summary.
+        label: for plots; by default the name of the model's folder, or of this one.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or predict's ``settings.json`` is damaged.
     """
+    predictions = read_settings(folder)
     _write(folder / "result.json", scores)
-    if not longbench_e:
-        summary = {
-            "schema": SCHEMA,
-            "averages": averages(scores),
-            "tasks": {name: len(tasks) for name, tasks in AVERAGES.items()},
-            "missing": [task for task in AVERAGES["All"] if task not in scores],
-            "scores": scores,
-        }
-        _write(folder / "summary.json", summary)
+    if longbench_e:
+        return
+    own = (predictions or {}).get("provenance") or {}
+    config = own.get("model_config") or {}
+    model = Path((predictions or {}).get("model") or folder)
+    summary = {
+        "schema": SCHEMA,
+        "label": label or model.resolve().name,
+        "iteration": (config.get("e2_llm") or {}).get("iteration"),
+        **averages(scores),
+        "tasks": scores,
+        "missing": [task for task in AVERAGES["All"] if task not in scores],
+        "predictions": predictions,
+        "provenance": provenance() | {"model_config": config or None},
+    }
+    _write(folder / "summary.json", summary)
 
 
 def score_table(scores: Scores, *, longbench_e: bool = False) -> str:

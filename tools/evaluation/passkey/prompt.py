@@ -8,7 +8,7 @@ import random
 import re
 from typing import Any
 
-from megatron_patches.errors import UserError
+from tools.evaluation.retrieval.question import Question
 
 TASK = (
     "There is an important info hidden inside a lot of irrelevant text. "
@@ -18,8 +18,32 @@ FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. Th
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."
 QUESTION = "What is the pass key? The pass key is"
 LARGEST_KEY = 50_000
-MAX_NEW_TOKENS = 10
-SPARE_TOKENS = 8  # a filler cut elsewhere, or another key, may take a few tokens more
+
+
+class Passkey:
+    """The test, a :class:`tools.evaluation.retrieval.question.Retrieval` in characters."""
+
+    schema = "e2-llm/passkey/1"
+    max_new_tokens = 10
+    spare_tokens = 8  # a filler cut elsewhere, or another key, may take a few tokens more
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.settings: dict[str, Any] = {}
+
+    def sample(self, size: int) -> str:
+        """See :class:`tools.evaluation.retrieval.question.Retrieval`."""
+        return build_prompt(size, 50, LARGEST_KEY)
+
+    def question(self, size: int, window: int, depth: float, trial: int) -> Question:
+        """See :class:`tools.evaluation.retrieval.question.Retrieval`."""
+        key = draw_key(self.seed, window, depth, trial)
+        return Question(build_prompt(size, depth, key), {"key": key})
+
+    def is_right(self, answer: str, hidden: dict[str, Any]) -> bool:
+        """Whether the first number of an answer is the key."""
+        number = re.search(r"\d+", answer)
+        return number is not None and int(number[0]) == hidden["key"]
 
 
 def build_prompt(filler_length: int, depth: float, key: int) -> str:
@@ -44,40 +68,6 @@ def build_prompt(filler_length: int, depth: float, key: int) -> str:
 def draw_key(seed: int, window: int, depth: float, trial: int) -> int:
     """Draw a key, 1 to 50,000, that depends on nothing but these four numbers."""
     return random.Random(f"{seed}/{window}/{depth:g}/{trial}").randint(1, LARGEST_KEY)
-
-
-def fill_window(tokenizer: Any, window: int) -> int:
-    """Return the most characters of filler with which prompt and answer fit into a window.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        window: in tokens.
-
-    Raises:
-        UserError: the window is too small for the prompt without filler.
-    """
-    room = window - MAX_NEW_TOKENS - SPARE_TOKENS
-
-    def fits(length: int) -> bool:
-        return len(tokenizer(build_prompt(length, 50, LARGEST_KEY)).input_ids) <= room
-
-    if not fits(0):
-        raise UserError(
-            f"--windows {window}: too small for a passkey prompt without any filler; use a larger"
-        )
-    below, above = 0, 256
-    while fits(above):
-        below, above = above, 2 * above
-    while above - below > 1:
-        middle = (below + above) // 2
-        below, above = (middle, above) if fits(middle) else (below, middle)
-    return below
-
-
-def is_right(answer: str, key: int) -> bool:
-    """Whether the first number of an answer is the key."""
-    number = re.search(r"\d+", answer)
-    return number is not None and int(number[0]) == key
 
 
 def _filler(length: int) -> str:

@@ -1,34 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result file of a passkey evaluation: settings, and a cell per window and depth.
+"""The result file of a retrieval test: settings, and a cell per window and depth.
 
 A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``depth`` in percent,
 ``scale`` (g; None for the model's own RoPE), ``trials``, ``correct``, ``accuracy`` from 0 to 1 and
-``wrong``, the key and the answer of each trial that failed.
+``wrong``, what was hidden and what was answered in each trial that failed.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from megatron_patches.errors import UserError
+from matplotlib.figure import Figure
 
-SCHEMA = "e2-llm/passkey/1"
+from megatron_patches.errors import UserError
+from tools.evaluation.heat_map import draw_heat_map
+
 Results = dict[str, Any]
 Cell = dict[str, Any]
 
-# What has to be the same for cells of two runs to belong into one file.
+# What has to be the same for cells of two runs to belong into one file, besides a test's own.
 _SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies")
 
 
-def cells_to_keep(path: Path, results: Results) -> list[Cell]:
+def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()) -> list[Cell]:
     """Return the cells that ``path`` already holds, to go on from there.
 
     Args:
         path: a result file, or nothing yet.
-        results: the settings of the run to come.
+        results: the schema and settings of the run to come.
+        own_settings: names of the test's own settings, which have to be the same too.
 
     Raises:
-        UserError: it is no passkey result file, or was made with other settings.
+        UserError: it is no result file of this test, or was made with other settings.
     """
     if not path.exists():
         return []
@@ -37,9 +42,11 @@ def cells_to_keep(path: Path, results: Results) -> list[Cell]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON; drop --resume") from error
     schema = before.get("schema") if isinstance(before, dict) else None
-    if schema != SCHEMA or not isinstance(before.get("results"), list):
-        raise UserError(f"{path}: has schema {schema!r}, not {SCHEMA!r}; name another --output")
-    for setting in _SETTINGS:
+    if schema != results["schema"] or not isinstance(before.get("results"), list):
+        raise UserError(
+            f"{path}: has schema {schema!r}, not {results['schema']!r}; name another --output"
+        )
+    for setting in (*_SETTINGS, *own_settings):
         old, new = before.get(setting), results.get(setting)
         if old != new:
             raise UserError(
@@ -57,14 +64,26 @@ def grid(results: Results) -> tuple[list[int], list[float], list[list[float | No
     return windows, depths, [[cells.get((w, depth)) for w in windows] for depth in depths]
 
 
+def draw_results(results: Results) -> Figure:
+    """Draw a result file's accuracies by window and depth, under its label."""
+    hidden = "needle" if "needle" in results["schema"] else "key"
+    return draw_heat_map(*grid(results), title=results["label"], hidden=hidden)
+
+
 def accuracy_table(results: Results) -> str:
-    """Return the accuracies in percent as aligned text, a row a depth, a column a window."""
+    """Return the accuracies in percent as aligned text, a row a depth, a column a window.
+
+    Below several depths stands their mean, RULER's score of a window.
+    """
     windows, depths, accuracies = grid(results)
     rows = [["depth", *map(str, windows)]]
     rows += [
         [f"{depth:g} %", *("-" if value is None else f"{100 * value:.0f}" for value in row)]
         for depth, row in zip(depths, accuracies, strict=True)
     ]
+    if len(depths) > 1:
+        columns = [[v for v in column if v is not None] for column in zip(*accuracies, strict=True)]
+        rows.append(["mean", *(f"{100 * fmean(column):.1f}" for column in columns)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Everything that can be asked of a model directory, into one folder and onto one page. Finished steps
+# are skipped or resumed: just start it again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+usage() {
+    cat <<'TEXT'
+usage: examples/evaluation/run.sh --model DIR [options]
+  --model DIR          a Hugging Face model with RoPE, for instance one exported after E2
+  --out DIR            where everything goes                   (runs/evaluation/NAME of the model)
+  --label NAME         for tables and pictures                 (the name of the model's folder)
+  --held-out FILE      JSON lines with a long text each        (examples/quickstart/out/held_out.jsonl)
+  --windows "W ..."    in tokens                               ("512 1024 2048")
+  --stride S           of perplexity, in tokens                (128)
+  --document-tokens N  of each held-out text                   (3072)
+  --documents N        held-out texts                          (8)
+  --trials N           of passkey and needle, a cell           (4)
+  --task-words N       of a LongBench-format record            (400)
+  --records N          of each LongBench-format task           (20)
+  --dtype T            fp32 or bf16                            (fp32)
+  --dry-run            print the commands, run nothing
+PYTHON=... chooses the interpreter (.venv/bin/python).
+TEXT
+}
+
+refuse() { echo "error: $1" >&2 && exit 2; }
+
+model= out= label=
+held_out=examples/quickstart/out/held_out.jsonl
+windows="512 1024 2048"
+stride=128
+document_tokens=3072
+documents=8
+trials=4
+task_words=400
+records=20
+dtype=fp32
+run=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dry-run) run=print_command && shift && continue ;;
+        -h | --help) usage && exit 0 ;;
+        --*) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
+    esac
+    case $1 in
+        --model) model=$2 ;;
+        --out) out=$2 ;;
+        --label) label=$2 ;;
+        --held-out) held_out=$2 ;;
+        --windows) windows=$2 ;;
+        --stride) stride=$2 ;;
+        --document-tokens) document_tokens=$2 ;;
+        --documents) documents=$2 ;;
+        --trials) trials=$2 ;;
+        --task-words) task_words=$2 ;;
+        --records) records=$2 ;;
+        --dtype) dtype=$2 ;;
+        *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
+    esac
+    shift 2
+done
+[ -n "$model" ] || refuse "--model is missing: a Hugging Face model directory"
+[ -n "$run" ] || [ -f "$held_out" ] || refuse "--held-out $held_out: no such file (make demo writes the default one)"
+: "${label:=$(basename "$model")}" "${out:=runs/evaluation/$(basename "$model")}"
+python=${PYTHON:-.venv/bin/python}
+print_command() { printf '%q ' "$@" && echo; }
+step() { printf '\n== %s\n' "$1"; }
+export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore
+largest=$(printf '%s\n' $windows | sort -n | tail -1)
+common=(--model "$model" --label "$label" --dtype "$dtype")
+
+step "1/6  perplexity by window"
+# shellcheck disable=SC2086  # $windows is a list
+$run "$python" tools/evaluate_perplexity.py "${common[@]}" --data "$held_out" --windows $windows --stride "$stride" \
+    --max-documents "$documents" --max-document-tokens "$document_tokens" --output "$out/perplexity.json" --resume
+step "2/6  passkey"
+# shellcheck disable=SC2086
+$run "$python" tools/evaluate_passkey.py "${common[@]}" --windows $windows --depths 0 25 50 75 100 --trials "$trials" \
+    --output "$out/passkey.json" --resume
+step "3/6  needle"
+# shellcheck disable=SC2086
+$run "$python" tools/evaluate_needle.py "${common[@]}" --windows $windows --depths 0 25 50 75 100 --trials "$trials" \
+    --output "$out/needle.json" --resume
+step "4/6  tasks in LongBench's format, made from the held-out texts"
+if [ ! -e "$out/tasks" ]; then
+    $run "$python" examples/evaluation/make_tasks.py --text "$held_out" --words "$task_words" --records "$records" \
+        --output "$out/tasks"
+fi
+$run "$python" tools/evaluate_longbench.py predict --model "$model" --data-dir "$out/tasks" --max-length "$largest" \
+    --dtype "$dtype" --output "$out/longbench"
+$run "$python" tools/evaluate_longbench.py score --predictions "$out/longbench" --label "$label"
+step "5/6  attention of an answer over its input"
+if [ ! -f "$out/attention.png" ]; then
+    # Its input is one long text.
+    join='import json, sys; print("\n\n".join(json.loads(line)["text"] for line in open(sys.argv[1], encoding="utf-8")))'
+    [ -n "$run" ] || "$python" -c "$join" "$held_out" > "$out/text.txt"
+    # shellcheck disable=SC2086
+    $run "$python" tools/plot_attention.py "${common[@]}" --text "$out/text.txt" --windows $windows --output "$out/attention.png"
+fi
+step "6/6  the page"
+$run "$python" tools/report.py "$out" --title "$label"

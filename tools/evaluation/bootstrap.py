@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much a mean depends on which documents were scored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 10_000
+SEED = 0
+LEVEL = 0.95
+_AT_ONCE = 2**22  # numbers drawn at once
+
+
+def interval_over_documents(
+    sums: Sequence[float], counts: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return the 95 % percentile bootstrap interval of sum(sums) / sum(counts).
+
+    Documents are drawn with replacement, as many as there are, 10,000 times with a fixed seed: the
+    interval says how the mean would vary had other documents of the same kind been scored. It does
+    not say how two models differ on the same documents; that is known far better.
+
+    Args:
+        sums: of each document.
+        counts: what each document's sum is over; documents without any take no part.
+
+    Returns:
+        the lower and the upper end; None of fewer than two documents.
+    """
+    pairs = np.array([sums, counts], dtype=np.float64)  # [2, documents]
+    pairs = pairs[:, pairs[1] > 0]
+    documents = pairs.shape[1]
+    if documents < 2:
+        return None
+    random = np.random.Generator(np.random.Philox(SEED))
+    rows = max(1, _AT_ONCE // documents)
+    means = []
+    for begin in range(0, RESAMPLES, rows):
+        drawn = random.integers(documents, size=(min(rows, RESAMPLES - begin), documents))
+        total = pairs[:, drawn].sum(axis=-1)  # [2, resamples]
+        means.append(total[0] / total[1])
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
+    return float(low), float(high)
