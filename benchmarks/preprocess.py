@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.processes import Measured, measured
+from benchmarks.processes import Measured, check_text, measured, parser_of_text
 from megatron_patches.errors import UserError, exit_on_user_error
 from tools.evaluation.provenance import provenance
 from tools.evaluation.results import check_output, write_results
@@ -38,12 +38,8 @@ FEW = 5  # documents that show what a start costs
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of_text(__doc__)
     add = parser.add_argument
-    add("--input", required=True, type=Path, metavar="FILE.jsonl", help="JSON lines with text")
-    add("--tokenizer", required=True, metavar="DIR", help="a Hugging Face tokenizer's folder")
     add("--workers", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2")
     add("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     add("--profile", action="store_true", help="profile the parent instead, at most workers")
@@ -58,14 +54,13 @@ def main() -> None:
     for name, value in (("--rounds", args.rounds), ("--workers", min(args.workers))):
         if value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
-    if not args.input.is_file():
-        raise UserError(f"--input {args.input}: no such file; benchmarks/debian_text.py makes one")
+    check_text(args.input)
     if args.output:
         check_output(args.output)
     if args.profile:
         print(profile(args))
         return
-    result = _begun(args)
+    result = begun(args)
     with tempfile.TemporaryDirectory(dir=args.input.parent) as folder:
         few = Path(folder) / "few.jsonl"
         with args.input.open("rb") as lines:
@@ -123,7 +118,7 @@ def profile(args: argparse.Namespace) -> str:
         return Path(f"{folder}/shown").read_text()
 
 
-def _begun(args: argparse.Namespace) -> dict[str, Any]:
+def begun(args: argparse.Namespace) -> dict[str, Any]:
     """Return the result to add to, which may be one that was written before."""
     settings = {
         "input_bytes": args.input.stat().st_size,

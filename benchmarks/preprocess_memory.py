@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from benchmarks.processes import measured
+from benchmarks.processes import check_text, measured, parser_of_text
 from megatron_patches.errors import UserError, exit_on_user_error
 from tools.evaluation.provenance import provenance
 from tools.evaluation.results import check_output, write_results
@@ -31,12 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of_text(__doc__)
     add = parser.add_argument
-    add("--input", required=True, type=Path, metavar="FILE.jsonl", help="JSON lines with text")
-    add("--tokenizer", required=True, metavar="DIR", help="a Hugging Face tokenizer's folder")
     add("--gigabytes", nargs="+", type=float, default=[1, 5], metavar="GB", help="default: 1 5")
     add("--workers", type=int, default=2, metavar="N", help="default: %(default)s")
     add("--output", type=Path, metavar="FILE.json", help="also write what was measured there")
@@ -47,8 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure each size, tell, write."""
     args = build_parser().parse_args()
-    if not args.input.is_file():
-        raise UserError(f"--input {args.input}: no such file; benchmarks/debian_text.py makes one")
+    check_text(args.input)
     if min(args.gigabytes) <= 0:
         raise UserError(f"--gigabytes {min(args.gigabytes):g}: must be above 0")
     if args.output:

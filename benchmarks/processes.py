@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command and measure all of its processes together: time, cores, memory."""
+"""Run a command over a text and measure all of its processes together: time, cores, memory."""
 
+import argparse
 import os
 import subprocess
 import threading
@@ -13,6 +14,27 @@ from megatron_patches.errors import UserError
 
 SAMPLE_SECONDS = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def parser_of_text(description: str) -> argparse.ArgumentParser:
+    """Return a parser of what every benchmark of a tokenizer asks for."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--input", required=True, type=Path, metavar="FILE.jsonl", help="JSON lines with text")
+    add("--tokenizer", required=True, metavar="DIR", help="a Hugging Face tokenizer's folder")
+    return parser
+
+
+def check_text(path: Path) -> None:
+    """Check that there is a text.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not path.is_file():
+        raise UserError(f"--input {path}: no such file; benchmarks/debian_text.py makes one")
 
 
 @dataclass(frozen=True)

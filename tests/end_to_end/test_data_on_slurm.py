@@ -50,6 +50,7 @@ def submit(*options, **environment):
     )
 
 
+@pytest.mark.slow
 def test_parts_are_made_and_joined(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sbatch").write_text(SBATCH)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks of preprocess_data.py at a tiny size: what they write, not how long it took."""
 
+import gzip
+import io
 import json
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from benchmarks.preprocess import OURS, REFERENCE, table
+from benchmarks.preprocess import OURS, REFERENCE, begun, build_parser, table
 from benchmarks.processes import measured
 from megatron_patches.errors import UserError
 from tests.tools.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
@@ -43,10 +47,9 @@ def test_both_sides_are_timed_and_compared(arguments, tmp_path):
     assert [(row["side"], row["workers"]) for row in result["runs"]] == [(REFERENCE, 2), (OURS, 2)]
     assert all(row["start_cpu_seconds"] > 0 for row in result["runs"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.json", "tokenizer"]
-    other = write_jsonl(tmp_path / "other.jsonl", TEXTS)
-    found = benchmark("preprocess", *arguments, "--input", other)
-    assert found.returncode == 2
-    assert "of another text or tokenizer" in found.stderr
+    other = ("--input", write_jsonl(tmp_path / "other.jsonl", TEXTS))
+    with pytest.raises(UserError, match="of another text or tokenizer"):
+        begun(build_parser().parse_args([*arguments, *other]))
 
 
 @pytest.mark.slow
@@ -93,3 +96,35 @@ def test_all_processes_of_a_command_are_measured():
     assert found.seconds > found.cpu_seconds > 0.3
     with pytest.raises(UserError, match="exit code 3: last"):
         measured([sys.executable, "-c", "import sys; print('last', file=sys.stderr); sys.exit(3)"])
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="not on Debian")
+def test_text_out_of_packages(tmp_path):
+    package = tmp_path / "package"
+    for name in ("DEBIAN", "usr/doc", "usr/dictd", "usr/src"):
+        (package / name).mkdir(parents=True)
+    control = "Package: a\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: a\n"
+    (package / "DEBIAN/control").write_text(control)
+    (package / "usr/doc/a.txt").write_text("prose é\n")
+    (package / "usr/doc/again.rst.gz").write_bytes(gzip.compress("prose é\n".encode()))
+    (package / "usr/doc/image.png").write_bytes(b"\xff")
+    (package / "usr/dictd/a.dict.dz").write_bytes(gzip.compress(b"x\xff" * 6000))
+    with tarfile.open(package / "usr/src/a.tar.xz", "w:xz") as archive:
+        for number in range(40):
+            data = f"int f{number};".encode()
+            member = tarfile.TarInfo(f"src/{number}.c")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    subprocess.run(["dpkg-deb", "--build", package, tmp_path / "a.deb"], check=True, timeout=60)
+    output = tmp_path / "text.jsonl"
+    found = benchmark("debian_text", str(tmp_path / "a.deb"), "--output", str(output))
+    assert found.returncode == 0, found.stderr
+    texts = [json.loads(line)["text"] for line in output.read_text("utf-8").splitlines()]
+    assert texts.count("prose é\n") == 1
+    assert sorted(len(text) for text in texts if "x" in text) == [4000, 8000]
+    code = [text for text in texts if text.startswith("int")]
+    assert 0 < len(code) < 40
+    assert len(texts) == 3 + len(code)
+    found = benchmark("debian_text", str(output), "--output", str(tmp_path / "no.jsonl"))
+    assert found.returncode == 2
+    assert "text.jsonl: not a package" in found.stderr

@@ -258,12 +258,15 @@ def test_unknown_tokenizer_type(tmp_path, capfd):
     assert "--tokenizer-type" in capfd.readouterr().err
 
 
-def test_a_full_disk_is_named_and_old_output_kept(tmp_path, tokenizers_by_name, capfd, monkeypatch):
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_full_disk_is_named_and_old_output_kept(
+    tmp_path, tokenizers_by_name, capfd, monkeypatch, on_error
+):
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
     source = write_jsonl(tmp_path / "in.jsonl", ["a"])
-    line = arguments(source, tmp_path / "out", tokenizers_by_name["hf"])
+    line = arguments(source, tmp_path / "out", tokenizers_by_name["hf"], "--on-error", on_error)
     main(line)
     old = output_bytes(tmp_path / "out_text_document")
     for name, culprit in (
