@@ -82,7 +82,8 @@ def measure(args: argparse.Namespace, gigabytes: float) -> dict[str, Any]:
 def repeat(source: Path, target: Path, size: int) -> int:
     """Write at least ``size`` bytes of JSON lines out of another file; return how many."""
     written = number = 0
-    bar = tqdm(total=size, unit="B", unit_scale=True, delay=2)
+    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    bar = tqdm(total=size, unit="B", unit_scale=True, delay=2, mininterval=interval)
     with target.open("wb") as stream, bar:
         while written < size:
             begin = written
