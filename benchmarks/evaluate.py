@@ -4,8 +4,9 @@
     python benchmarks/evaluate.py [--layers 2 4 30] [--window 4096] [--stride 256]
 
 The model is random, of SmolLM2-135M's shape (hidden size 576, vocabulary 49,152) with so many of
-its 30 layers; fp32. Both score the same document, in turn; the numbers have to be equal. Peak
-memory is what a pass adds to the process (Linux) or to what is allocated on the GPU.
+its 30 layers; fp32. Both score the same document, in turn; the numbers have to be equal. Times are
+CPU times on a CPU, where other processes count little in them (OMP_NUM_THREADS=1 is best), else
+wall-clock times. Peak memory is what a pass adds to the process (Linux) or to the GPU's memory.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluate_perplexity import count_argument
+from tools.evaluation.arguments import count_argument
 from tools.evaluation.protocols import PROTOCOLS
 from tools.evaluation.windows import check_windows, sliding_windows
 from tools.files import atomic_file
@@ -101,12 +102,15 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
     for way in ways.values():
         way(document[: args.window // 8])
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
     memory: dict[str, list[int]] = {name: [] for name in ways}
     nll: dict[str, float] = {}
     with tqdm(desc=f"{layers} layers", total=2 * args.rounds, mininterval=5.0) as bar:
         for number in range(args.rounds):
             for name in NAMES[:: 1 if number % 2 else -1]:
+                started = time.perf_counter()
                 nll[name], spent, peak = timed(lambda name=name: ways[name](document), device)
+                wall[name].append(time.perf_counter() - started)
                 seconds[name].append(spent)
                 memory[name].append(peak)
                 bar.update()
@@ -120,6 +124,7 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
         "parameters": model.num_parameters(),
         "tokens": tokens,
         "seconds": seconds,
+        "wall_seconds": wall,
         "peak_bytes": {name: max(peaks) for name, peaks in memory.items()},
         "nll": nll,
         "relative_difference": difference,
@@ -180,9 +185,10 @@ def timed(run: Callable[[], float], device: "torch.device") -> tuple[float, floa
     else:
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         before = resident("VmRSS")
-    started = time.perf_counter()
+    clock = time.perf_counter if on_gpu else time.process_time
+    started = clock()
     value = run()
-    seconds = time.perf_counter() - started  # the value is on the host: all work is done
+    seconds = clock() - started  # the value is on the host: all work is done
     peak = torch.cuda.max_memory_allocated(device) if on_gpu else resident("VmHWM")
     return value, seconds, peak - before
 

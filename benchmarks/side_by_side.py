@@ -92,11 +92,17 @@ class SideBySide:
             torch.cuda.synchronize()
             self.seconds.append(time.perf_counter() - self.started)
             self.bar.update()
+            self.after_step(data_iterator, model, *others, **options)
         variant = self.variants[self.order[len(self.seconds)]]
         put_in(model, variant)
         torch.cuda.synchronize()
         self.started = time.perf_counter()
         return self.train_step(variant.forward_step, data_iterator, model, *others, **options)
+
+    def after_step(
+        self, data_iterator: Any, model: list[MegatronModule], *others: Any, **options: Any
+    ) -> None:
+        """For subclasses: something to do between the timed steps."""
 
     def prepare(self, model: list[MegatronModule]) -> None:
         """Make the modules of all variants, from those that the model was built with."""

@@ -4,8 +4,9 @@
 Added, through Megatron's own extension points:
 
 - ``rotary``      the rotary module of a built model is replaced (``pre_wrap_hooks``)
-- ``attention``   core attention on scaled_dot_product_attention, by the layer spec
-- ``norm``        an RMSNorm that allows sequence parallel, by the layer spec
+- ``kernels``     what computes each part of a step: a core attention on
+                  scaled_dot_product_attention and an RMSNorm that allows sequence parallel, by
+                  the layer spec; the others by names of Megatron that ``kernels.install`` rebinds
 - ``temperature`` self-attention with YaRN's factor, by the layer spec and only with YaRN
 - ``draw_statistics`` TensorBoard's histograms and loss by scale (``finalize_model_grads_func``)
 - ``training``    the forward step; ``validation`` a loss per window; ``data`` the datasets

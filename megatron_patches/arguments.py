@@ -2,7 +2,6 @@
 """Megatron's arguments plus ours, defaults that fit the machine, and one-line refusals."""
 
 import argparse
-import importlib.util
 import os
 import traceback
 from collections.abc import Iterator
@@ -17,37 +16,20 @@ from megatron_patches import config as e2_config
 from megatron_patches.checkpoint_check import check_checkpoint, forgotten_arguments
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
+from megatron_patches.kernels import choice
+from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.startup import findings
 
 INDEX_HEADER = b"MMIDIDX\x00\x00"  # the first bytes of every .idx, any version
 
 
-def missing_parts(on_cpu: bool) -> dict[str, dict[str, object]]:
-    """Optional packages that are absent, each with the argument defaults that do without it.
-
-    A default is only a default: what the user types on the command line stands.
-    """
-    parts: dict[str, dict[str, object]] = {}
-    if importlib.util.find_spec("transformer_engine") is None:
-        parts["Transformer Engine"] = {
-            "transformer_impl": "local",
-            "persist_layer_norm": False,
-            "masked_softmax_fusion": False,
-            "apply_rope_fusion": False,
-            # Our attention is causal without a mask; Megatron's would be s x s for each sample.
-            "create_attention_mask_in_dataloader": False,
-        }
-    if importlib.util.find_spec("fused_weight_gradient_mlp_cuda") is None:
-        parts["apex's CUDA extension"] = {"gradient_accumulation_fusion": False}
-    if on_cpu:
-        parts["a CUDA device"] = {
-            "distributed_backend": "gloo",
-            "bias_swiglu_fusion": False,
-            "bias_dropout_fusion": False,
-            "rerun_mode": "disabled",
-            "gpu_sniff_test": False,
-        }
-    return parts
+# Megatron's arguments without a CUDA device; only defaults: what the user types stands.
+CPU_DEFAULTS = {
+    "distributed_backend": "gloo",
+    "bias_dropout_fusion": False,
+    "rerun_mode": "disabled",
+    "gpu_sniff_test": False,
+}
 
 
 def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
@@ -62,18 +44,17 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     Raises:
         UserError: an argument, or a file it names, is wrong.
     """
-    parts = missing_parts(on_cpu)
-    from_checkpoint: dict[str, object] = {}
+    defaults: dict[str, object] = dict(CPU_DEFAULTS) if on_cpu else {}
 
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         e2_config.add_arguments(parser)
         loss_mask.add_arguments(parser)
         resume.add_arguments(parser)
+        choice.add_arguments(parser)
         known = {action.dest for action in parser._actions}
-        for defaults in parts.values():
-            parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
         # 0.19.2 has no default and then divides by None; 1000 is what it used to be.
-        parser.set_defaults(eval_interval=1000, **from_checkpoint)
+        parser.set_defaults(eval_interval=1000)
+        parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
         fixes.escape_percent_signs(parser)
         parser.error = _refuse  # argparse would print a usage of a thousand lines first
         return parser
@@ -84,21 +65,28 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     _check_files(early)
     iteration, fallen_back = resume.choose(early)
     if iteration is not None:
-        early.ckpt_step = from_checkpoint["ckpt_step"] = iteration
+        early.ckpt_step = defaults["ckpt_step"] = iteration
+    switches = typed_switches(early)
+    defaults |= choice.megatron_defaults(early, on_cpu)
     if early.use_checkpoint_args:
-        from_checkpoint |= forgotten_arguments(early)
+        defaults |= forgotten_arguments(early)
     with _as_user_error("these arguments"):
         args = megatron_arguments.parse_and_validate_args(add_ours)
     config = e2_config.config_from_args(args)
     _check_support(args, config)
+    facts = gather(args, config, on_cpu, switches)
+    chosen = choice.choose(args, facts)
+    choice.set_megatron_arguments(args, chosen)
+    args.kernels = dict(chosen.names)
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
     args.data_blend = _check_blend(args)
     warnings = fallen_back + config.warnings() + check_checkpoint(args)
     if args.rank == 0:
-        for name, defaults in parts.items():
-            print(f"> without {name}: " + ", ".join(f"{k}={v}" for k, v in defaults.items()))
-        for finding in findings(args, config, on_cpu, parts):
+        if on_cpu:
+            settings = ", ".join(f"{name}={value}" for name, value in CPU_DEFAULTS.items())
+            print(f"> without a CUDA device: {settings}")
+        for finding in findings(args, config, facts, chosen):
             print(f"> {finding}")
         for warning in warnings:
             print(f"WARNING: {warning}", flush=True)
@@ -143,12 +131,6 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
         raise UserError(
             "--fused-single-qkv-rope: rotates the query before YaRN's attention temperature can be "
             "applied to it; drop it"
-        )
-    per_sample = config.draw_per == "sample" and args.micro_batch_size > 1
-    if per_sample and args.apply_rope_fusion:
-        raise UserError(
-            "--e2-draw-per sample: the fused RoPE kernel rotates all samples of a micro-batch "
-            "alike; add --no-rope-fusion or use --micro-batch-size 1"
         )
 
 

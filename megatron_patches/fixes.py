@@ -92,9 +92,12 @@ def resume_distributed_optimizer_on_torch_adamw() -> None:
         inner = self.optimizer
         if isinstance(inner, torch.optim.Adam) and not inner.state:  # AdamW is an Adam
             for group in inner.param_groups:
+                # Where this implementation of AdamW itself would put the count.
+                on_device = group.get("fused") or group.get("capturable")
                 for parameter in group["params"]:
+                    device = parameter.device if on_device else "cpu"
                     inner.state[parameter] = {
-                        "step": torch.zeros((), dtype=torch.float32),
+                        "step": torch.zeros((), dtype=torch.float32, device=device),
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": torch.zeros_like(parameter),
                     }

@@ -6,6 +6,7 @@ stands here, and both call ``self.rotary_pos_emb(...)``.
 """
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 
 from megatron.core import parallel_state
@@ -19,10 +20,11 @@ from megatron.core.transformer.transformer_block import (
 from megatron.training.argument_utils import gpt_config_from_args
 from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
 
-from megatron_patches.attention import SDPACoreAttention
 from megatron_patches.config import E2Config
+from megatron_patches.kernels.attention import SDPACoreAttention
+from megatron_patches.kernels.install import install
+from megatron_patches.kernels.norm import NORMS
 from megatron_patches.methods import method_for
-from megatron_patches.norm import RMSNorm
 from megatron_patches.rotary import E2RotaryEmbedding
 from megatron_patches.temperature import TemperatureSelfAttention
 
@@ -30,13 +32,17 @@ from megatron_patches.temperature import TemperatureSelfAttention
 def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
     """The configuration from which ``megatron.training.pretrain`` builds the model.
 
+    Puts the chosen kernels into Megatron, for the model and for the optimizer.
+
     Args:
-        args: Megatron's arguments, validated.
+        args: Megatron's arguments, validated, with the kernels of ``parse_arguments``.
         config: of the positions.
     """
+    install(args.kernels)
     model = gpt_config_from_args(args)
+    model.transformer.use_te_activation_func = args.kernels["swiglu"] == "te"
     if args.spec is None:
-        model.transformer_layer_spec = partial(layer_spec, positions=config)
+        model.transformer_layer_spec = partial(layer_spec, positions=config, kernels=args.kernels)
     if config.position_method != "none":
         model.pre_wrap_hooks.append(
             partial(install_rotary, config=config, theta=float(args.rotary_base))
@@ -45,7 +51,11 @@ def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
 
 
 def layer_spec(
-    config: GPTModelConfig, vp_stage: int | None = None, *, positions: E2Config
+    config: GPTModelConfig,
+    vp_stage: int | None = None,
+    *,
+    positions: E2Config,
+    kernels: Mapping[str, str],
 ) -> ModuleSpec | TransformerBlockSubmodules:
     """Megatron's layers, with what is ours put in.
 
@@ -53,9 +63,10 @@ def layer_spec(
         config: of the model.
         vp_stage: virtual pipeline stage, or None.
         positions: how they are made.
+        kernels: of every part.
     """
     if config.transformer.transformer_impl == "local":
-        spec = local_block_spec(config, vp_stage)
+        spec = local_block_spec(config, vp_stage, kernels)
     else:
         spec = default_layer_spec(config, vp_stage)
     if positions.frequency_rule == "yarn":
@@ -65,13 +76,14 @@ def layer_spec(
 
 
 def local_block_spec(
-    config: GPTModelConfig, vp_stage: int | None = None
+    config: GPTModelConfig, vp_stage: int | None, kernels: Mapping[str, str]
 ) -> TransformerBlockSubmodules:
     """Megatron's layers without Transformer Engine, with our attention and RMSNorm put in.
 
     Args:
         config: of the model.
         vp_stage: virtual pipeline stage, or None.
+        kernels: of attention and norm.
     """
     transformer = config.transformer
     spec = get_gpt_layer_local_spec(
@@ -81,15 +93,15 @@ def local_block_spec(
         normalization=transformer.normalization,
     )
     attention = spec.submodules.self_attention.submodules
-    attention.core_attention = SDPACoreAttention
+    attention.core_attention = partial(SDPACoreAttention, backend=kernels["attention"])
     final_norm = spec.submodules.input_layernorm
     if transformer.normalization == "RMSNorm":
-        final_norm = RMSNorm
-        spec.submodules.input_layernorm = RMSNorm
-        spec.submodules.pre_mlp_layernorm = RMSNorm
+        final_norm = NORMS[kernels["norm"]]
+        spec.submodules.input_layernorm = final_norm
+        spec.submodules.pre_mlp_layernorm = final_norm
         if transformer.qk_layernorm:
-            attention.q_layernorm = RMSNorm
-            attention.k_layernorm = RMSNorm
+            attention.q_layernorm = final_norm
+            attention.k_layernorm = final_norm
     layers = get_num_layers_to_build(
         transformer, vp_stage, parallel_state.get_pipeline_model_parallel_rank()
     )

@@ -6,40 +6,34 @@ A wrong layout, a slow kernel or a missing package is then seen in the first sec
 
 import argparse
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from megatron_patches import throughput
 from megatron_patches.config import E2Config
-
-# What a run does faster, or only, with an optional package.
-GAINS = {
-    "Transformer Engine": "fused attention, norm, RoPE and AdamW, fp8, context parallelism",
-    "apex's CUDA extension": "weight gradients added up within the matrix product",
-}
+from megatron_patches.kernels.choice import Choice
+from megatron_patches.kernels.facts import Facts
 
 
 def findings(
-    args: argparse.Namespace, config: E2Config, on_cpu: bool, missing: Collection[str]
+    args: argparse.Namespace, config: E2Config, facts: Facts, choice: Choice
 ) -> Iterator[str]:
     """Yield the report.
 
     Args:
         args: Megatron's, validated.
         config: of the positions.
-        on_cpu: whether the CPU runtime is installed.
-        missing: names of optional packages that are absent, see ``missing_parts``.
+        facts: of the machine, its packages and the model.
+        choice: the kernel of every part.
     """
-    yield f"devices: {_devices(args, on_cpu)}"
+    yield f"devices: {_devices(args, facts.on_cpu)}"
     yield f"layout: {_layout(args)}"
-    yield f"kernels: {_kernels(args)}"
-    if not on_cpu:
-        for name, gain in GAINS.items():
-            if name in missing:
-                yield f"missing: {name} ({gain})"
+    yield f"kernels: {choice.report()}"
+    for line in choice.missing(facts):
+        yield f"missing: {line}"
     yield f"positions: {_positions(config)}"
-    gpu = None if on_cpu else throughput.known_gpu(torch.cuda.get_device_name())
+    gpu = None if facts.on_cpu else throughput.known_gpu(torch.cuda.get_device_name())
     yield f"work: {_work(args, gpu)}"
 
 
@@ -70,26 +64,6 @@ def _layout(args: argparse.Namespace) -> str:
         parts[1] += f" x {virtual} virtual"
     recompute = args.recompute_granularity
     return " x ".join(parts) + (f", {recompute} recompute" if recompute else ", no recompute")
-
-
-def _kernels(args: argparse.Namespace) -> str:
-    from megatron.core import optimizer
-
-    engine = args.transformer_impl == "transformer_engine"
-    adam = getattr(optimizer, "Adam", None)
-    choices = {
-        "attention": "Transformer Engine" if engine else "torch SDPA",
-        "norm": "Transformer Engine" if engine else "torch",
-        "RoPE": "fused" if args.apply_rope_fusion else "torch",
-        "SwiGLU": "torch.compile" if args.bias_swiglu_fusion else "torch",
-        "cross entropy": args.cross_entropy_fusion_impl
-        if args.cross_entropy_loss_fusion
-        else "torch",
-        "weight gradients": "fused" if args.gradient_accumulation_fusion else "torch",
-    }
-    if args.optimizer == "adam" and adam is not None:
-        choices["AdamW"] = adam.__module__.split(".")[0]
-    return ", ".join(f"{part} {kernel}" for part, kernel in choices.items())
 
 
 def _positions(config: E2Config) -> str:

@@ -7,7 +7,7 @@ export MASTER_ADDR=${hosts[0]} NODES=$SLURM_NNODES GPUS_PER_NODE=${GPUS_PER_NODE
 # again. scancel signals the steps alone, not this script; srun would kill them at once if it got SIGTERM itself.
 requeue=
 trap 'requeue=1; scancel --signal TERM "$SLURM_JOB_ID" || true' TERM
-srun --ntasks-per-node 1 --kill-on-bad-exit 1 bash "$RECIPE/train.sh" "$@" &
+srun --ntasks-per-node=1 --kill-on-bad-exit=1 bash "$RECIPE/train.sh" "$@" &
 srun=$!
 status=0
 wait "$srun" || status=$?

@@ -20,7 +20,7 @@ def test_modules_in_a_world_of_two():
         timeout=280,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "E2_INSIDE_WORLD": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "E2_INSIDE_WORLD": "1", "OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1"},
     )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     assert result.stdout.count(" passed") == 2, result.stdout[-3000:]

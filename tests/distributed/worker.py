@@ -11,6 +11,7 @@ and, of a run with "memory": true, the bytes it held.
 import gc
 import importlib.util
 import json
+import os
 import sys
 import time
 import traceback
@@ -48,6 +49,10 @@ def main():
     entry = load_entry()
     entry.as_single_process()
     cpu_runtime.install()
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        from tests.triton_interpreter import prepare
+
+        prepare()
     torch.distributed.init_process_group("gloo")  # Megatron takes the one it finds
     import megatron.training.training as training
 

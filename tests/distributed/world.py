@@ -23,7 +23,7 @@ TINY_TRAINING = """
 """.split()
 
 
-def run_world(nproc, runs, folder, timeout=500):
+def run_world(nproc, runs, folder, timeout=500, **environment):
     """Run every (name, argv) in one world of ``nproc`` ranks; returns name -> result.
 
     A run may be a dict with more keys of the worker's spec. Fails on the first run that failed.
@@ -49,7 +49,7 @@ def run_world(nproc, runs, folder, timeout=500):
             stderr=subprocess.STDOUT,
             timeout=timeout,
             check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "E2_TRACEBACK": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "E2_TRACEBACK": "1", **environment},
             cwd=ROOT,
         )
     assert results.exists(), f"the world died:\n{log.read_text()[-5000:]}"

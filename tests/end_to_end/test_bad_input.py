@@ -191,7 +191,10 @@ def test_longer_than_the_base_window_is_warned_about(good):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "C1 of docs/paper.md" in result.stdout
     assert "> layout: TP 1 x PP 1 x CP 1 x DP 1, no recompute" in result.stdout
-    assert "> kernels: attention torch SDPA, norm torch, RoPE torch" in result.stdout
+    assert (
+        "> kernels: attention flash, norm plain, SwiGLU plain, cross entropy plain, RoPE plain"
+        in result.stdout
+    )
     assert "> work: 1,024 tokens an iteration (8 windows of 128" in result.stdout
     assert "iteration        1/       1" in result.stdout
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.multihost.stand_ins import RANK, TORCHRUN
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(
     str(path.relative_to(ROOT))
@@ -37,28 +39,6 @@ def test_every_script_passes_shellcheck():
         subprocess.run(["bash", "-n", script], check=True, cwd=ROOT)
 
 
-# Stands in for Python: a torchrun with two ranks, which save when they get SIGTERM.
-TORCHRUN = f"""#!{sys.executable}
-import os, subprocess, sys
-from pathlib import Path
-state = Path(os.environ["STATE"])
-(state / "command").write_text(" ".join(sys.argv))
-ranks = [subprocess.Popen([sys.executable, str(state / "rank"), str(rank)]) for rank in (1, 2)]
-sys.exit(max(rank.wait() for rank in ranks))
-"""
-RANK = """
-import os, signal, sys, time
-from pathlib import Path
-state, rank = Path(os.environ["STATE"]), sys.argv[1]
-def save(*_):
-    time.sleep(1)
-    (state / f"saved-{rank}").touch()
-    sys.exit(0)
-signal.signal(signal.SIGTERM, save)
-(state / f"ready-{rank}").touch()
-time.sleep(50)
-sys.exit(9)
-"""
 # As the real one: SIGTERM to itself kills the tasks at once.
 SRUN = """#!/usr/bin/env bash
 while [ "$1" != bash ]; do shift; done

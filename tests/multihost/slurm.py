@@ -92,7 +92,9 @@ def cluster(folder):
         processors=os.cpu_count(),
     )
     (folder / "slurm.conf").write_text(text)
-    (folder / "gres.conf").write_text("Name=gpu Count=8\n")  # none is there, none is used
+    for gpu in range(8):  # slurmd counts files
+        (folder / f"gpu{gpu}").touch()
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-7]\n")
     slurm = Cluster(folder)
     daemons = []
     commands = [

@@ -246,6 +246,13 @@ def test_limits_on_the_data(model_dir, data, tmp_path):
     assert evaluate(model_dir, other, tmp_path / "o.json", *flags)["data"]["documents"] == 1
 
 
+def test_a_window_beyond_every_document_is_noted(model_dir, data, tmp_path, capsys):
+    evaluate(model_dir, data, tmp_path / "r.json", "--windows", 16, 200, "--stride", 8)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert "has 151 tokens, fewer than window 200" in notes[0]
+    assert notes[1:] == ["note: no token has a full context at every window"]
+
+
 # --- resuming ---
 
 

@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from megatron_patches.checkpoint_check import MODEL_ARGUMENTS
 from megatron_patches.config import E2Config, argument_name, config_from_args
 from megatron_patches.errors import UserError, exit_on_user_error
+from megatron_patches.kernels.registry import PLAIN
 from tools.checkpoint.torch_dist import TorchDistReader, find_iteration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,7 @@ RUNTIME: dict[str, Any] = {
     "bias_dropout_fusion": False,
     "hidden_dropout": 0.0,
     "attention_dropout": 0.0,
+    "kernels": {**PLAIN, "attention": "flash"},
 }
 
 

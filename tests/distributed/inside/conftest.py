@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """For tests that run inside a torchrun world; elsewhere nothing of this folder is collected."""
 
+import importlib.util
 import os
 
 import pytest
@@ -12,9 +13,13 @@ else:
     from megatron_patches import cpu_runtime
 
     cpu_runtime.install()
+    if importlib.util.find_spec("liger_kernel"):
+        from tests.triton_interpreter import prepare
+
+        prepare()
 
 
-@pytest.fixture(params=[1, 2], ids=["tp1", "tp2"])
+@pytest.fixture(scope="session", params=[1, 2], ids=["tp1", "tp2"])
 def model_parallel(request):
     """Tensor-parallel groups over the world of two ranks; yields their size."""
     import torch
@@ -28,3 +33,8 @@ def model_parallel(request):
     yield request.param
     parallel_state.destroy_model_parallel()
     destroy_global_memory_buffer()
+    # Every group keeps threads; those of a hundred tests would bring the machine down.
+    world = torch.distributed.group.WORLD
+    for group in list(torch.distributed.distributed_c10d._world.pg_map):
+        if group is not world:
+            torch.distributed.destroy_process_group(group)

@@ -10,11 +10,11 @@ from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.torch_norm import WrappedTorchNorm
 
-from megatron_patches.attention import SDPACoreAttention
 from megatron_patches.config import E2Config
 from megatron_patches.errors import UserError
+from megatron_patches.kernels.attention import SDPACoreAttention
+from megatron_patches.kernels.norm import RMSNorm
 from megatron_patches.methods import method_for
-from megatron_patches.norm import RMSNorm
 from megatron_patches.rotary import E2RotaryEmbedding
 from megatron_patches.sampler import Draw
 
@@ -122,7 +122,8 @@ def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_equals_megatrons(model_parallel, groups, masked):
+@pytest.mark.parametrize("backend", ["flash", "math"])
+def test_attention_equals_megatrons(model_parallel, groups, masked, backend):
     groups = max(groups, model_parallel)
     setting = config(model_parallel, num_query_groups=groups)
     arguments = {
@@ -131,7 +132,8 @@ def test_attention_equals_megatrons(model_parallel, groups, masked):
         "attn_mask_type": AttnMaskType.causal,
         "attention_type": "self",
     }
-    ours, theirs = SDPACoreAttention(**arguments), DotProductAttention(**arguments)
+    ours = SDPACoreAttention(**arguments, backend=backend)
+    theirs = DotProductAttention(**arguments)
     heads, kv_heads = 4 // model_parallel, groups // model_parallel
     query = torch.randn(24, 2, heads, 16, requires_grad=True)
     key, value = (torch.randn(24, 2, kv_heads, 16, requires_grad=True) for _ in range(2))
@@ -155,7 +157,7 @@ def test_attention_equals_megatrons(model_parallel, groups, masked):
 )
 def test_attention_refuses_what_it_does_not_do(model_parallel, options):
     with pytest.raises(ValueError, match="Transformer Engine"):
-        SDPACoreAttention(config(**options), 1, AttnMaskType.causal, "self")
+        SDPACoreAttention(config(**options), 1, AttnMaskType.causal, "self", backend="math")
 
 
 def test_norm_equals_megatrons_and_allows_sequence_parallel(model_parallel):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Core attention on ``scaled_dot_product_attention``: no s x s score matrix, no extra package.
+"""Core attention on ``scaled_dot_product_attention``, by the backend of torch that is named.
 
 s: tokens, b: samples, n: query heads of this tensor rank, g: their key/value groups, d: head size.
 """
@@ -15,6 +15,16 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+BACKENDS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+# Takes as many key heads as query heads only.
+WITHOUT_GROUPS = ("efficient",)
 
 
 class SDPACoreAttention(MegatronModule):
@@ -29,6 +39,7 @@ class SDPACoreAttention(MegatronModule):
         softmax_scale: overrides 1 / sqrt(d).
         cp_comm_type: unused, context parallel is refused.
         pg_collection: unused, heads are already split when they arrive here.
+        backend: key of ``BACKENDS``; torch raises where it cannot do what is asked.
 
     Raises:
         ValueError: the configuration asks for something this attention does not do.
@@ -44,6 +55,8 @@ class SDPACoreAttention(MegatronModule):
         softmax_scale: float | None = None,
         cp_comm_type: str | None = None,
         pg_collection: ProcessGroupCollection | None = None,
+        *,
+        backend: str,
     ) -> None:
         super().__init__(config=config)
         unsupported = {
@@ -54,6 +67,7 @@ class SDPACoreAttention(MegatronModule):
         for flag, asked in unsupported.items():
             if asked:
                 raise ValueError(f"{flag} needs Transformer Engine (--transformer-impl)")
+        self.backend = backend
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
@@ -90,7 +104,14 @@ class SDPACoreAttention(MegatronModule):
         # Megatron draws attention dropout per tensor rank, except under sequence parallel,
         # where the caller's generator is already the rank's own.
         own_generator = dropout > 0 and not self.config.sequence_parallel
-        with tensor_parallel.get_cuda_rng_tracker().fork() if own_generator else nullcontext():
+        tracker = tensor_parallel.get_cuda_rng_tracker()
+        groups = query.size(2) // key.size(2)
+        if groups > 1 and self.backend in WITHOUT_GROUPS:
+            key, value = (states.repeat_interleave(groups, dim=2) for states in (key, value))
+        with (
+            tracker.fork() if own_generator else nullcontext(),
+            sdpa_kernel(BACKENDS[self.backend]),
+        ):
             context = F.scaled_dot_product_attention(
                 query.permute(1, 2, 0, 3),  # [s, b, n, d] -> [b, n, s, d]
                 key.permute(1, 2, 0, 3),  # [s, b, g, d] -> [b, g, s, d]

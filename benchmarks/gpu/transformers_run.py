@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measured training steps of transformers' Llama: SDPA, torch.compile, the same AdamW.
+
+As Megatron does it in bf16: gradients of micro-batches are summed in fp32, clipped by their norm,
+and AdamW moves an fp32 master copy, from which the bf16 weights are rounded.
+"""
+
+import gc
+import time
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.gpu.profile import profile
+from benchmarks.gpu.shapes import Shape
+
+
+class MasterAdamW:
+    """AdamW on fp32 copies of bf16 parameters.
+
+    Args:
+        parameters: of the model.
+        lr: learning rate.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], lr: float) -> None:
+        self.parameters = parameters
+        self.master = [parameter.detach().float().clone() for parameter in parameters]
+        for master in self.master:
+            master.grad = torch.zeros_like(master)
+        self.sums = [master.grad for master in self.master]
+        self.inner = torch.optim.AdamW(
+            self.master, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        )
+
+    def accumulate(self) -> None:
+        """Add the gradients of a micro-batch to the fp32 sums, and drop them."""
+        torch._foreach_add_(self.sums, [parameter.grad for parameter in self.parameters])
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def step(self, micro_batches: int, clip: float = 1.0) -> None:
+        """Move the weights; the sums become the mean's gradient and then zero."""
+        torch._foreach_div_(self.sums, micro_batches)
+        torch.nn.utils.clip_grad_norm_(self.master, clip, foreach=True)
+        self.inner.step()
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.master)
+        torch._foreach_zero_(self.sums)
+
+
+def measure(
+    shape: Shape,
+    layers: int,
+    micro_batch_size: int,
+    micro_batches: int,
+    limits: dict[str, Any],
+    seed: int,
+    on_cpu: bool,
+) -> dict[str, Any]:
+    """Train on random tokens.
+
+    Args:
+        shape: of the model.
+        layers: how many of them.
+        micro_batch_size: samples of a micro-batch.
+        micro_batches: of a step.
+        limits: as of Megatron's runs.
+        seed: of the weights and tokens.
+        on_cpu: torch.compile is left out.
+
+    Returns:
+        As :func:`benchmarks.gpu.megatron_runs.measure`, of one variant.
+    """
+    torch.manual_seed(seed)
+    device = torch.cuda.current_device()
+    torch.cuda.reset_peak_memory_stats()
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.window,
+        attn_implementation="sdpa",
+        use_cache=False,
+    )
+    with torch.device(device):
+        model = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16).train()
+    optimizer = MasterAdamW(list(model.parameters()), 1e-5)
+    compiled = model if on_cpu else torch.compile(model)
+    size = (micro_batch_size, shape.window)
+
+    def step() -> None:
+        for _ in range(micro_batches):
+            tokens = torch.randint(shape.vocabulary, size, device=device)
+            compiled(input_ids=tokens, labels=tokens).loss.backward()
+            optimizer.accumulate()
+        optimizer.step(micro_batches)
+
+    seconds: list[float] = []
+    total = limits["warm_up"] + limits["rounds"]
+    for _ in tqdm(range(total), desc="transformers", unit="step"):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+        if time.monotonic() > limits["deadline"] and len(seconds) > limits["warm_up"]:
+            break
+    peak = torch.cuda.max_memory_allocated()
+    profiled = limits["profiled"]
+    gc.collect()  # the modules of earlier runs; this one's go with this call
+    kernels = {"attention": "SDPA, torch's choice", "rest": "plain" if on_cpu else "torch.compile"}
+    return {
+        "seconds": [seconds[limits["warm_up"] :]],
+        "peak_bytes": peak,
+        "kernels": {**kernels, "adamw": "fused"},
+        "profile": profile(step, profiled, on_cpu) if profiled else None,
+    }

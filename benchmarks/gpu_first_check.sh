@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The first run on a GPU: train 20 steps with E2, export, check, prove the kernels, then measure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    cat <<TEXT
+usage: benchmarks/gpu_first_check.sh [options] [-- options of gpu_training.py, as --time-limit 300]
+  --out DIR        what it writes                                         ($out)
+  --device D       cuda; cpu rehearses it at toy size without a GPU       ($device)
+  --python FILE    interpreter                                            ($python)
+Stops at the first step that fails. About 12 minutes on one H100 or H200 by arithmetic.
+TEXT
+}
+
+out=runs/gpu_first_check
+device=cuda
+python=${PYTHON:-python3}
+while [ $# -gt 0 ]; do
+    case $1 in
+        --) shift && break ;;
+        -h | --help) usage && exit 0 ;;
+        --out | --device | --python)
+            [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2 && exit 2; }
+            case $1 in --out) out=$2 ;; --device) device=$2 ;; *) python=$2 ;; esac
+            shift 2
+            ;;
+        *) echo "error: $1 is not an option; --help lists them" >&2 && exit 2 ;;
+    esac
+done
+[ "$device" = cuda ] || [ "$device" = cpu ] || { echo "error: --device $device: cuda or cpu" >&2 && exit 2; }
+if [ -e "$out" ]; then
+    echo "error: --out $out exists; remove it or name another" >&2 && exit 2
+fi
+if [ "$device" = cuda ] && ! "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then
+    echo "error: --device cuda: torch sees no CUDA device; --device cpu rehearses without one" >&2 && exit 2
+fi
+mkdir -p "$out"
+
+if [ "$device" = cpu ]; then
+    sizes=(--num-layers 2 --hidden-size 64 --ffn-hidden-size 160 --num-attention-heads 4 --vocab-size 255)
+    window=64
+    measured=(--device cpu --preset tiny --steps 2 --warm-up 1 --profile-steps 1 --micro-batches 2)
+else
+    sizes=(--num-layers 8 --hidden-size 1024 --ffn-hidden-size 2816 --num-attention-heads 16 --vocab-size 8191)
+    window=1024
+    measured=(--device cuda)
+fi
+
+echo "== 1 of 5: 20 steps with E2, and its kernels"
+"$python" pretrain_e2.py "${sizes[@]}" --seq-length $window --max-position-embeddings $window \
+    --position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear \
+    --untie-embeddings-and-output-weights --hidden-dropout 0 --attention-dropout 0 \
+    --mock-data --tokenizer-type NullTokenizer --make-vocab-size-divisible-by 1 --num-workers 0 \
+    --e2-max-scale 8 --e2-frequencies yarn --micro-batch-size 2 --e2-draw-per sample \
+    --global-batch-size 4 --train-iters 20 --lr 1e-3 --lr-decay-style constant --eval-iters 0 \
+    --log-interval 1 --bf16 --use-distributed-optimizer --save "$out/checkpoint" --save-interval 20 \
+    >"$out/training.log" 2>&1 || { tail -n 20 "$out/training.log" >&2 && exit 1; }
+grep '^> kernels:' "$out/training.log"
+grep -o 'iteration  *[0-9]*/ .*lm loss: [0-9.E+-]*' "$out/training.log" | sed 's/|.*lm loss/ lm loss/' | sed -n '1p;$p'
+
+echo "== 2 of 5: export, and logits of transformers against Megatron's on the CPU"
+"$python" tools/convert_megatron_to_hf.py --load "$out/checkpoint" --save "$out/model" --check
+
+echo "== 3 of 5: the exported model on the device against the CPU"
+"$python" - "$out/model" "$device" <<'PYTHON'
+import sys
+
+import torch
+from transformers import AutoModelForCausalLM
+
+folder, device = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+tokens = torch.randint(model.config.vocab_size, (2, 64), generator=torch.Generator().manual_seed(1))
+torch.backends.cuda.matmul.allow_tf32 = False
+with torch.no_grad():
+    on_cpu = model(tokens).logits
+    on_device = model.to(device)(tokens.to(device)).logits.cpu()
+difference = (on_cpu - on_device).abs().max().item()
+print(f"largest difference of fp32 logits, {device} against cpu: {difference:.1e}")
+sys.exit(difference > 1e-3)
+PYTHON
+
+echo "== 4 of 5: loss and gradients of every kernel"
+"$python" benchmarks/gpu_training.py "${measured[@]}" --correctness --output "$out/correctness.json"
+
+echo "== 5 of 5: speed"
+"$python" benchmarks/gpu_training.py "${measured[@]}" --output "$out/speed.json" "$@"
+echo "everything lies in $out"

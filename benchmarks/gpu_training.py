@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training speed on a GPU: E2 in Megatron beside stock Megatron and transformers.
+
+    python benchmarks/gpu_training.py --correctness            loss and gradients of every kernel
+    python benchmarks/gpu_training.py --output speed.json      then measure; also speed.png
+
+Measured are: ours with E2; ours with fixed RoPE (the price of E2); stock Megatron's local layers;
+transformers' Llama with SDPA and torch.compile. Each trains a Llama of the preset's shape in bf16
+with AdamW on fp32 master weights. Every step is timed alone after a warm-up, the median counts.
+All at the same number of layers, the largest that fits for each; if ours alone has room for more,
+it is measured at that number as well.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+from benchmarks.gpu.shapes import (
+    DEMANDS,
+    GIB,
+    PEAK_TFLOPS,
+    PRESETS,
+    Shape,
+    layers_that_fit,
+    needed_bytes,
+)
+from benchmarks.step_overhead import bootstrap
+from megatron_patches.errors import UserError, exit_on_user_error
+from pretrain_e2 import as_single_process
+
+SCHEMA = "e2-llm/gpu-training/1"
+VARIANTS = ("ours", "stock", "transformers")
+USABLE = 0.97  # of the memory
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="llama2-7b", help="model (default: %(default)s)")
+    add("--layers", type=int, help="of every variant (default: what fits, at most the model's)")
+    add("--micro-batch-size", type=int, default=1, help="samples (default: %(default)s)")
+    add("--micro-batches", type=int, default=4, help="of a step (default: %(default)s)")
+    add("--steps", type=int, default=20, help="timed of each variant (default: %(default)s)")
+    add("--warm-up", type=int, default=4, help="steps before those (default: %(default)s)")
+    add("--max-scale", type=int, default=20, help="G_max of E2 (default: %(default)s)")
+    add(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        help="ours is E2 and fixed RoPE in turn (default: all)",
+    )
+    add(
+        "--time-limit",
+        type=float,
+        default=500.0,
+        metavar="SECONDS",
+        help="for all; shared out among the variants, which then take fewer steps "
+        "(default: %(default)s)",
+    )
+    add("--profile-steps", type=int, default=2, help="under the profiler (default: %(default)s)")
+    add("--seed", type=int, default=1234, help="of weights, tokens, draws (default: %(default)s)")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for tests of this file")
+    add(
+        "--correctness", action="store_true", help="check kernels instead; exit code 1 if one fails"
+    )
+    add("--output", type=Path, metavar="FILE.json", help="write all; a picture lies beside it")
+    return parser
+
+
+@exit_on_user_error
+def main() -> None:
+    """Prepare Megatron, check or measure, tell."""
+    parser = build_parser()
+    options, extra = parser.parse_known_args()
+    for name in ("layers", "micro_batch_size", "micro_batches", "steps", "time_limit"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
+    strangers = [word for word in extra if word.startswith("--") and "--kernel-" not in word]
+    if strangers:
+        raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
+    from tools.evaluation.provenance import provenance
+    from tools.evaluation.results import check_output, write_results
+
+    if options.output:
+        check_output(options.output)
+    origin = provenance()
+    as_single_process()
+    on_cpu = prepare(options.device)
+    shape = PRESETS[options.preset]
+    if options.correctness:
+        from benchmarks.gpu import correctness
+
+        rows = correctness.check(shape, options, on_cpu)
+        body: dict[str, Any] = {"correctness": rows}
+        text = correctness.table(rows)
+        failed = any(not row.get("passed", True) for row in rows)
+    else:
+        body = measure(shape, options, extra, on_cpu)
+        text, failed = table(body), False
+    result = {
+        "schema": SCHEMA,
+        "label": f"{options.preset}, {options.device}",
+        "preset": options.preset,
+        "window": shape.window,
+        "device": device_name(on_cpu),
+        "settings": {key: value for key, value in vars(options).items() if key != "output"},
+        "provenance": origin,
+        **body,
+    }
+    print(text)
+    if options.output:
+        write_results(options.output, result)
+        if not options.correctness:
+            from benchmarks.gpu.picture import draw_gpu_training
+
+            draw_gpu_training(result).savefig(options.output.with_suffix(".png"), dpi=120)
+    if failed:
+        sys.exit(1)
+
+
+def prepare(device: str) -> bool:
+    """Install the CPU runtime where it is wanted, and the fixes; returns whether on the CPU.
+
+    Raises:
+        UserError: there is no CUDA device, or there is one and the CPU is wanted.
+    """
+    from megatron_patches import cpu_runtime, fixes
+
+    on_cpu = device == "cpu"
+    if on_cpu != cpu_runtime.is_needed():
+        hint = "hide it with CUDA_VISIBLE_DEVICES=''" if on_cpu else "try --device cpu"
+        found = "a CUDA device is there" if on_cpu else "no CUDA device was found"
+        raise UserError(f"--device {device}: {found}; {hint}")
+    logging.disable(logging.WARNING)  # Megatron tells dozens of lines a model
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    if on_cpu:
+        cpu_runtime.install()
+    fixes.apply()
+    return on_cpu
+
+
+def device_name(on_cpu: bool) -> str:
+    """The GPU's name, or CPU."""
+    import torch
+
+    return "CPU" if on_cpu else torch.cuda.get_device_name()
+
+
+def plan(shape: Shape, options: argparse.Namespace, capacity: float) -> list[dict[str, Any]]:
+    """What is run: variant, layers, and why so many.
+
+    Args:
+        shape: of the model.
+        options: of the command line.
+        capacity: memory of the device in bytes.
+
+    Raises:
+        UserError: not even one layer fits.
+    """
+    fits = {
+        name: layers_that_fit(shape, DEMANDS[name], USABLE * capacity, options.micro_batch_size)
+        for name in options.variants
+    }
+    common = options.layers or min(fits.values())
+    if common < 1:
+        raise UserError(
+            f"--preset {options.preset}: not one layer fits into {capacity / GIB:.0f} GiB; "
+            "use a smaller preset or --micro-batch-size"
+        )
+    runs = []
+    if options.layers is None and fits.get("ours", 0) > common:
+        runs.append({"variant": "ours", "layers": fits["ours"]})
+    runs += [{"variant": name, "layers": common} for name in options.variants]
+    for run in runs:
+        demand = DEMANDS[run["variant"]]
+        need = needed_bytes(shape, demand, run["layers"], options.micro_batch_size) / GIB
+        run["why"] = (
+            f"{run['layers']} of {shape.layers} layers: {need:.0f} GiB by arithmetic "
+            f"({demand.why}) of {capacity / GIB:.0f}"
+        )
+    return runs
+
+
+def measure(
+    shape: Shape, options: argparse.Namespace, extra: list[str], on_cpu: bool
+) -> dict[str, Any]:
+    """Run the plan.
+
+    Returns:
+        ``variants``, a row for each, and ``ratios`` of them.
+    """
+    import torch
+
+    capacity = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    runs = plan(shape, options, float(capacity))
+    end = time.monotonic() + options.time_limit
+    rows: list[dict[str, Any]] = []
+    for index, run in enumerate(runs):
+        now = time.monotonic()
+        # What is left is shared alike; most of a variant's share is for its steps.
+        deadline = now + (end - now) / (len(runs) - index) * 0.9
+        limits = {"warm_up": options.warm_up, "rounds": options.steps, "deadline": deadline}
+        limits["profiled"] = options.profile_steps
+        print(f"{run['variant']}: {run['why']}", flush=True)
+        names, measured = run_one(shape, run, options, extra, limits, on_cpu)
+        for name, seconds in zip(names, measured["seconds"], strict=True):
+            rows.append(row(shape, run, name, seconds, measured, options, on_cpu))
+    return {"variants": rows, "ratios": ratios(rows, options.seed)}
+
+
+def run_one(
+    shape: Shape,
+    run: dict[str, Any],
+    options: argparse.Namespace,
+    extra: list[str],
+    limits: dict[str, Any],
+    on_cpu: bool,
+) -> tuple[list[str], dict[str, Any]]:
+    """Measure one model; the names of its variants and what was measured."""
+    if run["variant"] == "transformers":
+        from benchmarks.gpu import transformers_run
+
+        return ["transformers, SDPA, torch.compile"], transformers_run.measure(
+            shape,
+            run["layers"],
+            options.micro_batch_size,
+            options.micro_batches,
+            limits,
+            options.seed,
+            on_cpu,
+        )
+    from benchmarks.gpu import megatron_runs
+
+    arguments = megatron_runs.megatron_arguments(shape, run["layers"], options)
+    if run["variant"] == "stock":
+        measured = megatron_runs.measure(
+            [*arguments, *megatron_runs.STOCK], lambda plain: [None], True, limits, on_cpu
+        )
+        return ["stock Megatron, local layers"], measured
+    changes = {"position_method": "e2", "max_scale": options.max_scale}
+    measured = megatron_runs.measure(
+        [*arguments, *extra],
+        lambda plain: [dataclasses.replace(plain, **changes), None],
+        False,
+        limits,
+        on_cpu,
+    )
+    return ["ours, E2", "ours, fixed RoPE"], measured
+
+
+def row(
+    shape: Shape,
+    run: dict[str, Any],
+    name: str,
+    seconds: list[float],
+    measured: dict[str, Any],
+    options: argparse.Namespace,
+    on_cpu: bool,
+) -> dict[str, Any]:
+    """What the JSON holds of a variant."""
+    known: dict[str, Any] = {
+        "name": name,
+        "layers": run["layers"],
+        "why": run["why"],
+        "kernels": measured["kernels"],
+        "peak_gib": None if on_cpu else round(measured["peak_bytes"] / GIB, 2),
+        "profile": None if name == "ours, fixed RoPE" else measured["profile"],
+        "seconds": [round(value, 6) for value in seconds],
+    }
+    if not seconds:
+        return {**known, "note": "the time limit came before a step was counted"}
+    if len(seconds) < options.steps:
+        known["note"] = f"{len(seconds)} of {options.steps} steps within the time limit"
+    tokens = options.micro_batch_size * options.micro_batches * shape.window
+    speed = tokens / float(np.median(seconds))
+    peak = PEAK_TFLOPS * 1e12
+
+    def mfu(causal: bool) -> float | None:
+        return None if on_cpu else speed * shape.flops_per_token(run["layers"], causal) / peak
+
+    return {
+        **known,
+        "median_seconds": float(np.median(seconds)),
+        "tokens_per_second": speed,
+        "mfu_causal": mfu(True),
+        "mfu_full": mfu(False),
+    }
+
+
+def ratios(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """E2 against each other variant of the same number of layers, by the time of a step.
+
+    Steps of E2 and of fixed RoPE ran in turn, so theirs is a median of paired ratios with a
+    bootstrap interval of 95 %; the others ran after each other.
+    """
+    found = []
+    for ours in rows:
+        if ours["name"] != "ours, E2" or not ours["seconds"]:
+            continue
+        for other in rows:
+            if other is ours or other["layers"] != ours["layers"] or not other["seconds"]:
+                continue
+            ratio = {"of": other["name"], "layers": ours["layers"]}
+            if other["name"] == "ours, fixed RoPE":
+                paired = np.divide(
+                    *(np.array(r["seconds"][: len(other["seconds"])]) for r in (ours, other))
+                )
+                interval = bootstrap(paired, seed)
+                found.append({**ratio, "time": float(np.median(paired)), "interval": interval})
+            else:
+                time_ratio = ours["median_seconds"] / other["median_seconds"]
+                found.append({**ratio, "time": time_ratio, "interval": None})
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    lines = [
+        "| | layers | step | tokens/s | MFU causal | MFU full | peak memory |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f} %"
+
+    for variant in result["variants"]:
+        if "tokens_per_second" not in variant:
+            lines.append(f"| {variant['name']} | {variant['layers']} | {variant['note']} | | | | |")
+            continue
+        peak = "" if variant["peak_gib"] is None else f"{variant['peak_gib']:.1f} GiB"
+        lines.append(
+            f"| {variant['name']} | {variant['layers']} | "
+            f"{1000 * variant['median_seconds']:.1f} ms | {variant['tokens_per_second']:,.0f} | "
+            f"{percent(variant['mfu_causal'])} | {percent(variant['mfu_full'])} | {peak} |"
+        )
+    lines.append("")
+    for ratio in result["ratios"]:
+        between = ""
+        if ratio["interval"]:
+            low, high = (f"{100 * (value - 1):+.2f} %" for value in ratio["interval"])
+            between = f" ({low} … {high})"
+        lines.append(
+            f"E2's step takes {ratio['time']:.4f} times that of {ratio['of']}{between}, "
+            f"{ratio['layers']} layers"
+        )
+    for variant in result["variants"]:
+        kernels = ", ".join(f"{part} {name}" for part, name in variant["kernels"].items())
+        lines.append(f"kernels of {variant['name']}: {kernels}")
+        with contextlib.suppress(TypeError):
+            classes = variant["profile"]["milliseconds"]
+            times = ", ".join(f"{label} {time:.1f}" for label, time in classes.items())
+            idle = variant["profile"]["idle_milliseconds"]
+            lines.append(f"milliseconds of {variant['name']}: {times}, idle {idle:.1f}")
+        if "note" in variant:
+            lines.append(f"note on {variant['name']}: {variant['note']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
