@@ -24,7 +24,7 @@ CHECK_EVERY = 1000
 CHECK_CHARACTERS = 500_000
 # Characters after which a worker looks at its memory, and what its caches may grow by.
 LOOK_EVERY = 10_000_000
-CACHE_BYTES = 512 << 20
+CACHE_BYTES = 256 << 20
 
 _AWKWARD = (
     *("", "a", " ", "  a", "a  ", "\n", "\r\n\t", "\x00", "\ufeffa", "e\u0301 \u00e9 ﬁ Å"),
