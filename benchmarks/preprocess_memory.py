@@ -26,6 +26,7 @@ from tools.evaluation.provenance import provenance
 from tools.evaluation.results import check_output, write_results
 
 SCHEMA = "e2-llm/preprocess-memory/1"
+_BEGINS = b'{"text": "'
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -82,17 +83,18 @@ def measure(args: argparse.Namespace, gigabytes: float) -> dict[str, Any]:
 def repeat(source: Path, target: Path, size: int) -> int:
     """Write at least ``size`` bytes of JSON lines out of another file; return how many."""
     written = number = 0
-    bar = tqdm(total=size, unit="B", unit_scale=True, delay=2)
+    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    bar = tqdm(total=size, unit="B", unit_scale=True, delay=2, mininterval=interval)
     with target.open("wb") as stream, bar:
         while written < size:
             begin = written
-            with source.open(encoding="utf-8") as lines:
+            with source.open("rb") as lines:
                 for line in lines:
                     number += 1
-                    text = f"{number} {json.loads(line)['text']}"
-                    count = stream.write(
-                        json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n"
-                    )
+                    if not line.startswith(_BEGINS):  # other keys, or blanks elsewhere
+                        text = json.loads(line)["text"]
+                        line = json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n"
+                    count = stream.write(b"%s%d %s" % (_BEGINS, number, line[len(_BEGINS) :]))
                     written += count
                     bar.update(count)
                     if written >= size:

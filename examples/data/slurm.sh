@@ -61,17 +61,20 @@ done
 [[ $cpus =~ ^[1-9][0-9]*$ ]] || refuse "--cpus $cpus: must be at least 1"
 [ -n "$dry_run" ] || command -v sbatch > /dev/null || refuse "sbatch: not here; run this where jobs are submitted"
 
-set -f # patterns are for preprocess_data.py to read
 python=${PYTHON:-python}
-part=("$python" tools/preprocess_data.py --input $input --output-prefix "$prefix" --json-keys $keys
+# Patterns stay as they are, for preprocess_data.py to read.
+read -ra inputs <<< "$input"
+read -ra keys <<< "$keys"
+read -ra options <<< "$options"
+command=("$python" tools/preprocess_data.py --input "${inputs[@]}" --output-prefix "$prefix" --json-keys "${keys[@]}"
     --tokenizer-type "$type" --tokenizer-model "$model" --append-eod --workers "$cpus"
     ${mask:+--loss-mask-key "$mask"} "$@")
 # The task's number is known to the task only.
-part="$(printf '%q ' "${part[@]}")--shard \$SLURM_ARRAY_TASK_ID/$parts"
+part="$(printf '%q ' "${command[@]}")--shard \$SLURM_ARRAY_TASK_ID/$parts"
 join=
 unit=document
 for word in "$@"; do [ "$word" != --split-sentences ] || unit=sentence; done
-for key in $keys; do
+for key in "${keys[@]}"; do
     for dataset in "${key}_$unit" ${mask:+"${key}_${unit}_loss_mask"}; do
         shards=$(printf '%q_?????-of-%05d_%q.idx' "$prefix" "$parts" "$dataset")
         join+="$(printf '%q tools/merge_datasets.py %s --output-prefix %q' "$python" "$shards" "${prefix}_$dataset") && "
@@ -90,7 +93,7 @@ submit() {
 logs=$(dirname "$prefix")
 [ -n "$dry_run" ] || mkdir -p "$logs"
 array=$(submit --parsable --job-name=tokenise --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --array="0-$((parts - 1))" \
-    --output="$logs/tokenise-%A_%a.log" $options --wrap "$part")
+    --output="$logs/tokenise-%A_%a.log" "${options[@]}" --wrap "$part")
 [ -z "$dry_run" ] || { echo "$array" && array=JOB; }
 submit --job-name=join --nodes=1 --ntasks=1 --dependency="afterok:${array%%;*}" --output="$logs/join-%j.log" \
-    $options --wrap "$join"
+    "${options[@]}" --wrap "$join"

@@ -29,7 +29,7 @@ FLAGS = """
     --normalization RMSNorm --swiglu --disable-bias-linear
     --untie-embeddings-and-output-weights --hidden-dropout 0 --attention-dropout 0
     --make-vocab-size-divisible-by 1024 --ckpt-format torch_dist --bf16 --sequence-parallel
-    --micro-batch-size 1 --global-batch-size 2 --train-iters 3 --lr 1e-3 --lr-decay-style constant
+    --micro-batch-size 1 --global-batch-size 2 --train-iters 3 --lr 0.3 --lr-decay-style constant
     --eval-iters 0 --log-interval 1 --distributed-timeout-minutes 8 --e2-max-scale 20
     --optimizer sgd --sgd-momentum 0.9
 """.split()

@@ -106,3 +106,23 @@ def test_only_for_hugging_face(tmp_path, tokenizers_by_name, capfd):
     line = arguments(source, tmp_path / "out", chosen, "--encoder", "gigatoken")
     culprits = ["--encoder gigatoken", "HuggingFaceTokenizer"]
     expect_refusal(line, tmp_path, capfd, culprits)
+
+
+def test_caches_are_emptied_when_they_have_grown(tmp_path, tokenizers_by_name, monkeypatch):
+    made = []
+
+    class Counting(Stub):
+        def Tokenizer(self, hugging_face):  # noqa: N802
+            made.append(hugging_face)
+            return super().Tokenizer(hugging_face)
+
+    # A worker's memory, which grows by 60 each time it is looked at.
+    resident = iter(range(0, 10_000, 60))
+    monkeypatch.setattr(fast, "_resident_bytes", lambda: next(resident))
+    monkeypatch.setattr(fast, "LOOK_EVERY", 100)
+    monkeypatch.setattr(fast, "CACHE_BYTES", 100)
+    monkeypatch.setitem(sys.modules, "gigatoken", Counting())
+    chosen = tokenizers_by_name["hf"]
+    found, _ = run(tmp_path, chosen, "--encoder", "gigatoken", "--workers", "1")
+    assert found == expected(tmp_path, chosen, DOCUMENTS)
+    assert 3 < len(made) < len(DOCUMENTS)

@@ -5,8 +5,10 @@ Of every run the two are compared on texts known to be awkward and on the first 
 anything is written, and on every thousandth text after that.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ ENCODERS = (AUTO, GIGATOKEN, REFERENCE)
 CHECK_EVERY = 1000
 # Characters of the first documents that are compared, and of one later: a quarter of a second.
 CHECK_CHARACTERS = 500_000
+# Characters after which a worker looks at its memory, and what its caches may grow by.
+LOOK_EVERY = 10_000_000
+CACHE_BYTES = 256 << 20
 
 _AWKWARD = (
     *("", "a", " ", "  a", "a  ", "\n", "\r\n\t", "\x00", "\ufeffa", "e\u0301 \u00e9 ﬁ Å"),
@@ -77,14 +82,16 @@ class _Gigatoken:
             import gigatoken
         except ImportError as error:
             raise Refused("is not installed (pip install gigatoken)", installed=False) from error
+        self._make = lambda: gigatoken.Tokenizer(hugging_face).encode
         try:
-            self._encode = gigatoken.Tokenizer(hugging_face).encode
+            self._encode = self._make()
             self._prefix, self._suffix = self._around()
         except Refused:
             raise
         except Exception as error:  # whatever it raises, the reference remains
             raise Refused(f"does not take this tokenizer ({_shorten(str(error))})") from error
-        self._calls = 0
+        self._calls = self._characters = 0
+        self._process, self._resident = 0, 0
         special = hugging_face.all_special_tokens
         spaced = [f"a {token} b" for token in special]
         for text in (*_AWKWARD, *special, *spaced, "".join(special)):
@@ -99,10 +106,22 @@ class _Gigatoken:
                 f"--encoder: gigatoken gives other ids than the reference for {_shorten(text)}; "
                 f"run again with --encoder {REFERENCE}"
             )
+        self._characters += len(text)
+        if self._characters >= LOOK_EVERY:
+            self._characters = 0
+            self._bound_memory()
         ids = self._encode(text)
         if len(self._prefix) or len(self._suffix):
             return np.concatenate([self._prefix, ids, self._suffix])
         return ids
+
+    def _bound_memory(self) -> None:
+        """Begin with empty caches once they have grown: gigatoken remembers every word it saw."""
+        if self._process != os.getpid():  # a worker just forked
+            self._process, self._resident = os.getpid(), _resident_bytes()
+        elif _resident_bytes() - self._resident > CACHE_BYTES:
+            self._encode = self._make()
+            self._resident = _resident_bytes()
 
     def agrees(self, text: str) -> bool:
         """Whether the reference gives the same ids."""
@@ -128,6 +147,14 @@ class _Gigatoken:
         if backend.truncation is not None or backend.padding is not None:
             raise Refused("does not truncate or pad as this tokenizer.json asks")
         return hugging_face
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux, for which there is no gigatoken either
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
