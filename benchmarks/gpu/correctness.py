@@ -20,6 +20,7 @@ from megatron.core import parallel_state
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+from megatron.core.utils import unwrap_model
 from megatron.training.argument_utils import gpt_config_from_args
 from torch import Tensor
 
@@ -172,7 +173,8 @@ class _Case:
                 builder = settings.get_builder_cls()(settings)
                 groups = ProcessGroupCollection.use_mpu_process_groups()
                 (model,) = builder.build_distributed_models(groups, wrap_with_ddp=False)
-            model = model.to(dtype)
+            # In bf16 Megatron wraps it, to convert what goes in and out.
+            model = unwrap_model(model).to(dtype)
             self._give_weights(model)
             yield model
         finally:

@@ -5,6 +5,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.gpu.profile import CLASSES, OTHER
+
 # Causal MFU of 989 TFLOP/s, of docs/performance.md.
 ANCHORS = {"NVIDIA DGXC, H100, bf16": 0.556, "KempnerForge, one H200": 0.511}
 
@@ -29,17 +31,26 @@ def draw_gpu_training(result: dict[str, Any]) -> Figure:
             left.axvline(100 * anchor, color="#aa3377", linestyle=style, label=name)
         left.legend(fontsize=8, loc="lower right")
     left.set_xlabel("causal MFU of 989 TFLOP/s, %" if known else "tokens a second")
-    left.margins(x=0.15)
-    profiles = [row for row in rows if row["profile"]]
-    for row in profiles:
-        start = 0.0
-        times = row["profile"]["milliseconds"] | {"idle": row["profile"]["idle_milliseconds"]}
-        for index, (label, time) in enumerate(times.items()):
-            color = f"C{index % 10}"
-            right.barh(row["name"], time, left=start, color=color, label=f"{label} {time:.1f} ms")
-            start += time
-    if profiles:
-        right.legend(fontsize=7)
+    left.margins(x=0.25)
+    profiles = [row for row in rows if row["profile"]][::-1]
+    classes = [label for label, _ in CLASSES] + [OTHER, "idle"]
+    for index, label in enumerate(classes):  # the same color for a class in every bar
+        times = [_milliseconds(row["profile"]).get(label, 0.0) for row in profiles]
+        before = [
+            sum(_milliseconds(row["profile"]).get(other, 0.0) for other in classes[:index])
+            for row in profiles
+        ]
+        names = [f"{row['name']}\n{row['layers']} layers" for row in profiles]
+        color = "#dddddd" if label == "idle" else f"C{index}"
+        if any(times):
+            right.barh(names, times, left=before, color=color, label=label)
+    figure.legend(
+        *right.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncol=6
+    )
     right.set_xlabel("milliseconds a step, by class of kernel")
     figure.suptitle(f"{result['preset']}, {result['window']} tokens, {result['device']}")
     return figure
+
+
+def _milliseconds(profile: dict[str, Any]) -> dict[str, float]:
+    return profile["milliseconds"] | {"idle": profile["idle_milliseconds"]}

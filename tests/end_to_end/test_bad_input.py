@@ -111,6 +111,18 @@ def mistakes(folder):
             ["--position-embedding-type", "learned_absolute"],
             ["--position-embedding-type"],
         ),
+        "a kernel of Triton": (
+            ["--kernel-norm", "liger"],
+            ["--kernel-norm liger:", "Here: auto, plain"],
+        ),
+        "a kernel of a GPU": (
+            ["--kernel-attention", "cudnn"],
+            ["--kernel-attention cudnn: needs a CUDA device. Here: auto, flash, math"],
+        ),
+        "a kernel of other layers": (
+            ["--kernel-attention", "te"],
+            ["--kernel-attention te: ", "Here: auto, flash, math"],
+        ),
         "refused by Megatron": (["--hidden-size", "63"], ["Megatron refuses", "hidden_size"]),
     }
 
