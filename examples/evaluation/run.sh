@@ -26,7 +26,9 @@ TEXT
 
 refuse() { echo "error: $1" >&2 && exit 2; }
 
-model= out= label=
+model=""
+out=""
+label=""
 held_out=examples/quickstart/out/held_out.jsonl
 windows="512 1024 2048"
 stride=128
@@ -36,7 +38,7 @@ trials=4
 task_words=400
 records=20
 dtype=fp32
-run=
+run=""
 while [ $# -gt 0 ]; do
     case $1 in
         --dry-run) run=print_command && shift && continue ;;
@@ -67,6 +69,7 @@ python=${PYTHON:-.venv/bin/python}
 print_command() { printf '%q ' "$@" && echo; }
 step() { printf '\n== %s\n' "$1"; }
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore
+# shellcheck disable=SC2086
 largest=$(printf '%s\n' $windows | sort -n | tail -1)
 common=(--model "$model" --label "$label" --dtype "$dtype")
 
