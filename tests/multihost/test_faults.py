@@ -297,7 +297,10 @@ def half_way(recipe, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("a file of the newest checkpoint cut in half", shorten), ("a bit of it flipped", flip_a_bit)],
+    [
+        ("a file of the newest checkpoint cut in half", shorten),
+        ("a bit of the newest checkpoint flipped", flip_a_bit),
+    ],
 )
 def test_damage_the_newest_checkpoint(recipe, recipe_curve, half_way, tmp_path, name, damage):
     shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
