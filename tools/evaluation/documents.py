@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from megatron_patches.errors import UserError
 from tools.evaluation.sampling import draw_sample
+from tools.evaluation.texts import brief
 
 
 class Text(NamedTuple):
@@ -71,12 +72,6 @@ def load_tokenizer(path: Path) -> Any:
         ) from error
     tokenizer.model_max_length = 10**12  # documents are long on purpose: no warning
     return tokenizer
-
-
-def brief(error: BaseException) -> str:
-    """Return the first line of an error, for use inside a one-line message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
 
 
 def adds_bos(tokenizer: Any) -> bool:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from megatron_patches.errors import UserError
 from megatron_patches.positions import e2_scale_for
 from tools.checkpoint.window import Config, base_window, rope_parameters, with_scale
-from tools.evaluation.documents import brief
+from tools.evaluation.texts import brief
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text files that a flag names; imports nothing heavy."""
+"""Text files that a flag names, and texts of errors; imports nothing heavy."""
 
 from pathlib import Path
 
@@ -24,3 +24,9 @@ def read_text(path: Path, flag: str) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{flag} {path}: is not UTF-8 text; name another file") from error
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of an error, for use inside a one-line message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

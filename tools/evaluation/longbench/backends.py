@@ -8,7 +8,7 @@ from typing import Protocol
 
 from megatron_patches.errors import UserError
 from tools.checkpoint.window import Config, base_window, with_scale
-from tools.evaluation.documents import brief
+from tools.evaluation.texts import brief
 
 BATCH_SIZES = {"transformers": 1, "vllm": 64}  # LongBench's own; vLLM schedules by itself
 SPARE_TOKENS = 64  # a prompt may grow when it is tokenized again after truncation

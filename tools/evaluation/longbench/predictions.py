@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_patches.errors import UserError
-from tools.evaluation.documents import brief
+from tools.evaluation.texts import brief
 
 Record = dict[str, Any]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from megatron_patches.errors import UserError
-from tools.evaluation.documents import brief
-from tools.evaluation.texts import read_text
+from tools.evaluation.texts import brief, read_text
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*$""")
