@@ -99,7 +99,8 @@ if [ ! -f "$out/attention.png" ]; then
     join='import json, sys; print("\n\n".join(json.loads(line)["text"] for line in open(sys.argv[1], encoding="utf-8")))'
     [ -n "$run" ] || "$python" -c "$join" "$held_out" > "$out/text.txt"
     # shellcheck disable=SC2086
-    $run "$python" tools/plot_attention.py "${common[@]}" --text "$out/text.txt" --windows $windows --output "$out/attention.png"
+    $run "$python" tools/plot_attention.py "${common[@]}" --text "$out/text.txt" --windows $windows \
+        --suffix $'\nThe value of key "{key}" is "' --output "$out/attention.png" # led on: it may be a base model
 fi
 step "6/6  the page"
 $run "$python" tools/report.py "$out" --title "$label"
