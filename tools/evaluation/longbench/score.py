@@ -14,12 +14,12 @@ from megatron_patches.errors import UserError
 from tools.evaluation.longbench.metrics import METRICS
 from tools.evaluation.longbench.predictions import Record, read_records
 from tools.evaluation.longbench.progress import read_settings
+from tools.evaluation.longbench.summaries import SCHEMA
 from tools.evaluation.longbench.tasks import AVERAGES, BUCKETS, TASKS, Task, find_task
 from tools.evaluation.provenance import provenance
 from tools.evaluation.table import number
 from tools.files import atomic_file
 
-SCHEMA = "e2-llm/longbench/1"
 FIELDS = {"pred": str, "answers": list, "all_classes": (list, type(None))}
 Scores = dict[str, Any]  # task -> score, or bucket -> score with LongBench-E
 
