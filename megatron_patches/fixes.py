@@ -39,6 +39,7 @@ def apply() -> None:
         return
     _applied = True
     skip_helper_compilation()
+    load_fp32_main_parameters()
     resume_distributed_optimizer_on_torch_adamw()
     check_sums_before_loading()
     empty_the_folder_before_saving()
@@ -67,6 +68,23 @@ def escape_percent_signs(parser: argparse.ArgumentParser) -> None:
             formatter._expand_help(action)
         except (ValueError, TypeError, KeyError):
             action.help = action.help.replace("%", "%%")
+
+
+def load_fp32_main_parameters() -> None:
+    """Let a distributed optimizer in fp32 load a checkpoint without fully reshardable states.
+
+    The main parameter is then a view of the model's own, and of the loaders that copy into it
+    ``load_parameter_state_from_dp_reshardable`` alone forgets ``no_grad``: "a view of a leaf
+    Variable that requires grad is being used in an in-place operation" (no thread upstream).
+    """
+    import torch
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    @torch.no_grad()
+    def set_states(self: Any, model_param: Any, tensors: dict[str, Any]) -> None:
+        original(self, model_param, tensors)
+
+    original = replace(DistributedOptimizer, "_set_main_param_and_optimizer_states", set_states)
 
 
 def resume_distributed_optimizer_on_torch_adamw() -> None:

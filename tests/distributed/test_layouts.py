@@ -70,6 +70,11 @@ def world(tmp_path_factory):
     resume = [*common, *e2, "--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
     runs.append(("resumed", [*resume, "--load", stopped]))
     runs.append(("resharded", [*resume, "--load", stopped, *LAYOUTS["TP2×PP2"]]))
+    # Megatron's default format of the optimizer's state, which is for the same layout only.
+    default = str(folder / "stopped_default")
+    stop = ["--save", default, "--save-interval", "5", "--exit-interval", "5"]
+    runs.append(("stopped_default", [*saved[:-1], *stop]))
+    runs.append(("resumed_default", [*resume[:-1], "--load", default]))
     tokens = torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
     logits = {name: LAYOUTS[name] for name in LOGIT_LAYOUTS}
     logits |= {
@@ -129,7 +134,7 @@ def test_resumed_run_equals_the_uninterrupted_one(world):
     _, _, results = world
     whole, stopped = results["DP4, distributed optimizer"], results["stopped"]
     assert len(stopped["losses"]) == 5
-    for name in ("resumed", "resharded"):
+    for name in ("resumed", "resharded", "resumed_default"):
         rest = results[name]
         assert len(rest["losses"]) == 5
         assert stopped["losses"] + rest["losses"] == pytest.approx(whole["losses"], rel=1e-4)

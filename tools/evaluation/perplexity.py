@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from megatron_patches.errors import UserError
 from tools.evaluation.bootstrap import interval_over_documents
-from tools.evaluation.model import hidden_states
+from tools.evaluation.last_layer import Reader, reader_of
 from tools.evaluation.protocols import Protocol
 from tools.evaluation.streams import Stream
 from tools.evaluation.windows import Window
@@ -53,7 +53,7 @@ class Material:
             for number, stream in enumerate(self.streams)
             for each in self.protocol.windows(len(stream.tokens), window, stride, len(self.prefix))
         ]
-        return sorted(jobs, key=_length, reverse=True)
+        return sorted(jobs, key=_shape, reverse=True)
 
 
 def tokens_read(jobs: list[Job]) -> int:
@@ -97,13 +97,14 @@ def evaluate_jobs(
     started = time.perf_counter()
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // window)
     device = model.get_output_embeddings().weight.device
+    read = reader_of(model)
     # fp64: a sum over millions of tokens. On the device: no wait for it after every batch.
     sums = torch.zeros(2, material.documents, dtype=torch.float64, device=device)  # all, full
     counts = torch.zeros(2, material.documents, dtype=torch.float64)
     tokens = torch.zeros(2, dtype=torch.int64)
     try:
         for batch in _batches(jobs, batch_size):
-            nll, scored = _score(model, material, batch, device)
+            nll, scored = _score(model, material, batch, read)
             weight = scored.share if material.protocol.per_window else torch.ones_like(scored.share)
             parts = [torch.ones_like(scored.index, dtype=torch.bool)]
             if full_context_from is not None:
@@ -150,8 +151,13 @@ def _length(job: Job) -> int:
     return job.window.end - job.window.begin
 
 
+def _shape(job: Job) -> tuple[int, int]:
+    """Windows of one shape can be batched: as long, and scored from the same position on."""
+    return _length(job), job.window.first_scored - job.window.begin
+
+
 def _batches(jobs: list[Job], size: int) -> Iterator[list[Job]]:
-    for _, equal in itertools.groupby(jobs, key=_length):
+    for _, equal in itertools.groupby(jobs, key=_shape):
         yield from (list(batch) for batch in itertools.batched(equal, size))
 
 
@@ -165,28 +171,30 @@ class _Scored(NamedTuple):
 
 @torch.inference_mode()
 def _score(
-    model: PreTrainedModel, material: Material, batch: list[Job], device: torch.device
+    model: PreTrainedModel, material: Material, batch: list[Job], read: Reader
 ) -> tuple[torch.Tensor, _Scored]:
-    """Return the nll [scored], fp64, of the scored tokens of windows of equal length."""
+    """Return the nll [scored], fp64, of the scored tokens of windows of one shape."""
     prefix = len(material.prefix)
     tokens, owners = zip(*(_cut(material, job) for job in batch), strict=True)
-    ids = torch.from_numpy(np.stack(tokens)).long()  # [batch, length]
-    begin = torch.tensor([[job.window.begin] for job in batch])  # [batch, 1]
-    first_scored = torch.tensor([[job.window.first_scored] for job in batch])
-    index = begin - prefix + torch.arange(1, ids.shape[1])  # [batch, length - 1], predicted tokens
-    scored = index >= first_scored
-    share = (1 / scored.sum(1, keepdim=True, dtype=torch.float64)).expand(scored.shape)
-    targets = ids[:, 1:][scored].to(device)  # [scored]
-    # Only the scored positions go through the output matrix, the dearest layer of a small model.
-    hidden = hidden_states(model, ids.to(device))[:, :-1][scored.to(device)]  # [scored, hidden]
+    ids = torch.from_numpy(np.stack(tokens)).long().to(model.device)  # [batch, length]
+    # The hidden state at position p predicts the token at p + 1; position 0 is the prefix's first.
+    start = max(0, prefix + _shape(batch[0])[1] - 1)
+    # Only the scored positions go through the last layer and through the output matrix, the
+    # dearest layer of a small model.
+    hidden = read(ids, start)[:, :-1].flatten(0, 1)  # [scored, hidden]
+    targets = ids[:, start + 1 :].flatten()  # [scored]
     head = model.get_output_embeddings()
     rows = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
     nll = [
         cross_entropy(head(some).float(), target, reduction="none")
         for some, target in zip(hidden.split(rows), targets.split(rows), strict=True)
     ]
-    owner = torch.from_numpy(np.stack(owners))[:, 1 - prefix :]  # [batch, length - 1]
-    return torch.cat(nll).double(), _Scored(index[scored], owner[scored], share[scored])
+    begin = torch.tensor([[job.window.begin] for job in batch])  # [batch, 1]
+    index = begin - prefix + torch.arange(start + 1, ids.shape[1])  # [batch, scored of a window]
+    owner = torch.from_numpy(np.stack(owners))[:, start + 1 - prefix :]
+    share = torch.full(index.shape, 1 / index.shape[1], dtype=torch.float64)
+    scored = _Scored(index.flatten(), owner.flatten(), share.flatten())
+    return torch.cat(nll).double(), scored
 
 
 def _cut(material: Material, job: Job) -> tuple[np.ndarray, np.ndarray]:
