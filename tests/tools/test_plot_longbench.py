@@ -81,6 +81,12 @@ def test_ablations_are_bars_from_zero(tmp_path, capsys):
     assert [text.get_text() for text in axes.get_xticklabels()] == list(VARIANTS)
 
 
+def test_nothing_but_zeros_is_drawn_from_zero_up(tmp_path):
+    file = write(tmp_path / "a", "a", scores={"trec": 0.0})
+    (axes,) = draw_ablation([read_summary(file)]).axes
+    assert axes.get_ylim() == (0, 1)
+
+
 def test_few_tasks_are_averaged_over_those_that_all_files_have(tmp_path):
     scores = [
         {"qasper": 10.0, "trec": 30.0, "lcc": 50.0},

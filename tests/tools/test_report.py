@@ -69,6 +69,7 @@ def run(tmp_path):
             "averages": {"EN": None, "ZH": None, "All": None},
             "scores": {"trec": 61.5, "qasper": 20.25},
         },
+        "longbench/settings.json": {"schema": "e2-llm/longbench-predict/1"},
         "attention.json": attention("E2 attention"),
         "model/config.json": {"model_type": "llama"},
         ".hidden/e2.json": perplexity("never seen", {128: 1.0}),
@@ -94,7 +95,7 @@ def test_the_page_has_the_numbers_of_every_file(run, capsys):
     for text in ("50.25", "49.75", "61.50", "20.25", "50.0 %", "34.5 %", "A &lt;run&gt;", "abc123"):
         assert text in page
     assert "base &lt;b&gt;&amp;" in page
-    assert "1 training run<" in page
+    assert "6 result files, 1 training run<" in page
     assert "A GPU, 2 x A CPU, 7.5 GiB" in page
     assert "--model &#39;a b&#39;" in page
     assert "never seen" not in page

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from megatron_patches.errors import UserError
 
 OURS = "e2-llm/"
+_NOT_A_RESULT = "e2-llm/longbench-predict"  # the settings beside predictions: the summary has them
 _HEAD = 4096  # bytes in which a result file of ours names its schema
 Content = dict[str, Any]
 
@@ -49,6 +50,8 @@ def collect(folder: Path) -> Run:
                 events.append(path.parent)
         elif path.suffix == ".json" and _is_ours(path):
             content = _read(path)
+            if kind_of(content) == _NOT_A_RESULT:
+                continue
             results.setdefault(kind_of(content), []).append(Result(path, content))
     if not results and not events:
         raise UserError(

@@ -78,7 +78,7 @@ def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
     for begin, end in row["pair_spans"]:
         _mark(axes, (begin + end) / 2, PAIR, "|")
     _mark(axes, sum(row["value_span"]) / 2, MARK, "v")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.tick_params(colors=INK, length=3)
     axes.spines[:].set_visible(False)
     return image

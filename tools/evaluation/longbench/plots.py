@@ -72,6 +72,7 @@ def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
     axes.set_xlim(-0.6, len(summaries) - 0.4)
     axes.set_ylabel("LongBench score (%)")
     axes.margins(y=0.1)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # all may be zero
     style_axes(axes)
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
