@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from megatron_patches.errors import UserError
+from megatron_patches.kernels.blocked import INSTALL
 from megatron_patches.kernels.facts import TE, Facts, is_interpreted, missing_packages
-from megatron_patches.kernels.registry import INSTALL, PARTS, Part
+from megatron_patches.kernels.registry import PARTS, Part
 
 AUTO = "auto"
 # Megatron's arguments that go with its local layers.
