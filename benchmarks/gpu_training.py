@@ -12,7 +12,6 @@ it is measured at that number as well.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import logging
 import os
@@ -24,24 +23,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
-
-from benchmarks.gpu.shapes import (
-    DEMANDS,
-    GIB,
-    PEAK_TFLOPS,
-    PRESETS,
-    Shape,
-    layers_that_fit,
-    needed_bytes,
-)
-from benchmarks.step_overhead import bootstrap
+from benchmarks.gpu.plan import plan
+from benchmarks.gpu.shapes import PRESETS, Shape
+from benchmarks.gpu.table import ratios, row, table
 from megatron_patches.errors import UserError, exit_on_user_error
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
 VARIANTS = ("ours", "stock", "transformers")
-USABLE = 0.97  # of the memory
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -163,41 +152,6 @@ def device_name(on_cpu: bool) -> str:
     return "CPU" if on_cpu else torch.cuda.get_device_name()
 
 
-def plan(shape: Shape, options: argparse.Namespace, capacity: float) -> list[dict[str, Any]]:
-    """What is run: variant, layers, and why so many.
-
-    Args:
-        shape: of the model.
-        options: of the command line.
-        capacity: memory of the device in bytes.
-
-    Raises:
-        UserError: not even one layer fits.
-    """
-    fits = {
-        name: layers_that_fit(shape, DEMANDS[name], USABLE * capacity, options.micro_batch_size)
-        for name in options.variants
-    }
-    common = options.layers or min(fits.values())
-    if common < 1:
-        raise UserError(
-            f"--preset {options.preset}: not one layer fits into {capacity / GIB:.0f} GiB; "
-            "use a smaller preset or --micro-batch-size"
-        )
-    runs = []
-    if options.layers is None and fits.get("ours", 0) > common:
-        runs.append({"variant": "ours", "layers": fits["ours"]})
-    runs += [{"variant": name, "layers": common} for name in options.variants]
-    for run in runs:
-        demand = DEMANDS[run["variant"]]
-        need = needed_bytes(shape, demand, run["layers"], options.micro_batch_size) / GIB
-        run["why"] = (
-            f"{run['layers']} of {shape.layers} layers: {need:.0f} GiB by arithmetic "
-            f"({demand.why}) of {capacity / GIB:.0f}"
-        )
-    return runs
-
-
 def measure(
     shape: Shape, options: argparse.Namespace, extra: list[str], on_cpu: bool
 ) -> dict[str, Any]:
@@ -263,114 +217,6 @@ def run_one(
         on_cpu,
     )
     return ["ours, E2", "ours, fixed RoPE"], measured
-
-
-def row(
-    shape: Shape,
-    run: dict[str, Any],
-    name: str,
-    seconds: list[float],
-    measured: dict[str, Any],
-    options: argparse.Namespace,
-    on_cpu: bool,
-) -> dict[str, Any]:
-    """What the JSON holds of a variant."""
-    known: dict[str, Any] = {
-        "name": name,
-        "layers": run["layers"],
-        "why": run["why"],
-        "kernels": measured["kernels"],
-        "peak_gib": None if on_cpu else round(measured["peak_bytes"] / GIB, 2),
-        "profile": None if name == "ours, fixed RoPE" else measured["profile"],
-        "seconds": [round(value, 6) for value in seconds],
-    }
-    if not seconds:
-        return {**known, "note": "the time limit came before a step was counted"}
-    if len(seconds) < options.steps:
-        known["note"] = f"{len(seconds)} of {options.steps} steps within the time limit"
-    tokens = options.micro_batch_size * options.micro_batches * shape.window
-    speed = tokens / float(np.median(seconds))
-    peak = PEAK_TFLOPS * 1e12
-
-    def mfu(causal: bool) -> float | None:
-        return None if on_cpu else speed * shape.flops_per_token(run["layers"], causal) / peak
-
-    return {
-        **known,
-        "median_seconds": float(np.median(seconds)),
-        "tokens_per_second": speed,
-        "mfu_causal": mfu(True),
-        "mfu_full": mfu(False),
-    }
-
-
-def ratios(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """E2 against each other variant of the same number of layers, by the time of a step.
-
-    Steps of E2 and of fixed RoPE ran in turn, so theirs is a median of paired ratios with a
-    bootstrap interval of 95 %; the others ran after each other.
-    """
-    found = []
-    for ours in rows:
-        if ours["name"] != "ours, E2" or not ours["seconds"]:
-            continue
-        for other in rows:
-            if other is ours or other["layers"] != ours["layers"] or not other["seconds"]:
-                continue
-            ratio = {"of": other["name"], "layers": ours["layers"]}
-            if other["name"] == "ours, fixed RoPE":
-                paired = np.divide(
-                    *(np.array(r["seconds"][: len(other["seconds"])]) for r in (ours, other))
-                )
-                interval = bootstrap(paired, seed)
-                found.append({**ratio, "time": float(np.median(paired)), "interval": interval})
-            else:
-                time_ratio = ours["median_seconds"] / other["median_seconds"]
-                found.append({**ratio, "time": time_ratio, "interval": None})
-    return found
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result in Markdown."""
-    lines = [
-        "| | layers | step | tokens/s | MFU causal | MFU full | peak memory |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-
-    def percent(value: float | None) -> str:
-        return "" if value is None else f"{100 * value:.1f} %"
-
-    for variant in result["variants"]:
-        if "tokens_per_second" not in variant:
-            lines.append(f"| {variant['name']} | {variant['layers']} | {variant['note']} | | | | |")
-            continue
-        peak = "" if variant["peak_gib"] is None else f"{variant['peak_gib']:.1f} GiB"
-        lines.append(
-            f"| {variant['name']} | {variant['layers']} | "
-            f"{1000 * variant['median_seconds']:.1f} ms | {variant['tokens_per_second']:,.0f} | "
-            f"{percent(variant['mfu_causal'])} | {percent(variant['mfu_full'])} | {peak} |"
-        )
-    lines.append("")
-    for ratio in result["ratios"]:
-        between = ""
-        if ratio["interval"]:
-            low, high = (f"{100 * (value - 1):+.2f} %" for value in ratio["interval"])
-            between = f" ({low} … {high})"
-        lines.append(
-            f"E2's step takes {ratio['time']:.4f} times that of {ratio['of']}{between}, "
-            f"{ratio['layers']} layers"
-        )
-    for variant in result["variants"]:
-        kernels = ", ".join(f"{part} {name}" for part, name in variant["kernels"].items())
-        lines.append(f"kernels of {variant['name']}: {kernels}")
-        with contextlib.suppress(TypeError):
-            classes = variant["profile"]["milliseconds"]
-            times = ", ".join(f"{label} {time:.1f}" for label, time in classes.items())
-            idle = variant["profile"]["idle_milliseconds"]
-            lines.append(f"milliseconds of {variant['name']}: {times}, idle {idle:.1f}")
-        if "note" in variant:
-            lines.append(f"note on {variant['name']}: {variant['note']}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

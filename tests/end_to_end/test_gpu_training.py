@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.plan import plan
 from benchmarks.gpu.profile import busy_time, kernel_class, summarize
 from benchmarks.gpu.shapes import (
     DEMANDS,
@@ -18,7 +19,8 @@ from benchmarks.gpu.shapes import (
     layers_that_fit,
     needed_bytes,
 )
-from benchmarks.gpu_training import build_parser, plan, ratios
+from benchmarks.gpu.table import ratios
+from benchmarks.gpu_training import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = "--device cpu --preset tiny --warm-up 1 --micro-batches 2 --profile-steps 1".split()
