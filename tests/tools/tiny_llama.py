@@ -13,22 +13,26 @@ BASE_WINDOW = 256  # tokens, so bytes
 BOS, EOS = 0, 1
 
 
-def make_tiny_llama(path: Path) -> Path:
-    """Save it to ``path``; its tokenizer puts a BOS before a text."""
+def save_random_llama(path: Path, vocabulary: int, window: int, **more: int) -> None:
+    """Save a model without a tokenizer to ``path``."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=258,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=BASE_WINDOW,
+        max_position_embeddings=window,
         initializer_range=0.5,  # far from uniform predictions, so that positions matter
-        bos_token_id=BOS,
-        eos_token_id=EOS,
+        **more,
     )
     LlamaForCausalLM(config).save_pretrained(path)
+
+
+def make_tiny_llama(path: Path) -> Path:
+    """Save it to ``path``; its tokenizer puts a BOS before a text."""
+    save_random_llama(path, 258, BASE_WINDOW, bos_token_id=BOS, eos_token_id=EOS)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate(["<s>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.tools.tiny_llama import save_random_llama
 from tools.checkpoint.window import with_scale
 from tools.evaluate_perplexity import main
 
@@ -18,18 +19,7 @@ WORDS = [f"w{number}" for number in range(60)]
 
 def save_model(path: Path) -> Path:
     """Save it to ``path``; its tokenizer puts a BOS before a text and an EOS after it."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=BASE_WINDOW,
-        initializer_range=0.5,  # far from uniform predictions, so that positions matter
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
+    save_random_llama(path, 64, BASE_WINDOW)
     vocabulary = {word: number for number, word in enumerate(["<s>", "</s>", "<unk>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
