@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All tests: one thread a process, set before torch is imported.
+
+Tiny models gain nothing from more threads, and worlds of ranks and pools of workers share the cores.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
