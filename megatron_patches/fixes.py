@@ -95,7 +95,8 @@ def resume_distributed_optimizer_on_torch_adamw() -> None:
 
     - asserts in ``state_dict`` that there is exactly one step, but a fresh AdamW, into which a
       checkpoint is loaded, has none: we give it the state of its first step, all zero;
-    - looks for ``step`` among a parameter's saved tensors, where it is not: we leave it out;
+    - looks for ``step`` among a parameter's saved tensors, where it is not, or where it is the
+      zero of before loading, so that the bias correction begins anew: we leave it out;
     - gives all parameters one shared step tensor, which AdamW then increments once for each, so
       that the bias correction is silently wrong from the second step on: we clone it.
     """
@@ -122,7 +123,7 @@ def resume_distributed_optimizer_on_torch_adamw() -> None:
         return original_state_dict(self)
 
     def set_states(self: Any, model_param: Any, tensors: dict[str, Any]) -> None:
-        original_set_states(self, model_param, {"step": None, **tensors})
+        original_set_states(self, model_param, {**tensors, "step": None})
 
     def load_state_dict(self: Any, state_dict: Any) -> None:
         original_load(self, state_dict)

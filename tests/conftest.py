@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All tests: one thread a process, set before torch is imported.
 
-Tiny models gain nothing from more threads, and worlds of ranks and pools of workers share the cores.
+Tiny models gain nothing from more; worlds of ranks and pools of workers share the cores.
 """
 
 import os
