@@ -1,10 +1,12 @@
 # make demo    from an empty machine to the picture of perplexity by window (about 10 minutes)
-# make test    all fast tests          make test-slow   the slow ones
+# make test    all fast tests          make test-slow   the slow ones, one after the other
+#              WORKERS=N files at a time (2; each may start four processes of its own)
 # make lint    ruff and codespell      make format    let ruff mend what it can
 # make bench   what E2 adds to the time of a training step
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 STAMP := .venv/.installed
+WORKERS ?= 2
 
 .PHONY: help demo test test-slow bench lint format venv clean
 help:
@@ -20,7 +22,7 @@ demo: $(STAMP)
 	@PYTHON=$(PYTHON) bash examples/quickstart/run.sh
 
 test: $(STAMP)
-	@$(PYTHON) -m pytest -m "not slow"
+	@$(PYTHON) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP)
 	@$(PYTHON) -m pytest -m slow
