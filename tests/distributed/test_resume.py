@@ -15,6 +15,7 @@ OPTIMIZERS = {
     "bf16, sharded": ["--bf16", SHARDED],
     "bf16, sharded, fully reshardable": ["--bf16", SHARDED, "--dist-ckpt-optim-fully-reshardable"],
     "bf16, TP2": ["--bf16", "--tensor-model-parallel-size", "2"],
+    "bf16, sharded, --async-save": ["--bf16", SHARDED, "--async-save"],
     "fp32, sharded, PP2": [SHARDED, "--pipeline-model-parallel-size", "2"],
 }
 
