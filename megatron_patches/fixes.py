@@ -7,10 +7,14 @@ a new Megatron version cannot silently run without its patch.
 
 import argparse
 import os
+import shutil
 from types import ModuleType
 from typing import Any
 
+from megatron_patches.errors import UserError
+
 _MISSING = object()
+FULL = 2**24  # bytes; a disk on which no more are free after a failed save was too small for it
 
 
 def replace(owner: ModuleType | type, name: str, new: Any) -> Any:
@@ -163,10 +167,11 @@ def empty_the_folder_before_saving() -> None:
 
     It is there when a run was set back and comes to that iteration again. Megatron overwrites its
     files in place: ended in the middle, the folder holds the old index and some new files, and
-    loads as if it were whole.
+    loads as if it were whole. A save that the disk has no room for is said to be that.
     """
     import torch.distributed as dist
     from megatron.core import dist_checkpointing
+    from torch.distributed.checkpoint import CheckpointException
 
     from megatron_patches.whole_checkpoint import empty
 
@@ -174,6 +179,16 @@ def empty_the_folder_before_saving() -> None:
         if dist.get_rank() == 0:
             empty(folder)
         dist.barrier()
-        return original(state, folder, *args, **kwargs)
+        try:
+            return original(state, folder, *args, **kwargs)
+        except (Exception, CheckpointException) as error:  # the latter is no Exception
+            # torch's writer may say no more of it than "unexpected pos 704 vs 598".
+            free = shutil.disk_usage(folder).free
+            if free < FULL:
+                raise UserError(
+                    f"--save: {folder}: No space left on device ({free / 2**20:.1f} MiB are free); "
+                    "make room and start again, the run goes on from the checkpoint before"
+                ) from error
+            raise
 
     original = replace(dist_checkpointing, "save", save)
