@@ -1,4 +1,4 @@
-# make demo    from an empty machine to the picture of perplexity by window (about 10 minutes)
+# make demo    from an empty machine to the picture of perplexity by window (about 13 minutes)
 # make test    all fast tests          make test-slow   the slow ones, one after the other
 #              WORKERS=N files at a time (2; each may start four processes of its own)
 # make lint    ruff and codespell      make format    let ruff mend what it can

@@ -47,6 +47,7 @@ def apply() -> None:
     resume_distributed_optimizer_on_torch_adamw()
     check_sums_before_loading()
     empty_the_folder_before_saving()
+    name_a_full_disk()
 
 
 def skip_helper_compilation() -> None:
@@ -167,11 +168,10 @@ def empty_the_folder_before_saving() -> None:
 
     It is there when a run was set back and comes to that iteration again. Megatron overwrites its
     files in place: ended in the middle, the folder holds the old index and some new files, and
-    loads as if it were whole. A save that the disk has no room for is said to be that.
+    loads as if it were whole.
     """
     import torch.distributed as dist
     from megatron.core import dist_checkpointing
-    from torch.distributed.checkpoint import CheckpointException
 
     from megatron_patches.whole_checkpoint import empty
 
@@ -179,10 +179,23 @@ def empty_the_folder_before_saving() -> None:
         if dist.get_rank() == 0:
             empty(folder)
         dist.barrier()
+        return original(state, folder, *args, **kwargs)
+
+    original = replace(dist_checkpointing, "save", save)
+
+
+def name_a_full_disk() -> None:
+    """Say of a save that the disk has no room for that it is that.
+
+    torch's writer may say no more of it than "unexpected pos 704 vs 598".
+    """
+    from megatron.core import dist_checkpointing
+    from torch.distributed.checkpoint import CheckpointException
+
+    def save(state: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(state, folder, *args, **kwargs)
         except (Exception, CheckpointException) as error:  # the latter is no Exception
-            # torch's writer may say no more of it than "unexpected pos 704 vs 598".
             free = shutil.disk_usage(folder).free
             if free < FULL:
                 raise UserError(
