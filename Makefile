@@ -14,7 +14,7 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): constraints.txt
+$(STAMP): constraints.txt pyproject.toml
 	@bash tools/make_venv.sh .venv constraints.txt
 	@touch $@
 

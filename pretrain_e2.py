@@ -11,32 +11,27 @@ import os
 import socket
 from functools import partial
 
-from megatron_patches.errors import exit_on_user_error
+from e2_common.errors import exit_on_user_error
 
 
 @exit_on_user_error
 def main() -> None:
     """Arguments -> configurations -> ``megatron.training.pretrain``."""
-    from megatron_patches import cpu_runtime, fixes
+    from megatron_patches.runtime.prepare import prepare
 
     as_single_process()
-    # Megatron insists on it for tensor parallel: keeps the order of overlapping kernels.
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
-    on_cpu = cpu_runtime.is_needed()
-    if on_cpu:
-        cpu_runtime.install()
-    fixes.apply()
+    on_cpu = prepare()
 
     from megatron.core.enums import ModelType
     from megatron.training import pretrain
     from megatron.training.argument_utils import pretrain_cfg_container_from_args
 
-    from megatron_patches import draw_statistics
-    from megatron_patches.arguments import parse_arguments
-    from megatron_patches.data import train_valid_test_datasets
-    from megatron_patches.model import model_config
-    from megatron_patches.training import forward_step
-    from megatron_patches.validation import WindowValidation
+    from megatron_patches.data.datasets import train_valid_test_datasets
+    from megatron_patches.model.build import model_config
+    from megatron_patches.start.arguments import parse_arguments
+    from megatron_patches.training import draw_statistics
+    from megatron_patches.training.step import forward_step
+    from megatron_patches.training.window_validation import WindowValidation
 
     args, config = parse_arguments(on_cpu)
     windows = WindowValidation(config) if config.validation_windows else None

@@ -18,15 +18,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from megatron_patches.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tools.checkpoint.names import Shape
+    from e2_tools.checkpoint.names import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 # layers, hidden, feed-forward, heads, key/value heads, vocabulary
@@ -111,10 +109,10 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
     from tqdm import tqdm
     from transformers import LlamaConfig
 
-    from tools.checkpoint.families import FAMILIES
-    from tools.checkpoint.hf_config import write_json
-    from tools.checkpoint.names import Sizes
-    from tools.checkpoint.safetensors_stream import SafetensorsStream
+    from e2_tools.checkpoint.families import FAMILIES
+    from e2_tools.checkpoint.hf_config import write_json
+    from e2_tools.checkpoint.names import Sizes
+    from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 
     layers, hidden, ffn, heads, groups, vocab = SHAPES[shape]
     sizes = Sizes(layers, hidden, ffn, heads, groups, hidden // heads, vocab, vocab, tied=False)

@@ -20,10 +20,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.files import atomic_file
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_file
 
 PROSE = (".txt", ".rst", ".md")
 CODE = (".c", ".h", ".S", ".py", ".sh")

@@ -12,19 +12,16 @@ wall-clock times. Peak memory is what a pass adds to the process (Linux) or to t
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluation.arguments import count_argument
-from tools.evaluation.protocols import PROTOCOLS
-from tools.evaluation.windows import check_windows, sliding_windows
-from tools.files import atomic_file
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_file
+from e2_tools.evaluation.arguments import count_argument
+from e2_tools.evaluation.protocols import PROTOCOLS
+from e2_tools.evaluation.windows import check_windows, sliding_windows
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_windows([args.window], args.stride)
     if args.hidden_size % 192:
         raise UserError(f"--hidden-size {args.hidden_size}: has to be a multiple of 192")
-    from tools.evaluation.model import choose_device
-    from tools.evaluation.provenance import provenance
+    from e2_tools.evaluation.model import choose_device
+    from e2_tools.evaluation.provenance import provenance
 
     device = choose_device(args.device)
     rows = [measure(args, layers, device) for layers in args.layers]
@@ -82,8 +79,8 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
     import numpy as np
     from tqdm import tqdm
 
-    from tools.evaluation.perplexity import Material, evaluate_jobs
-    from tools.evaluation.streams import streams_of
+    from e2_tools.evaluation.perplexity import Material, evaluate_jobs
+    from e2_tools.evaluation.streams import streams_of
 
     model = make_model(args, layers, device)
     tokens = args.window + (args.slides - 1) * args.stride

@@ -9,18 +9,15 @@ is a run stopped half-way, saved, and resumed at TP2×PP2; its draws have to be 
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tqdm import tqdm
 
-from megatron_patches.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_file
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
-from tools.files import atomic_file
 
 
 @exit_on_user_error

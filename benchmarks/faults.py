@@ -14,10 +14,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
+from e2_common.files import atomic_file
 from tests.multihost.fault_table import FOLDER, TESTS, table
-from tools.files import atomic_file
 
 PAGE = ROOT / "docs" / "reliability.md"
 START, END = "<!-- written by benchmarks/faults.py -->", "<!-- end -->"

@@ -2,6 +2,7 @@
 # The first run on a GPU: train 20 steps with E2, export, check, prove the kernels, then measure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} # installed or not
 
 usage() {
     cat <<TEXT

@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.gpu.plan import plan
 from benchmarks.gpu.shapes import PRESETS, Shape
 from benchmarks.gpu.table import ratios, row, table
-from megatron_patches.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
@@ -83,8 +81,8 @@ def main() -> None:
     strangers = [word for word in extra if word.startswith("--") and "--kernel-" not in word]
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
-    from tools.evaluation.provenance import provenance
-    from tools.evaluation.results import check_output, write_results
+    from e2_tools.evaluation.provenance import provenance
+    from e2_tools.evaluation.results import check_output, write_results
 
     if options.output:
         check_output(options.output)
@@ -129,20 +127,17 @@ def prepare(device: str) -> bool:
     Raises:
         UserError: there is no CUDA device, or there is one and the CPU is wanted.
     """
-    from megatron_patches import cpu_runtime, fixes
+    from megatron_patches.runtime import cpu
+    from megatron_patches.runtime.prepare import prepare
 
     on_cpu = device == "cpu"
-    if on_cpu != cpu_runtime.is_needed():
+    if on_cpu != cpu.is_needed():
         hint = "hide it with CUDA_VISIBLE_DEVICES=''" if on_cpu else "try --device cpu"
         found = "a CUDA device is there" if on_cpu else "no CUDA device was found"
         raise UserError(f"--device {device}: {found}; {hint}")
     logging.disable(logging.WARNING)  # Megatron tells dozens of lines a model
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    if on_cpu:
-        cpu_runtime.install()
-    fixes.apply()
-    return on_cpu
+    return prepare()
 
 
 def device_name(on_cpu: bool) -> str:

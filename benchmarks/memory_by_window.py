@@ -8,18 +8,15 @@ numbers of Figure 1 of arXiv 2401.06951. Prints the comparison with them as a Ma
 """
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from megatron_patches.throughput import GPUS, Layout
-from tools.evaluation.plots import save_png
-from tools.planning.models import MODELS
-from tools.planning.plan import Plan, make_plan
-from tools.planning.plots import draw_by_window
-from tools.planning.run import Run
+from e2_tools.evaluation.plots import save_png
+from e2_tools.planning.models import MODELS
+from e2_tools.planning.plan import Plan, make_plan
+from e2_tools.planning.plots import draw_by_window
+from e2_tools.planning.run import Run
+from megatron_patches.start.training_time import GPUS, Layout
 
 WINDOWS = (4096, 8192, 16384, 32768, 65536)
 # Figure 1: GB, of Llama-2-7B with FlashAttention-2 and ZeRO-2; PI at 64k was out of memory.

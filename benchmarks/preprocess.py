@@ -22,12 +22,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.processes import Measured, check_text, measured, parser_of_text
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluation.provenance import provenance
-from tools.evaluation.results import check_output, write_results
+from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.evaluation.provenance import provenance
+from e2_tools.evaluation.results import check_output, write_results
 
 SCHEMA = "e2-llm/preprocess-speed/1"
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,7 +145,7 @@ def _compare(result: dict[str, Any], folder: str) -> None:
     found = {name: _sha256(Path(f"{prefix}.{name}")) for name in ("bin", "idx")}
     if result.setdefault("output_sha256", found) != found:
         raise UserError(f"the bytes of {result['runs'][-1]} are not those of the runs before it")
-    from megatron_patches.index_file import read_index
+    from e2_common.disk.indexed_dataset import read_index
 
     index = read_index(prefix)
     result["tokens"], result["documents"] = index.tokens, index.documents

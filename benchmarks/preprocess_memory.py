@@ -16,14 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tqdm import tqdm
 
 from benchmarks.processes import check_text, measured, parser_of_text
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluation.provenance import provenance
-from tools.evaluation.results import check_output, write_results
+from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.evaluation.provenance import provenance
+from e2_tools.evaluation.results import check_output, write_results
 
 SCHEMA = "e2-llm/preprocess-memory/1"
 _BEGINS = b'{"text": "'

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
 
 SAMPLE_SECONDS = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")

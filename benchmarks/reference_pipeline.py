@@ -9,14 +9,10 @@ only what benchmarks/preprocess.py needs: to tokenise a corpus use tools/preproc
 import argparse
 import json
 import multiprocessing
-import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools.corpus.quiet import quiet_imports
-from tools.corpus.tokenizer import HUGGING_FACE, load_tokenizer
+from e2_tools.corpus.quiet import quiet_imports
+from e2_tools.corpus.tokenizer import HUGGING_FACE, load_tokenizer
 
 CHUNK = 32  # lines sent to a worker at a time
 

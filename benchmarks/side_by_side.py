@@ -16,12 +16,12 @@ from megatron.training import get_args
 from torch import Tensor
 from tqdm import tqdm
 
-from megatron_patches.config import E2Config
-from megatron_patches.data import get_batch
-from megatron_patches.methods import method_for
-from megatron_patches.rotary import E2RotaryEmbedding
-from megatron_patches.temperature import TemperatureSelfAttention
-from megatron_patches.training import LossFunction, forward_step, run_model
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from megatron_patches.data.datasets import get_batch
+from megatron_patches.model.rotary import E2RotaryEmbedding
+from megatron_patches.model.temperature import TemperatureSelfAttention
+from megatron_patches.training.step import LossFunction, forward_step, run_model
 
 
 class Variant(NamedTuple):

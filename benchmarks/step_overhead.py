@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 
-from megatron_patches.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.evaluation.results import check_output, write_results
 from pretrain_e2 import as_single_process
-from tools.evaluation.results import check_output, write_results
 
 SCHEMA = "e2-llm/step-overhead/1"
 SAMPLE = "E2, a draw per sample"
@@ -129,12 +127,9 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     Raises:
         UserError: Megatron refuses an argument.
     """
-    from megatron_patches import cpu_runtime, fixes
+    from megatron_patches.runtime.prepare import prepare
 
-    on_cpu = cpu_runtime.is_needed()
-    if on_cpu:
-        cpu_runtime.install()
-    fixes.apply()
+    on_cpu = prepare()
 
     import torch
     from megatron.core.enums import ModelType
@@ -142,9 +137,10 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     from megatron.training.argument_utils import pretrain_cfg_container_from_args
 
     from benchmarks.side_by_side import SideBySide, plain_forward_step
-    from megatron_patches.arguments import parse_arguments
-    from megatron_patches.data import train_valid_test_datasets
-    from megatron_patches.model import model_config
+    from megatron_patches.data.datasets import train_valid_test_datasets
+    from megatron_patches.model.build import model_config
+    from megatron_patches.runtime.replace import replace
+    from megatron_patches.start.arguments import parse_arguments
 
     sys.argv[1:] = arguments
     args, plain = parse_arguments(on_cpu)
@@ -159,7 +155,7 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     ]
     order = interleaved(len(fields), WARM_UP + options.steps, options.seed)
     steps = SideBySide(training.train_step, configs, order, args.rank)
-    fixes.replace(training, "train_step", steps)
+    replace(training, "train_step", steps)
     args.train_iters = len(order) + 1
     pretrain(
         pretrain_cfg_container_from_args(args, model_config(args, plain)),

@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this project adds to Megatron, and what it changes in it. Importing this changes nothing.
 
-Added, through Megatron's own extension points:
+- ``start``       Megatron's arguments with ours, what is refused, what a run says of itself
+- ``data``        datasets, the blend of a run, loss masks beside a dataset
+- ``model``       the model's configuration: layer spec, rotary module (``pre_wrap_hooks``)
+- ``training``    the forward step, a loss per window, TensorBoard's statistics of the draws
+- ``checkpoint``  which checkpoint a run starts from, whether it is whole and of the same model
+- ``kernels``     what computes each part of a step, by the layer spec or by names rebound
+- ``runtime``     defects of Megatron, and Megatron on a machine without CUDA
 
-- ``rotary``      the rotary module of a built model is replaced (``pre_wrap_hooks``)
-- ``kernels``     what computes each part of a step: a core attention on
-                  scaled_dot_product_attention and an RMSNorm that allows sequence parallel, by
-                  the layer spec; the others by names of Megatron that ``kernels.install`` rebinds
-- ``temperature`` self-attention with YaRN's factor, by the layer spec and only with YaRN
-- ``draw_statistics`` TensorBoard's histograms and loss by scale (``finalize_model_grads_func``)
-- ``training``    the forward step; ``validation`` a loss per window; ``data`` the datasets
-
-Changed in place, each with its reason, and failing loudly when the name is gone:
-
-- ``fixes``        no ``make`` for the dataset helpers; distributed optimizer on torch's AdamW;
-                 help texts with a bare %
-- ``cpu_runtime``  CUDA devices become CPU ones; only without a CUDA device
-
-The method itself (``config``, ``sampler``, ``positions``, ``frequencies``, ``methods``,
-``schedule``) knows nothing of Megatron.
+Names of Megatron are changed in place by ``runtime``, ``kernels.install`` and ``checkpoint.hooks``
+alone, each with its reason, and through ``runtime.replace``, which fails when a name is gone. The
+method itself is ``e2_llm``, which knows nothing of Megatron.
 """

@@ -1,74 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert a Hugging Face model into a Megatron torch_dist checkpoint, to start training from.
+"""Runs ``e2_tools.commands.convert_hf_to_megatron`` from a checkout, installed or not."""
 
-Llama 1, 2, 3, SmolLM2, Mistral, Qwen2, Qwen2.5, Qwen3. Runs on a CPU, without torchrun, tensor by
-tensor. The checkpoint holds no layout: it loads at any tensor, pipeline and virtual pipeline
-parallel size, with or without Transformer Engine.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron_patches.errors import exit_on_user_error
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add(
-        "--hf-model",
-        type=Path,
-        required=True,
-        help="folder with config.json and weights: safetensors or .bin, one file or sharded",
-    )
-    add("--save", type=Path, help="folder to write; must not exist or be empty")
-    add(
-        "--dtype",
-        choices=("fp32", "bf16", "fp16"),
-        help="of the weights; as they are by default",
-    )
-    add(
-        "--print-args",
-        action="store_true",
-        help="print the Megatron arguments that match the model, ready to paste into a launch "
-        "script; without --save nothing else is done",
-    )
-    add(
-        "--rope-scaling",
-        choices=("original", "keep"),
-        help="for a model whose RoPE is scaled by llama3 or yarn already. original: undo it, L is "
-        "the window before it. keep: train and serve at that fixed factor. A linear factor needs "
-        "no choice: E2's scale multiplies it",
-    )
-    add(
-        "--full-attention",
-        action="store_true",
-        help="convert a sliding-window model as full attention; L is then its sliding window",
-    )
-    add(
-        "--check",
-        action="store_true",
-        help="afterwards compare the fp32 logits of both models on 4 prompts; needs memory for "
-        "the whole model in fp32",
-    )
-    return parser
-
-
-@exit_on_user_error
-def main() -> None:
-    """Parse the command line, then convert."""
-    args = build_parser().parse_args()
-    # Imported late: torch takes seconds, --help should not.
-    from tools.checkpoint.import_hf import ImportOptions, import_model
-
-    import_model(ImportOptions(**vars(args)))
-
+from e2_tools.commands.convert_hf_to_megatron import main
 
 if __name__ == "__main__":
     main()

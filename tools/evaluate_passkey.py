@@ -1,38 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure whether a Hugging Face model finds a pass key in a window full of filler.
+"""Runs ``e2_tools.commands.evaluate_passkey`` from a checkout, installed or not."""
 
-Each cell of windows x depths asks for --trials random keys; an answer is right if its first number
-is the key. The prompt fills the window, less the ten tokens of the answer.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron_patches.errors import exit_on_user_error
-from tools.evaluation.passkey.prompt import Passkey
-from tools.evaluation.retrieval.arguments import add_grid_arguments
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_grid_arguments(parser, hidden="key", output="passkey.json")
-    return parser
-
-
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Run the evaluation of the command line and print its table."""
-    args = build_parser().parse_args(arguments)
-    from tools.evaluation.retrieval.grid import evaluate  # torch and transformers take seconds
-
-    print(evaluate(args, Passkey(args.seed)))
-
+from e2_tools.commands.evaluate_passkey import main
 
 if __name__ == "__main__":
     main()

@@ -1,116 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure a Hugging Face model's sliding-window perplexity at several windows.
+"""Runs ``e2_tools.commands.evaluate_perplexity`` from a checkout, installed or not."""
 
-Protocol press scores the same tokens at every window, all of a document's but its first, so the
-numbers compare. Its second number, "full context", is over the tokens that no window leaves short
-of context: those at index max(windows) - stride of their document and later, again the same at
-every window. Protocols yarn, yarn-truncate and longlora do what the published code of those papers
-does, for comparison with their numbers: docs/perplexity.md.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluation.arguments import count_argument, scale_argument
-from tools.evaluation.protocols import PROTOCOLS
-from tools.evaluation.windows import check_windows
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
-    add("--data", type=Path, required=True, metavar="FILE.jsonl", help="a JSON object a line")
-    add("--windows", type=int, nargs="+", required=True, metavar="N", help="in tokens")
-    add("--output", type=Path, required=True, metavar="results.json", help="rewritten per window")
-    add(
-        "--scale",
-        type=scale_argument,
-        default="auto",
-        help="RoPE scale g: auto, ceil(window / base window); none, the model's own RoPE; "
-        "or a number for all windows (default: auto)",
-    )
-    add(
-        "--frequencies",
-        choices=["linear", "ntk", "yarn", "llama3"],
-        help="what the scale does to the frequencies (default: what the model was trained with, "
-        "else linear)",
-    )
-    add("--stride", type=int, metavar="S", help="tokens between windows (default: 256)")
-    add("--protocol", choices=list(PROTOCOLS), default="press", help="(default: press)")
-    add(
-        "--batch-size",
-        type=count_argument,
-        metavar="B",
-        help="windows in a forward pass (default: 8192 tokens' worth)",
-    )
-    add("--max-tokens", type=count_argument, metavar="N", help="of all documents; cuts the last")
-    add("--max-documents", type=count_argument, metavar="N", help="read no more documents")
-    add(
-        "--max-document-tokens",
-        type=count_argument,
-        metavar="N",
-        help="keep only the first N tokens of each document",
-    )
-    add(
-        "--min-document-tokens",
-        type=count_argument,
-        default=1,
-        metavar="N",
-        help="leave out shorter documents (a BOS does not count)",
-    )
-    add(
-        "--sample-documents",
-        type=count_argument,
-        metavar="N",
-        help="draw N of the documents that are long enough, from a file of any size",
-    )
-    add("--seed", type=int, metavar="S", help="of --sample-documents (default: 0)")
-    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="(default: fp32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--json-key", default="text", metavar="KEY", help="of a record's text (default: text)")
-    add("--label", metavar="NAME", help="for tables and plots (default: the model folder's name)")
-    add("--no-bos", action="store_true", help="no BOS, even if the tokenizer adds one by default")
-    add(
-        "--resume",
-        action="store_true",
-        help="keep the windows in the output, if made with the same settings (and model)",
-    )
-    return parser
-
-
-def check_sample(args: argparse.Namespace) -> None:
-    """Refuse flags that would mean nothing beside, or without, ``--sample-documents``."""
-    if args.sample_documents is None:
-        if args.seed is not None:
-            raise UserError(f"--seed {args.seed}: nothing is drawn without --sample-documents")
-        return
-    for flag in ("max_documents", "max_tokens"):
-        if getattr(args, flag) is not None:
-            name = f"--{flag.replace('_', '-')}"
-            raise UserError(f"{name}: takes the first documents, --sample-documents any; drop one")
-
-
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Run the evaluation of the command line and print its table."""
-    args = build_parser().parse_args(arguments)
-    check_sample(args)
-    slides = PROTOCOLS[args.protocol].slides
-    if args.stride is not None and not slides:
-        raise UserError(f"--stride {args.stride}: protocol {args.protocol} has none; drop it")
-    args.windows, args.stride = check_windows(args.windows, args.stride, slides=slides)
-    from tools.evaluation.run import evaluate  # torch and transformers take seconds to import
-
-    print(evaluate(args))
-
+from e2_tools.commands.evaluate_perplexity import main
 
 if __name__ == "__main__":
     main()

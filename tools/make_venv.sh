@@ -24,3 +24,5 @@ if [ ! -x "$venv/bin/python" ]; then
     "$python" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --progress-bar on -r "$pins"
+# The project itself, so that its packages and the command e2 are found from anywhere.
+"$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .

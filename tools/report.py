@@ -1,66 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put the results of a run onto one HTML page: tables, pictures, training curves.
+"""Runs ``e2_tools.commands.report`` from a checkout, installed or not."""
 
-Takes every result file of the evaluate commands and every TensorBoard folder below RUN_DIR. The
-page is a single file that opens without a network and runs no script.
-"""
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluation.results import check_output
-from tools.files import atomic_file
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("run_dir", type=Path, metavar="RUN_DIR", help="folder that holds the results")
-    add("--output", type=Path, metavar="FILE.html", help="(default: RUN_DIR/report.html)")
-    add("--title", metavar="T", help="(default: the folder's name)")
-    add(
-        "--seeds",
-        action="store_true",
-        help="perplexities of one label are one run under several seeds: show their mean and range",
-    )
-    return parser
-
-
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Write the page of the command line."""
-    args = build_parser().parse_args(arguments)
-    output = args.output or args.run_dir / "report.html"
-
-    from tools.reporting.collect import collect  # matplotlib and TensorBoard are slow to import
-    from tools.reporting.page import render
-    from tools.reporting.sections import sections_of
-
-    run = collect(args.run_dir)
-    check_output(output)
-    files = sum(map(len, run.results.values()))
-    subtitle = f"{_count(files, 'result file')}, {_count(len(run.events), 'training run')}"
-    page = render(
-        args.title or args.run_dir.resolve().name, subtitle, sections_of(run, seeds=args.seeds)
-    )
-    try:
-        with atomic_file(output) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from error
-    print(f"report: {output}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)
-
+from e2_tools.commands.report import main
 
 if __name__ == "__main__":
     main()

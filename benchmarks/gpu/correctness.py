@@ -26,15 +26,15 @@ from torch import Tensor
 
 from benchmarks.gpu.megatron_runs import STOCK, end_run, megatron_arguments
 from benchmarks.gpu.shapes import Shape
-from megatron_patches.arguments import parse_arguments
-from megatron_patches.config import E2Config
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from e2_llm.sampler import Draw
 from megatron_patches.kernels import adamw
 from megatron_patches.kernels.registry import PARTS, PLAIN
-from megatron_patches.methods import method_for
-from megatron_patches.model import model_config
-from megatron_patches.rotary import E2RotaryEmbedding
-from megatron_patches.sampler import Draw
+from megatron_patches.model.build import model_config
+from megatron_patches.model.rotary import E2RotaryEmbedding
+from megatron_patches.start.arguments import parse_arguments
 
 LAYERS = 2
 MARGIN = 1.5

@@ -20,12 +20,12 @@ from megatron.training.argument_utils import gpt_config_from_args, pretrain_cfg_
 from benchmarks.gpu.profile import profile
 from benchmarks.gpu.shapes import Shape
 from benchmarks.side_by_side import SideBySide, plain_forward_step, put_in
-from megatron_patches.arguments import parse_arguments
-from megatron_patches.config import E2Config
-from megatron_patches.data import train_valid_test_datasets
-from megatron_patches.errors import UserError
-from megatron_patches.fixes import replace
-from megatron_patches.model import model_config
+from e2_common.errors import UserError
+from e2_llm.config import E2Config
+from megatron_patches.data.datasets import train_valid_test_datasets
+from megatron_patches.model.build import model_config
+from megatron_patches.runtime.replace import replace
+from megatron_patches.start.arguments import parse_arguments
 
 STOCK = """
     --kernel-attention math --kernel-norm plain --kernel-rope plain

@@ -5,7 +5,7 @@ import argparse
 from typing import Any
 
 from benchmarks.gpu.shapes import DEMANDS, GIB, Shape, layers_that_fit, needed_bytes
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
 
 USABLE = 0.97  # of the memory
 

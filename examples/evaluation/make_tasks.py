@@ -14,19 +14,16 @@ import hashlib
 import json
 import random
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.evaluation.arguments import count_argument
-from tools.evaluation.texts import read_text
-from tools.files import atomic_file
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_file
+from e2_tools.evaluation.arguments import count_argument
+from e2_tools.evaluation.texts import read_text
 
 PARAGRAPHS = 30  # LongBench's prompt of passage_retrieval_en says so
 PASSAGE_WORDS = 120

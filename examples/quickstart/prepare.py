@@ -9,14 +9,11 @@ texts are works of the US government (1790 to today), from the PyPI package ``so
 
 import argparse
 import json
-import sys
 from importlib import resources
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.files import atomic_directory, atomic_file
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_directory, atomic_file
 
 
 @exit_on_user_error

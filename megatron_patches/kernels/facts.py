@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch
 
-from megatron_patches.config import E2Config
+from e2_llm.config import E2Config
 
 TE, LIGER, TRITON = "transformer_engine", "liger_kernel", "triton"
 APEX, WGRAD = "apex", "fused_weight_gradient_mlp_cuda"

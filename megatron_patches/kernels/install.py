@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the chosen kernels where Megatron has no slot for them.
 
-Attention and norm go through the layer spec (``model.py``). The rest are names of Megatron that
-are rebound here, each through :func:`~megatron_patches.fixes.replace`; a choice that needs no
-change puts back what stood there, so that several runs of one process do not mix.
+Attention and norm go through the layer spec (``model.build``). The rest are names of Megatron that
+are rebound here, each through ``runtime.replace``; a choice that needs no change puts back what
+stood there, so that several runs of one process do not mix.
 """
 
 import sys
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from megatron_patches.fixes import replace
 from megatron_patches.kernels import adamw, weight_gradients
+from megatron_patches.runtime.replace import replace
 
 EXTENSION = "fused_weight_gradient_mlp_cuda"  # apex's
 

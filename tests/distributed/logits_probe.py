@@ -6,8 +6,8 @@ from megatron.core import mpu, tensor_parallel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_attr_wrapped_model
 
-from megatron_patches.sampler import Draw
-from megatron_patches.training import set_draws
+from e2_llm.sampler import Draw
+from megatron_patches.training.step import set_draws
 
 
 class LogitsProbe:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from e2_tools.checkpoint import window as window_config
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
-from tools.checkpoint import window as window_config
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
 LOGIT_LAYOUTS = ["TP1", "TP2", "PP2", "TP2×PP2"]

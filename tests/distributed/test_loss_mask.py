@@ -6,9 +6,9 @@ import pytest
 import torch
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 
-from megatron_patches.data import WindowDataset, WindowDatasetConfig
-from megatron_patches.errors import UserError
-from megatron_patches.training import loss_function
+from e2_common.errors import UserError
+from megatron_patches.data.datasets import WindowDataset, WindowDatasetConfig
+from megatron_patches.training.step import loss_function
 from tests.distributed.corpus import write_dataset
 
 WINDOW = 32
@@ -97,9 +97,9 @@ def test_the_loss_and_its_gradient_ignore_what_is_masked(corpus, monkeypatch):
     from argparse import Namespace
 
     args = Namespace(check_for_nan_in_loss_and_grad=False, check_for_spiky_loss=False)
-    monkeypatch.setattr("megatron_patches.training.get_args", lambda: args)
+    monkeypatch.setattr("megatron_patches.training.step.get_args", lambda: args)
     machine = Namespace(validate_result=lambda **_: None)
-    monkeypatch.setattr("megatron_patches.training.get_rerun_state_machine", lambda: machine)
+    monkeypatch.setattr("megatron_patches.training.step.get_rerun_state_machine", lambda: machine)
     prefix, documents = corpus
     write_mask(prefix, documents)
     window = train_split(prefix)[0]

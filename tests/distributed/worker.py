@@ -21,9 +21,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from megatron_patches import cpu_runtime  # noqa: E402
+from megatron_patches.runtime import cpu as cpu_runtime  # noqa: E402
 
 
 def load_entry():
@@ -56,8 +54,8 @@ def main():
     torch.distributed.init_process_group("gloo")  # Megatron takes the one it finds
     import megatron.training.training as training
 
-    import megatron_patches.training as ours
-    import megatron_patches.validation as validation
+    import megatron_patches.training.step as ours
+    import megatron_patches.training.window_validation as validation
     from tests.distributed.logits_probe import LogitsProbe
     from tests.distributed.memory_probe import measured_step
 

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from megatron_patches import cpu_runtime
+from megatron_patches.runtime import cpu as cpu_runtime
 
 cpu_runtime.install()
 
@@ -18,8 +18,8 @@ from megatron.core.num_microbatches_calculator import (  # noqa: E402
 )
 from megatron.training.global_vars import destroy_global_vars  # noqa: E402
 
-from megatron_patches.arguments import parse_arguments  # noqa: E402
-from megatron_patches.errors import UserError  # noqa: E402
+from e2_common.errors import UserError  # noqa: E402
+from megatron_patches.start.arguments import parse_arguments  # noqa: E402
 
 os.environ |= {"RANK": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 refusals = {}

@@ -11,8 +11,8 @@ from types import ModuleType
 import nltk
 import pytest
 
-from tools.evaluation.needle.haystack import SENTENCE_END, Noise, Text
-from tools.evaluation.needle.prompt import NEEDLE, PROMPT, _words
+from e2_tools.evaluation.needle.haystack import SENTENCE_END, Noise, Text
+from e2_tools.evaluation.needle.prompt import NEEDLE, PROMPT, _words
 
 # RULER's template and answer prefix of niah (scripts/data/synthetic/constants.py)
 TEMPLATE = (

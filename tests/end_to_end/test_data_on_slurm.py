@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from e2_tools.commands.preprocess_data import main
 from tests.tools.tiny_corpus import (
     HUGGING_FACE,
     TEXTS,
@@ -18,7 +19,6 @@ from tests.tools.tiny_corpus import (
     save_hugging_face,
     write_jsonl,
 )
-from tools.preprocess_data import main
 
 ROOT = Path(__file__).parents[2]
 SBATCH = """#!/usr/bin/env bash

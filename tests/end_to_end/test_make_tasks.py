@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.evaluation.longbench.prompts import read_task
-from tools.evaluation.longbench.tasks import TASKS
+from e2_tools.evaluation.longbench.prompts import read_task
+from e2_tools.evaluation.longbench.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 # of LongBench's records, in its order

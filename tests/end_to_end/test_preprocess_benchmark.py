@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.preprocess import OURS, REFERENCE, begun, build_parser, table
 from benchmarks.processes import measured
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
 from tests.tools.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]

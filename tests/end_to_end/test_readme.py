@@ -42,7 +42,7 @@ def test_every_flag_is_known(script):
 
 
 def test_every_e2_flag_is_in_the_table():
-    from megatron_patches.config import E2Config, flag_name
+    from e2_llm.config import E2Config, flag_name
 
     for name, field in E2Config.__dataclass_fields__.items():
         if field.metadata:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from e2_tools.checkpoint.export import ExportOptions, export
+from e2_tools.checkpoint.import_hf import ImportOptions, import_model
 from tests.families import make_model
-from tools.checkpoint.export import ExportOptions, export
-from tools.checkpoint.import_hf import ImportOptions, import_model
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

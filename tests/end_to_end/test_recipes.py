@@ -14,18 +14,18 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from tests.distributed.corpus import make_corpus, make_tokenizer
-from tests.end_to_end.command_lines import refused
-from tests.families import make_model
-from tools.checkpoint.families import family_of_config
-from tools.checkpoint.megatron_args import (
+from e2_common.disk.torch_dist_writer import write_release
+from e2_tools.checkpoint.families import family_of_config
+from e2_tools.checkpoint.megatron_args import (
     model_flags,
     sizes_of_config,
     stored_arguments,
     tokenizer_flags,
 )
-from tools.checkpoint.source_rope import source_rope
-from tools.checkpoint.torch_dist_writer import write_release
+from e2_tools.checkpoint.source_rope import source_rope
+from tests.distributed.corpus import make_corpus, make_tokenizer
+from tests.end_to_end.command_lines import refused
+from tests.families import make_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("examples/*/slurm.sbatch"))

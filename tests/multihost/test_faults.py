@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from megatron_patches.whole_checkpoint import TRACKER, flaw, folder_of, iterations, tracked
+from e2_common.disk.whole_checkpoint import TRACKER, flaw, folder_of, iterations, tracked
 from tests.multihost.conftest import ITERATIONS, LIMIT, on_one_host, saving
 from tests.multihost.fault_table import record
 from tests.multihost.hosts import (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from e2_tools.commands.preprocess_data import main
 from tests.multihost.hosts import ROOT, wait_for
 from tests.multihost.slurm import cluster, missing
 from tests.tools.tiny_corpus import (
@@ -16,7 +17,6 @@ from tests.tools.tiny_corpus import (
     save_hugging_face,
     write_jsonl,
 )
-from tools.preprocess_data import main
 
 REASON = missing()
 pytestmark = [

@@ -14,11 +14,11 @@ from megatron.training.theoretical_memory_usage import (
 )
 from megatron.training.training import num_floating_point_operations
 
-from megatron_patches.throughput import Layout
-from tools.planning import activations
-from tools.planning.memory import activation_bytes, static_bytes
-from tools.planning.models import MODELS
-from tools.planning.run import KERNELS, Run
+from e2_tools.planning import activations
+from e2_tools.planning.memory import activation_bytes, static_bytes
+from e2_tools.planning.models import MODELS
+from e2_tools.planning.run import KERNELS, Run
+from megatron_patches.start.training_time import Layout
 
 LAYOUTS = {
     "DP 16": Layout(data=16),

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from megatron_patches.throughput import Layout
+from e2_tools.planning import activations
+from e2_tools.planning.memory import activation_bytes, static_bytes
+from e2_tools.planning.models import MODELS
+from e2_tools.planning.run import KERNELS, Run
+from megatron_patches.start.training_time import Layout
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS
 from tests.distributed.world import run_world
-from tools.planning import activations
-from tools.planning.memory import activation_bytes, static_bytes
-from tools.planning.models import MODELS
-from tools.planning.run import KERNELS, Run
 
 NEEDED = 9  # GiB; four ranks of about 1.9
 RUN = Run(

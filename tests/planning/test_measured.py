@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from megatron_patches.throughput import Layout
+from e2_tools.checkpoint.sizes import Sizes
+from e2_tools.planning import activations
+from e2_tools.planning.memory import activation_bytes, static_bytes
+from e2_tools.planning.models import Model
+from e2_tools.planning.run import KERNELS, Run
+from megatron_patches.start.training_time import Layout
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
-from tools.checkpoint.sizes import Sizes
-from tools.planning import activations
-from tools.planning.memory import activation_bytes, static_bytes
-from tools.planning.models import Model
-from tools.planning.run import KERNELS, Run
 
 pytestmark = pytest.mark.timeout(400)
 MODEL = Model("tiny", Sizes(4, 64, 160, 4, 2, 16, 256, 256, False), 64).padded(1, 64)

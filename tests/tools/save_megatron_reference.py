@@ -10,11 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import torch
 
-from megatron_patches import cpu_runtime
+from megatron_patches.runtime import cpu as cpu_runtime
 
 MODELS = {"gqa": {"groups": 2, "tied": False}, "mha_tied": {"groups": 4, "tied": True}}
 VOCAB, PADDED_VOCAB, WINDOW, TOKENS = 101, 128, 32, 24

@@ -15,12 +15,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from megatron_patches.errors import UserError
-from tools.checkpoint import compare_logits as module
-from tools.checkpoint.compare_logits import TooLittleMemory, compare_logits, prompts
-from tools.checkpoint.export import ExportOptions, export
-from tools.checkpoint.megatron_logits import megatron_logits
-from tools.checkpoint.torch_dist import TorchDistReader
+from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.errors import UserError
+from e2_tools.checkpoint import compare_logits as module
+from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits, prompts
+from e2_tools.checkpoint.export import ExportOptions, export
+from e2_tools.checkpoint.megatron_logits import megatron_logits
 
 VOCAB, PADDED_VOCAB, WINDOW = 101, 128, 32  # of save_megatron_reference.py
 

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from megatron_patches.errors import UserError
+from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.errors import UserError
+from e2_tools.checkpoint.export import ExportOptions, export
+from e2_tools.checkpoint.import_hf import ImportOptions, import_model
 from tests.families import FAMILIES, make_model
-from tools.checkpoint.export import ExportOptions, export
-from tools.checkpoint.import_hf import ImportOptions, import_model
-from tools.checkpoint.torch_dist import TorchDistReader, find_iteration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,8 +139,9 @@ def test_the_printed_arguments_are_megatrons(sources, tmp_path, capsys):
     words = capsys.readouterr().out.replace("\\\n", " ").split()
     code = (
         "import json, sys\n"
-        "from megatron_patches import cpu_runtime, fixes, config\n"
-        "cpu_runtime.install()\n"
+        "from megatron_patches.runtime import cpu, fixes\n"
+        "from e2_llm import config\n"
+        "cpu.install()\n"
         "from megatron.training import arguments\n"
         "def ours(parser):\n"
         "    fixes.escape_percent_signs(parser)\n"
@@ -310,7 +311,7 @@ def test_killed_in_the_middle_nothing_looks_complete(tmp_path):
     source, target = tmp_path / "source", tmp_path / "out" / "megatron"
     make_model("llama").save_pretrained(source)
     code = (
-        "import time, tools.checkpoint.import_hf as it\n"
+        "import time, e2_tools.checkpoint.import_hf as it\n"
         "make = it._make\n"
         "def slow(*args):\n    time.sleep(0.3)\n    return make(*args)\n"
         "it._make = slow\n"

@@ -17,7 +17,7 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from tools.convert_megatron_to_hf import main
+from e2_tools.commands.convert_megatron_to_hf import main
 
 VOCAB, PADDED_VOCAB, WINDOW = 101, 128, 32
 
@@ -448,7 +448,7 @@ def test_fp16_overflow_is_refused(run_copy, tmp_path, monkeypatch, capsys):
 
 
 def test_check_finds_a_wrong_tensor(run_copy, tmp_path, monkeypatch, capsys):
-    from tools.checkpoint.safetensors_stream import SafetensorsStream
+    from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 
     write = SafetensorsStream.write
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
+from e2_tools.commands.preprocess_data import main
+from e2_tools.corpus import compression, reader, spill
+from e2_tools.corpus.inputs import Piece, find_sources, whole
 from tests.tools.tiny_corpus import (
     SPEECH,
     TEXTS,
@@ -22,9 +25,6 @@ from tests.tools.tiny_corpus import (
     reference_encode,
     write_jsonl,
 )
-from tools.corpus import compression, reader, spill
-from tools.corpus.inputs import Piece, find_sources, whole
-from tools.preprocess_data import main
 
 CODE = 'def f(x):\n\treturn {"a": [x, -1e-9]}  # \\n \\u0000 "quoted"\r\n\n\n    pass\n'
 CHINESE = "子曰：「學而時習之，不亦說乎？有朋自遠方來，不亦樂乎？人不知而不慍，不亦君子乎？」"

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
+from e2_tools.commands.evaluate_needle import main
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.needle.haystack import NOISE, Noise, Text
+from e2_tools.evaluation.needle.prompt import Needle, draw_needle
+from e2_tools.evaluation.retrieval.grid import fill, fitting
 from tests.tools.tiny_llama import make_tiny_llama, one_thread
-from tools.evaluate_needle import main
-from tools.evaluation.documents import load_tokenizer
-from tools.evaluation.needle.haystack import NOISE, Noise, Text
-from tools.evaluation.needle.prompt import Needle, draw_needle
-from tools.evaluation.retrieval.grid import fill, fitting
 
 TEXT = 'One two.  Three four!\n"Five six?" seven\neight.'
 
@@ -146,7 +146,7 @@ def test_grid_wrong_answers_and_resume(model, tmp_path, monkeypatch, capsys, tex
             for value, e in zip(values, early, strict=True)
         ]
 
-    monkeypatch.setattr("tools.evaluation.retrieval.grid.generate", answer)
+    monkeypatch.setattr("e2_tools.evaluation.retrieval.grid.generate", answer)
     output, picture = tmp_path / "needle.json", tmp_path / "needle.png"
     flags = ["--windows", 700, "--trials", 2, "--heat-map", picture, "--depths"]
     run(model, output, *flags, 0)
@@ -205,7 +205,7 @@ def test_mistakes_are_one_line(model, tmp_path, capsys, flags, words):
 
 def test_without_the_package_of_words(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wonderwords", None)
-    from tools.evaluation.needle.prompt import _words
+    from e2_tools.evaluation.needle.prompt import _words
 
     _words.cache_clear()
     with pytest.raises(SystemExit):

@@ -7,12 +7,12 @@ import re
 import pytest
 from matplotlib import image
 
+from e2_tools.commands.evaluate_passkey import main
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.heat_map import draw_heat_map
+from e2_tools.evaluation.passkey.prompt import FILLER, LARGEST_KEY, Passkey, build_prompt, draw_key
+from e2_tools.evaluation.retrieval.grid import fill
 from tests.tools.tiny_llama import BASE_WINDOW, make_tiny_llama, one_thread
-from tools.evaluate_passkey import main
-from tools.evaluation.documents import load_tokenizer
-from tools.evaluation.heat_map import draw_heat_map
-from tools.evaluation.passkey.prompt import FILLER, LARGEST_KEY, Passkey, build_prompt, draw_key
-from tools.evaluation.retrieval.grid import fill
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def oracle(monkeypatch, model):
         keys = [key if len(p) < 600 else "no" for key, p in zip(keys, prompts, strict=True)]
         return [tokenizer(f" {key}. 7", add_special_tokens=False).input_ids[:10] for key in keys]
 
-    monkeypatch.setattr("tools.evaluation.retrieval.grid.generate", answer)
+    monkeypatch.setattr("e2_tools.evaluation.retrieval.grid.generate", answer)
     return asked
 
 

@@ -11,6 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from e2_tools.checkpoint.window import with_scale
+from e2_tools.commands.evaluate_perplexity import main
+from e2_tools.evaluation.model import DTYPES, load_config, load_model, set_scale
+from e2_tools.evaluation.results import SCHEMA
+from e2_tools.evaluation.windows import (
+    check_windows,
+    full_context_from,
+    sliding_windows,
+    step_between,
+)
 from tests.tools.word_model import (
     BASE_WINDOW,
     at_scale,
@@ -22,11 +32,6 @@ from tests.tools.word_model import (
     save_model,
     write_data,
 )
-from tools.checkpoint.window import with_scale
-from tools.evaluate_perplexity import main
-from tools.evaluation.model import DTYPES, load_config, load_model, set_scale
-from tools.evaluation.results import SCHEMA
-from tools.evaluation.windows import check_windows, full_context_from, sliding_windows, step_between
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +125,7 @@ def test_equals_a_naive_loop(model_dir, data, tmp_path, batch_size):
 def test_logits_in_chunks_change_nothing(model_dir, data, tmp_path, monkeypatch):
     flags = ["--windows", 40, "--stride", 8]
     whole = evaluate(model_dir, data, tmp_path / "whole.json", *flags)
-    monkeypatch.setattr("tools.evaluation.perplexity.LOGITS_AT_ONCE", 64 * 5)
+    monkeypatch.setattr("e2_tools.evaluation.perplexity.LOGITS_AT_ONCE", 64 * 5)
     chunked = evaluate(model_dir, data, tmp_path / "chunked.json", *flags)
     assert by_window(chunked)[40]["nll"] == pytest.approx(by_window(whole)[40]["nll"], rel=1e-6)
 
@@ -271,7 +276,7 @@ def test_resume_skips_finished_windows_and_refuses_other_settings(
 
 
 def test_finished_windows_survive_a_crash(model_dir, data, tmp_path, monkeypatch):
-    from tools.evaluation import run
+    from e2_tools.evaluation import run
 
     def crash_at_64(model, material, jobs, window, **others):
         if window == 64:

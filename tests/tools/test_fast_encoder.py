@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from e2_tools.commands.preprocess_data import main
+from e2_tools.corpus import fast, reader
 from tests.tools.test_corpus_inputs import DOCUMENTS, expected
 from tests.tools.tiny_corpus import arguments, expect_refusal, output_bytes, write_jsonl
-from tools.corpus import fast, reader
-from tools.preprocess_data import main
 
 
 class Stub:

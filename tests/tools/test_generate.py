@@ -8,13 +8,13 @@ import shutil
 import pytest
 import torch
 
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
+from e2_tools.checkpoint.window import with_scale
+from e2_tools.commands.generate import main
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.generate import e2_scale_for, generate
+from e2_tools.evaluation.model import load_config, load_model
 from tests.tools.tiny_llama import BASE_WINDOW, EOS, is_greedy, make_tiny_llama, one_thread
-from tools.checkpoint.window import with_scale
-from tools.evaluation.documents import load_tokenizer
-from tools.evaluation.generate import e2_scale_for, generate
-from tools.evaluation.model import load_config, load_model
-from tools.generate import main
 
 
 @pytest.fixture(scope="module")

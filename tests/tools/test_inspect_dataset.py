@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron_patches import index_file as index
-from megatron_patches.errors import UserError
+from e2_common.disk import indexed_dataset as index
+from e2_common.errors import UserError
+from e2_tools.commands import preprocess_data
+from e2_tools.commands.inspect_dataset import main
+from e2_tools.corpus import inspection
 from tests.tools.test_merge_datasets import write_dataset
 from tests.tools.tiny_corpus import TEXTS, arguments, expect_refusal, reference_encode, write_jsonl
-from tools import preprocess_data
-from tools.corpus import inspection
-from tools.inspect_dataset import main
 
 HEADER = 34
 

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from megatron_patches.index_file import read_index
+from e2_common.disk.indexed_dataset import read_index
+from e2_tools.commands.preprocess_data import main
+from e2_tools.corpus import reader
 from tests.tools.tiny_corpus import SPEECH, arguments, output_bytes, write_jsonl
-from tools.corpus import reader
-from tools.preprocess_data import main
 
 
 def start(command, rename: int | None = None) -> int:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM
 
+from e2_tools.evaluation import last_layer
+from e2_tools.evaluation.last_layer import has_usual_last_layer, last_states, reader_of
 from tests.families import FAMILIES, SIZES, make_model
-from tools.evaluation import last_layer
-from tools.evaluation.last_layer import has_usual_last_layer, last_states, reader_of
 
 
 def ids_of(length, batch=2):

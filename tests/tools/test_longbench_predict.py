@@ -15,15 +15,15 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from e2_tools.checkpoint.window import with_scale
+from e2_tools.commands.evaluate_longbench import main
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.generate import e2_scale_for
+from e2_tools.evaluation.longbench.backends import TransformersBackend
+from e2_tools.evaluation.longbench.prompts import prompt_ids, stop_ids
+from e2_tools.evaluation.longbench.tasks import TASKS
+from e2_tools.evaluation.model import load_config
 from tests.tools.tiny_llama import BASE_WINDOW, BOS, EOS, make_tiny_llama, one_thread
-from tools.checkpoint.window import with_scale
-from tools.evaluate_longbench import main
-from tools.evaluation.documents import load_tokenizer
-from tools.evaluation.generate import e2_scale_for
-from tools.evaluation.longbench.backends import TransformersBackend
-from tools.evaluation.longbench.prompts import prompt_ids, stop_ids
-from tools.evaluation.longbench.tasks import TASKS
-from tools.evaluation.model import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -221,8 +221,8 @@ def test_a_real_sigkill_costs_the_running_batch_at_most(model, data, tmp_path, m
         import time
         import torch
         torch.set_num_threads(1)
-        from tools.evaluate_longbench import main
-        from tools.evaluation.longbench.backends import TransformersBackend
+        from e2_tools.commands.evaluate_longbench import main
+        from e2_tools.evaluation.longbench.backends import TransformersBackend
         generate = TransformersBackend.generate
         def slowly(self, *arguments):
             with open({str(begun)!r}, "a") as file:

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from tools.evaluate_longbench import main
-from tools.evaluation.longbench import metrics as m
-from tools.evaluation.longbench.score import averages
-from tools.evaluation.longbench.tasks import AVERAGES, TASKS
+from e2_tools.commands.evaluate_longbench import main
+from e2_tools.evaluation.longbench import metrics as m
+from e2_tools.evaluation.longbench.score import averages
+from e2_tools.evaluation.longbench.tasks import AVERAGES, TASKS
 
 
 def record(pred, *answers, classes=None, length=100):

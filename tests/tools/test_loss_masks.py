@@ -8,6 +8,8 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer
 
+from e2_tools.commands.merge_datasets import main as merge
+from e2_tools.commands.preprocess_data import main
 from tests.tools.tiny_corpus import (
     HUGGING_FACE,
     SENTENCE_PIECE,
@@ -21,8 +23,6 @@ from tests.tools.tiny_corpus import (
     save_sentence_piece,
     write_jsonl,
 )
-from tools.merge_datasets import main as merge
-from tools.preprocess_data import main
 
 MASKED = ("--loss-mask-key", "loss_spans")
 

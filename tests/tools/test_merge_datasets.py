@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron_patches.errors import UserError
-from megatron_patches.index_file import read_index
+from e2_common.disk.indexed_dataset import read_index
+from e2_common.errors import UserError
+from e2_tools.commands import merge_datasets, preprocess_data
+from e2_tools.corpus import inputs, merge, reader, writer
 from tests.tools.tiny_corpus import TEXTS, arguments, expect_refusal, output_bytes, write_jsonl
-from tools import merge_datasets, preprocess_data
-from tools.corpus import inputs, merge, reader, writer
 
 SCRIPT = Path(merge_datasets.__file__)
 

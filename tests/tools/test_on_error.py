@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from e2_tools.commands.preprocess_data import main
 from tests.tools.tiny_corpus import (
     HUGGING_FACE,
     TEXTS,
@@ -14,7 +15,6 @@ from tests.tools.tiny_corpus import (
     output_bytes,
     save_hugging_face,
 )
-from tools.preprocess_data import main
 
 SKIP = ("--on-error", "skip")
 BROKEN = [

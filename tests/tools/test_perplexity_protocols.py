@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from e2_tools.evaluation import perplexity
+from e2_tools.evaluation.windows import overlapping_windows, sliding_windows
 from tests.tools.word_model import (
     BOS,
     at_scale,
@@ -17,8 +19,6 @@ from tests.tools.word_model import (
     save_model,
     write_data,
 )
-from tools.evaluation import perplexity
-from tools.evaluation.windows import overlapping_windows, sliding_windows
 
 LENGTHS = (150, 70, 9, 1)
 WINDOW, STRIDE = 48, 7

@@ -10,17 +10,17 @@ from matplotlib import image
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
+from e2_tools.commands.plot_attention import main
+from e2_tools.evaluation.attention import rows as rows_module
+from e2_tools.evaluation.attention.picture import draw_attention
+from e2_tools.evaluation.attention.pooling import bin_edges, pooled
+from e2_tools.evaluation.attention.prompt import PAIRS, build_prompt, draw_pairs
+from e2_tools.evaluation.attention.rows import generate_with_rows
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.generate import generate
+from e2_tools.evaluation.model import load_config, load_model
 from tests.families import make_model
 from tests.tools.tiny_llama import BASE_WINDOW, EOS, make_tiny_llama, one_thread
-from tools.evaluation.attention import rows as rows_module
-from tools.evaluation.attention.picture import draw_attention
-from tools.evaluation.attention.pooling import bin_edges, pooled
-from tools.evaluation.attention.prompt import PAIRS, build_prompt, draw_pairs
-from tools.evaluation.attention.rows import generate_with_rows
-from tools.evaluation.documents import load_tokenizer
-from tools.evaluation.generate import generate
-from tools.evaluation.model import load_config, load_model
-from tools.plot_attention import main
 
 GOLD = PAIRS["9f4a92b9-5f69-4725-ba1e-403f08dea695"]
 
@@ -198,7 +198,7 @@ def test_a_right_answer_is_told(model, text, tmp_path, monkeypatch, capsys):
         ids = tokenizer(f"It is {GOLD}.", add_special_tokens=False).input_ids
         return ids, torch.full((1, len(ids), len(prompt)), 1e-3)
 
-    monkeypatch.setattr("tools.evaluation.attention.run.generate_with_rows", answer)
+    monkeypatch.setattr("e2_tools.evaluation.attention.run.generate_with_rows", answer)
     results = run(model, text, tmp_path / "a.png", "--windows", 600)
     assert results["results"][0]["correct"] is True
     assert "answer right" in draw_attention(results).axes[0].get_title(loc="left")

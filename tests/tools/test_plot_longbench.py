@@ -7,11 +7,11 @@ from statistics import fmean
 import pytest
 from matplotlib import image
 
+from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
+from e2_tools.evaluation.longbench.score import SCHEMA, write_scores
+from e2_tools.evaluation.longbench.summaries import common_means, read_summary, with_iterations
+from e2_tools.evaluation.longbench.tasks import AVERAGES
 from tests.tools.test_plot_results import E2, expect_one_line, run
-from tools.evaluation.longbench.plots import draw_ablation, draw_iterations
-from tools.evaluation.longbench.score import SCHEMA, write_scores
-from tools.evaluation.longbench.summaries import common_means, read_summary, with_iterations
-from tools.evaluation.longbench.tasks import AVERAGES
 
 # The paper's Table 4, ZH and All of the third row recomputed
 VARIANTS = {"E2-LLM": (44.55, 31.93, 41.74), "without t": (42.28, 29.49, 39.44)}

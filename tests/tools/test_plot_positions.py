@@ -4,10 +4,10 @@
 import pytest
 from PIL import Image
 
-from megatron_patches.config import E2Config
-from megatron_patches.methods import method_for
-from megatron_patches.sampler import Draw
-from tools.plot_positions import draw, main
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from e2_llm.sampler import Draw
+from e2_tools.commands.plot_positions import draw, main
 
 CONFIG = E2Config(base_window=64, train_window=64, max_scale=8)
 
@@ -30,7 +30,7 @@ def test_blocks_are_the_positions_of_training():
 
 
 def test_draws_are_those_of_training_by_default(tmp_path, monkeypatch):
-    import tools.plot_positions as tool
+    import e2_tools.commands.plot_positions as tool
 
     seen = []
     monkeypatch.setattr(
@@ -79,7 +79,7 @@ def test_the_slowest_channel_is_divided_by_every_rule(rule):
 
 
 def test_fixed_methods_have_one_row(tmp_path, monkeypatch):
-    import tools.plot_positions as tool
+    import e2_tools.commands.plot_positions as tool
 
     seen = []
     monkeypatch.setattr(

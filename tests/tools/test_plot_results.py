@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from tools.evaluation.plots import draw, tick_label
-from tools.evaluation.results import SCHEMA, read_results
-from tools.evaluation.seeds import over_seeds
-from tools.plot_results import main
+from e2_tools.commands.plot_results import main
+from e2_tools.evaluation.plots import draw, tick_label
+from e2_tools.evaluation.results import SCHEMA, read_results
+from e2_tools.evaluation.seeds import over_seeds
 
 
 def make_results(label, perplexities, **changes):

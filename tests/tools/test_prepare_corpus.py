@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from e2_tools.commands import prepare_corpus
+from e2_tools.commands.prepare_corpus import main
+from e2_tools.commands.preprocess_data import main as preprocess
 from tests.tools.tiny_corpus import (
     HUGGING_FACE,
     SPEECH,
@@ -19,9 +22,6 @@ from tests.tools.tiny_corpus import (
     read_documents,
     save_hugging_face,
 )
-from tools import prepare_corpus
-from tools.prepare_corpus import main
-from tools.preprocess_data import main as preprocess
 
 CHAT = [
     {"from": "human", "value": "Who spoke at Gettysburg? "},
@@ -148,7 +148,7 @@ def test_a_template_that_rewrites_the_past_is_refused(tmp_path, capfd):
 
 
 def test_a_json_array_is_read_as_json_reads_it(tmp_path, monkeypatch):
-    from tools.corpus.prepare import array
+    from e2_tools.corpus.prepare import array
 
     monkeypatch.setattr(array, "_CHUNK", 7)  # cuts characters, numbers and escapes in two
     listed = [

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e2_tools.commands.prepare_corpus import main
+from e2_tools.corpus.prepare import array, records
+from e2_tools.corpus.prepare.chat import TEMPLATES, turns_of
+from e2_tools.corpus.prepare.corpora import Pile, longsum, plain, sharegpt
+from e2_tools.corpus.prepare.records import Broken
 from tests.tools.test_prepare_corpus import CHAT, prepared
 from tests.tools.tiny_corpus import expect_refusal
-from tools.corpus.prepare import array, records
-from tools.corpus.prepare.chat import TEMPLATES, turns_of
-from tools.corpus.prepare.corpora import Pile, longsum, plain, sharegpt
-from tools.corpus.prepare.records import Broken
-from tools.prepare_corpus import main
 
 
 def texts(tmp_path, content, name="in.json"):

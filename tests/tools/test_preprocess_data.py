@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
+from e2_tools.commands.preprocess_data import main
+from e2_tools.corpus import encoder, pool, reader, sentences, tokenizer
 from tests.tools.tiny_corpus import (
     HUGGING_FACE,
     SENTENCE_PIECE,
@@ -24,8 +26,6 @@ from tests.tools.tiny_corpus import (
     reference_encode,
     write_jsonl,
 )
-from tools.corpus import encoder, pool, reader, sentences, tokenizer
-from tools.preprocess_data import main
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "preprocess_data.py"
 
@@ -270,10 +270,10 @@ def test_a_full_disk_is_named_and_old_output_kept(
     main(line)
     old = output_bytes(tmp_path / "out_text_document")
     for name, culprit in (
-        ("tools.corpus.spill._write_all", str(tmp_path)),
-        ("tools.corpus.writer.copy_bytes", "out_text_document.bin"),
-        ("megatron_patches.index_file.IndexWriter.add", "out_text_document.idx"),
-        ("megatron_patches.index_file.IndexWriter.write", "out_text_document.idx"),
+        ("e2_tools.corpus.spill._write_all", str(tmp_path)),
+        ("e2_tools.corpus.writer.copy_bytes", "out_text_document.bin"),
+        ("e2_common.disk.indexed_dataset.IndexWriter.add", "out_text_document.idx"),
+        ("e2_common.disk.indexed_dataset.IndexWriter.write", "out_text_document.idx"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(name, no_space)
@@ -329,7 +329,7 @@ def test_interrupt_leaves_nothing(
         seen.append(len(list(tmp_path.glob(".out_text_document.bin.*.tmp"))))
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("tools.corpus.writer.CorpusWriter.add", interrupted)
+    monkeypatch.setattr("e2_tools.corpus.writer.CorpusWriter.add", interrupted)
     monkeypatch.setattr(reader, "BATCH_LINES", 2)
     monkeypatch.setattr(reader, "BATCH_BYTES", 20)
     source = write_jsonl(tmp_path / "in.jsonl", TEXTS)

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from tools.corpus import progress
+from e2_tools.corpus import progress
 
 
 class Terminal(io.StringIO):

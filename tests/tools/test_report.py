@@ -10,10 +10,10 @@ import subprocess
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from tools.evaluation.results import SCHEMA as PERPLEXITY
-from tools.report import main
-from tools.reporting.collect import collect
-from tools.reporting.curves import read_scalars
+from e2_tools.commands.report import main
+from e2_tools.evaluation.results import SCHEMA as PERPLEXITY
+from e2_tools.reporting.collect import collect
+from e2_tools.reporting.curves import read_scalars
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 DATA = {"path": "held_out.jsonl", "sha256": "0" * 64, "documents": 2, "tokens": 100}

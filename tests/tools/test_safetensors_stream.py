@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tools.checkpoint.safetensors_stream import SafetensorsStream
+from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from tools.set_window import main
+from e2_tools.commands.set_window import main
 
 CONFIG = {
     "model_type": "llama",

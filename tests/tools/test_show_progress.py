@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.show_progress import iterations, reasons, run
+from e2_tools.commands.show_progress import iterations, reasons, run
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = """

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from e2_tools.commands.inspect_dataset import main as inspect
+from e2_tools.commands.preprocess_data import main
 from tests.tools.test_corpus_inputs import DOCUMENTS
 from tests.tools.tiny_corpus import (
     SPEECH,
@@ -18,8 +20,6 @@ from tests.tools.tiny_corpus import (
     reference_bytes,
     write_jsonl,
 )
-from tools.inspect_dataset import main as inspect
-from tools.preprocess_data import main
 
 pytest.importorskip("tiktoken")
 TIKTOKEN = "TikTokenizer"
@@ -97,8 +97,8 @@ def test_megatrons_training_builds_the_same_tokenizer(vocabulary, monkeypatch):
     from megatron.core.tokenizers.utils.build_tokenizer import build_tokenizer
     from megatron.training.arguments import parse_args
 
-    from tools.corpus.tiktoken import TiktokenOptions
-    from tools.corpus.tokenizer import load_tokenizer
+    from e2_tools.corpus.tiktoken import TiktokenOptions
+    from e2_tools.corpus.tokenizer import load_tokenizer
 
     path, tokens = vocabulary
     flags = ["--tokenizer-type", TIKTOKEN, "--tokenizer-model", path, "--no-pad-vocab-size"]

@@ -9,7 +9,7 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tools.preprocess_data import main
+from e2_tools.commands.preprocess_data import main
 
 HUGGING_FACE = "HuggingFaceTokenizer"
 SENTENCE_PIECE = "SentencePieceTokenizer"

@@ -8,9 +8,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from e2_tools.checkpoint.window import with_scale
+from e2_tools.commands.evaluate_perplexity import main
 from tests.tools.tiny_llama import save_random_llama
-from tools.checkpoint.window import with_scale
-from tools.evaluate_perplexity import main
 
 BASE_WINDOW = 32
 BOS = 0

@@ -5,8 +5,8 @@ import argparse
 
 import pytest
 
-from megatron_patches.config import E2Config, add_arguments, config_from_args
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
+from e2_llm.config import E2Config, add_arguments, config_from_args
 
 
 def parse(*argv):

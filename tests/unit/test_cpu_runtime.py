@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from megatron_patches import cpu_runtime
-from megatron_patches.cpu_runtime import CPU, CudaToCpu, is_cuda
-from megatron_patches.fixes import replace
+from megatron_patches.runtime import cpu as cpu_runtime
+from megatron_patches.runtime.cpu import CPU, CudaToCpu, is_cuda
+from megatron_patches.runtime.replace import replace
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +61,7 @@ def test_importing_changes_nothing():
     # Only install() may: on a machine with CUDA nothing of this is active.
     code = (
         "import torch, json; before = dict(vars(torch.cuda)); compile = torch.compile\n"
-        "import megatron_patches, megatron_patches.cpu_runtime, megatron_patches.fixes\n"
+        "import megatron_patches, megatron_patches.runtime.cpu, megatron_patches.runtime.fixes\n"
         "changed = [k for k, value in before.items() if vars(torch.cuda)[k] is not value]\n"
         "print(json.dumps([changed, torch.compile is compile]))"
     )

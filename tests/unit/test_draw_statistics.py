@@ -9,16 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_patches.config import E2Config
-from megatron_patches.draw_statistics import (
+from e2_llm.batch_draws import iteration_draws
+from e2_llm.config import E2Config
+from e2_llm.sampler import Draw
+from megatron_patches.training.draw_statistics import (
     MAX_BINS,
     DrawStatistics,
     integer_bins,
     is_logged,
     scale_edges,
 )
-from megatron_patches.sampler import Draw
-from megatron_patches.schedule import iteration_draws
 
 
 def config(**values):

@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from megatron_patches.frequencies import FREQUENCY_RULES, ntk_theta, rope
+from e2_llm.frequencies import FREQUENCY_RULES, ntk_theta, rope
 
 GRID = [
     (dim, theta, factor, window)

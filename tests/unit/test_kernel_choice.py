@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import APEX, LIGER, TE, TRITON, WGRAD, Facts, missing_packages
 from megatron_patches.kernels.registry import PARTS, PLAIN

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from megatron_patches.config import METHODS as NAMES
-from megatron_patches.config import RULES, E2Config
-from megatron_patches.methods import METHODS, method_for, validation_draw
-from megatron_patches.sampler import Draw, random_subset
+from e2_llm.config import METHODS as NAMES
+from e2_llm.config import RULES, E2Config
+from e2_llm.methods import METHODS, method_for, validation_draw
+from e2_llm.sampler import Draw, random_subset
 
 seeds = st.integers(0, 2**63 - 1)
 indices = st.integers(0, 2**40)
@@ -43,7 +43,7 @@ def test_every_name_has_a_method():
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("scale", [1.0, 4.0, 16.0])
 def test_what_e2_trains_at_t_0_is_what_transformers_serves(rule, scale):
-    from megatron_patches.frequencies import ntk_theta
+    from e2_llm.frequencies import ntk_theta
 
     ours, factor = angles(method_for(config(frequencies=rule)), Draw(scale, 0))
     rope = {"rope_type": rule, "factor": scale, "rope_theta": 10000.0}

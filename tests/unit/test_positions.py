@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
-from megatron_patches.config import E2Config
-from megatron_patches.methods import method_for
-from megatron_patches.positions import max_offset, rotary_positions, scale_for_window
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from e2_llm.positions import max_offset, rotary_positions, scale_for_window
 
 windows = st.sampled_from([64, 128, 4096])
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_patches.config import E2Config
-from megatron_patches.methods import method_for, validation_draw
-from megatron_patches.sampler import Draw, below, fraction, random_words, sample_indices
-from megatron_patches.schedule import iteration_draws, micro_batch_draws
+from e2_llm.batch_draws import iteration_draws, micro_batch_draws
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for, validation_draw
+from e2_llm.sampler import Draw, below, fraction, random_words, sample_indices
 
 CONFIG = E2Config(base_window=4096, train_window=4096, max_scale=20)
 MASK = 2**64 - 1

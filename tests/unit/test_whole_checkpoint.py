@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from megatron_patches.whole_checkpoint import (
+from e2_common.disk.whole_checkpoint import (
     TRACKER,
     empty,
     flaw,

@@ -10,7 +10,7 @@ IN_WORLD = "E2_INSIDE_WORLD" in os.environ
 if not IN_WORLD:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from megatron_patches import cpu_runtime
+    from megatron_patches.runtime import cpu as cpu_runtime
 
     cpu_runtime.install()
     if importlib.util.find_spec("liger_kernel"):

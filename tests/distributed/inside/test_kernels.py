@@ -18,14 +18,14 @@ from megatron.core.tensor_parallel import (
 )
 from megatron.core.transformer import TransformerConfig
 
-from megatron_patches.config import E2Config
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from e2_llm.sampler import Draw
 from megatron_patches.kernels.install import install
 from megatron_patches.kernels.norm import NORMS
 from megatron_patches.kernels.registry import PLAIN
 from megatron_patches.kernels.rope import rotate
-from megatron_patches.methods import method_for
-from megatron_patches.rotary import E2RotaryEmbedding
-from megatron_patches.sampler import Draw
+from megatron_patches.model.rotary import E2RotaryEmbedding
 
 pytest.importorskip("liger_kernel")
 

@@ -10,13 +10,13 @@ from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.torch_norm import WrappedTorchNorm
 
-from megatron_patches.config import E2Config
-from megatron_patches.errors import UserError
+from e2_common.errors import UserError
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from e2_llm.sampler import Draw
 from megatron_patches.kernels.attention import SDPACoreAttention
 from megatron_patches.kernels.norm import RMSNorm
-from megatron_patches.methods import method_for
-from megatron_patches.rotary import E2RotaryEmbedding
-from megatron_patches.sampler import Draw
+from megatron_patches.model.rotary import E2RotaryEmbedding
 
 
 def config(tp=1, **options):

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Megatron checkpoint to a Hugging Face directory: the steps, in order."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.errors import UserError
+from e2_common.files import atomic_directory
+from e2_tools.checkpoint import hf_config
+from e2_tools.checkpoint.check import check_export
+from e2_tools.checkpoint.compare_logits import TooLittleMemory
+from e2_tools.checkpoint.families import Family, family_of_arguments, family_of_config
+from e2_tools.checkpoint.families.family import EMBEDDING
+from e2_tools.checkpoint.hf_writer import plan_shards, write_weights
+from e2_tools.checkpoint.model_card import write_model_card
+from e2_tools.checkpoint.names import Sizes, plan_moves
+from e2_tools.checkpoint.run_args import RunArgs, run_args
+from e2_tools.checkpoint.source_rope import source_rope
+from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
+from e2_tools.checkpoint.window import Config, rope_parameters
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Besides the model, Megatron saves the optimizer's tensors under these names.
+NOT_MODEL = ("optimizer.", "chained_", "rng_state")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The flags of ``convert_megatron_to_hf.py``, one field each."""
+
+    load: Path
+    save: Path
+    iteration: int | None = None
+    hf_model: Path | None = None
+    tokenizer: Path | None = None
+    window: int | None = None
+    dtype: str | None = None
+    max_shard_size: str = "5GB"
+    check: bool = False
+
+
+def export(options: ExportOptions) -> None:
+    """Convert one checkpoint; the result is whole or absent.
+
+    Raises:
+        UserError: something in the options, the checkpoint or the named folders is wrong.
+    """
+    if options.window is not None and options.window < 1:
+        raise UserError(f"--window {options.window}: must be at least 1 token")
+    reader = TorchDistReader(find_iteration(options.load, options.iteration))
+    run = run_args(reader.common())
+    base_path = options.hf_model / "config.json" if options.hf_model else None
+    base = hf_config.read_json(base_path) if base_path else None
+    tokenizer_from = find_tokenizer(options.tokenizer, options.hf_model, run.tokenizer)
+    tokenizer = load_tokenizer(tokenizer_from) if tokenizer_from else None
+
+    stored = {
+        name: tuple(info.size)
+        for name, info in reader.tensors.items()
+        if not name.startswith(NOT_MODEL)
+    }
+    sizes = _sizes(run, stored, base, base_path, tokenizer)
+    family = _family(run, base, base_path)
+    moves = plan_moves(stored, sizes, family)
+    reader.require_files({move.source for move in moves})
+    if base is not None:
+        hf_config.require_same_model(run, sizes, base_path)
+
+    dtype = DTYPES[options.dtype] if options.dtype else getattr(torch, run.dtype)
+    config = hf_config.model_config(run, sizes, str(dtype).removeprefix("torch."), family, base)
+    if base is None and tokenizer is not None:
+        config |= _special_tokens(tokenizer)
+    config = hf_config.served(config, run, options.window)
+    split = plan_shards(moves, dtype, options.max_shard_size)
+
+    unchecked = None
+    try:
+        with atomic_directory(options.save) as folder:
+            write_weights(folder, reader, moves, split, dtype)
+            hf_config.write_json(folder / "config.json", config)
+            _write_generation_config(folder, options.hf_model, config)
+            if tokenizer_from is not None:
+                copy_tokenizer(tokenizer_from, folder)
+            write_model_card(folder, config, run, options.hf_model)
+            if options.check:
+                try:
+                    check_export(folder, reader, moves, split, dtype)
+                except TooLittleMemory as error:  # the result is fine: it stays
+                    unchecked = error
+    except OSError as error:
+        raise UserError(f"--save {options.save}: cannot be written ({error})") from error
+    _report(options, run, config, base, tokenizer_from, tokenizer, checked=not unchecked)
+    if unchecked:
+        raise unchecked
+
+
+def _sizes(
+    run: RunArgs,
+    stored: dict[str, tuple[int, ...]],
+    base: Config | None,
+    base_path: Path | None,
+    tokenizer: Any,
+) -> Sizes:
+    """Collect the model's sizes; the true vocabulary is that of base, the run or the tokenizer."""
+    rows = stored.get(EMBEDDING.megatron[0], (run.padded_vocab or run.vocab or 0,))[0]
+    if base is not None:
+        source, vocab = f"{base_path}: vocab_size", base.get("vocab_size")
+        if not isinstance(vocab, int) or (run.vocab or 0) > vocab:
+            raise UserError(f"{source} is {vocab!r}, in the checkpoint's arguments {run.vocab}")
+    elif run.vocab is not None:
+        source, vocab = "--load: vocab_size in the checkpoint's arguments", run.vocab
+    elif tokenizer is not None:
+        source, vocab = "the tokenizer's size", len(tokenizer)
+    else:
+        raise UserError(
+            "--tokenizer or --hf-model is needed: the checkpoint says only how large the "
+            f"padded vocabulary is ({rows})"
+        )
+    if vocab > rows:
+        raise UserError(f"{source} is {vocab}, but the checkpoint holds {rows} rows")
+    return Sizes(
+        layers=run.layers,
+        hidden=run.hidden,
+        ffn=run.ffn,
+        heads=run.heads,
+        groups=run.groups,
+        head_dim=run.head_dim,
+        vocab=vocab,
+        padded_vocab=run.padded_vocab or rows,
+        tied=run.tied,
+    )
+
+
+def _family(run: RunArgs, base: Config | None, base_path: Path | None) -> Family:
+    if base is None:
+        return family_of_arguments(run.kind)
+    family = family_of_config(base, base_path)
+    if family.megatron != {name: value for name, value in run.kind.items() if value}:
+        raise UserError(
+            f"{base_path}: a {family.title}, but the checkpoint was trained with {run.kind}"
+        )
+    return family
+
+
+def _special_tokens(tokenizer: Any) -> Config:
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: getattr(tokenizer, name, None) for name in names}
+
+
+def _write_generation_config(folder: Path, hf_model: Path | None, config: Config) -> None:
+    path = hf_model / "generation_config.json" if hf_model else None
+    if path is not None and path.is_file():
+        content = hf_config.read_json(path)
+    else:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        found = {name: config.get(name) for name in names}
+        content = {name: value for name, value in found.items() if value is not None}
+        content["_from_model_config"] = True
+    hf_config.write_json(folder / "generation_config.json", content)
+
+
+def _report(
+    options: ExportOptions,
+    run: RunArgs,
+    config: Config,
+    base: Config | None,
+    tokenizer_from: Path | None,
+    tokenizer: Any,
+    checked: bool,
+) -> None:
+    factor = rope_parameters(config)["factor"]
+    suffix = "; checked" if options.check and checked else ""
+    print(
+        f"{options.save}: iteration {run.iteration}, window {config['max_position_embeddings']}, "
+        f"factor {factor:g}, {config['dtype']}{suffix}"
+    )
+    notes = [hf_config.window_note(config)]
+    if tokenizer_from is None:
+        notes.append("no tokenizer was found; carry one over with --tokenizer")
+    elif len(tokenizer) > config["vocab_size"]:
+        notes.append(
+            f"{tokenizer_from}: the tokenizer has {len(tokenizer)} tokens, the model only "
+            f"{config['vocab_size']} rows"
+        )
+    if base is not None:
+        path = options.hf_model / "config.json"
+        pretrained = source_rope(hf_config.complete_config(path), "original", path).window
+        if pretrained != run.base_window:
+            notes.append(
+                f"{options.hf_model}: was pre-trained at window {pretrained}, the run took "
+                f"L = {run.base_window}"
+            )
+    for note in filter(None, notes):
+        print(f"note: {note}")

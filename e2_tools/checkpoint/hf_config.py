@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``config.json`` of an exported model: sizes, the served window, the ``e2_llm`` block."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError
+from e2_tools.checkpoint.families import Family
+from e2_tools.checkpoint.names import Sizes
+from e2_tools.checkpoint.run_args import RunArgs
+from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale, with_window
+
+
+def read_json(path: Path) -> Config:
+    """Read a JSON object.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error}); mend or replace it") from error
+    if not isinstance(result, dict):
+        raise UserError(f"{path}: is not a JSON object; mend or replace it")
+    return result
+
+
+def complete_config(path: Path) -> Config:
+    """Read a config.json as transformers does: defaults filled in, RoPE as ``rope_parameters``.
+
+    Raises:
+        UserError: transformers refuses it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(path.parent, local_files_only=True).to_dict()
+    except Exception as error:  # each kind of model refuses in its own way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: transformers refuses it ({reason})") from error
+
+
+def write_json(path: Path, content: Config) -> None:
+    """Write a JSON object as transformers lays it out."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def model_config(
+    run: RunArgs, sizes: Sizes, dtype: str, family: Family, base: Config | None = None
+) -> Config:
+    """Build ``config.json`` at the pre-trained window, without the ``e2_llm`` block.
+
+    Args:
+        run: what the checkpoint says.
+        sizes: of the weights, the vocabulary cut.
+        dtype: of the weights, in torch's words.
+        family: of the model.
+        base: an existing ``config.json`` to start from, checked by :func:`require_same_model`.
+    """
+    sizes_of_weights = _expected(run, sizes)
+    rope = {"rope_type": "linear", "factor": 1.0, "rope_theta": run.rope_theta}
+    config: Config = {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        **sizes_of_weights,
+        **family.config,
+        "attention_dropout": 0.0,
+        "initializer_range": run.init_std,
+        "use_cache": True,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+    if base is not None:
+        config = {**base, **sizes_of_weights}
+        config.pop("torch_dtype", None)
+        for name, value in family.config.items():  # a sliding window that was dropped stays so
+            if name in config:
+                config[name] = value
+    config |= {"max_position_embeddings": run.base_window, "rope_parameters": rope}
+    config.pop("rope_scaling", None)
+    config.pop("e2_llm", None)
+    config["dtype"] = dtype
+    return config
+
+
+def require_same_model(run: RunArgs, sizes: Sizes, path: Path) -> None:
+    """Check that ``config.json`` describes the checkpoint's model.
+
+    Raises:
+        UserError: naming every field that differs.
+    """
+    found = complete_config(path)
+    theta = (found.get("e2_llm") or found["rope_parameters"])["rope_theta"]
+    if found.get("head_dim") is None:  # written as null by some versions of transformers
+        found["head_dim"] = found["hidden_size"] // found["num_attention_heads"]
+    wanted = {**_expected(run, sizes), "rope_theta": run.rope_theta}
+    found["rope_theta"] = float(theta)
+    wrong = [
+        f"{name} is {found.get(name)!r}, in the checkpoint {value!r}"
+        for name, value in wanted.items()
+        if found.get(name) != value
+    ]
+    if wrong:
+        raise UserError(f"{path}: another model than --load: {'; '.join(wrong)}")
+
+
+def _expected(run: RunArgs, sizes: Sizes) -> dict[str, Any]:
+    return {
+        "vocab_size": sizes.vocab,
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.ffn,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.groups,
+        "head_dim": sizes.head_dim,
+        "rms_norm_eps": run.norm_eps,
+        "tie_word_embeddings": sizes.tied,
+    }
+
+
+def served(config: Config, run: RunArgs, window: int | None) -> Config:
+    """Add the ``e2_llm`` block and set the window to serve.
+
+    Args:
+        config: from :func:`model_config`.
+        run: what the checkpoint says.
+        window: in tokens. By default the pre-trained L; with a single trained scale g, g * L.
+
+    Raises:
+        UserError: the model was trained at one linear factor and ``window`` asks for another.
+    """
+    block = {
+        "method": run.method,
+        "frequencies": run.frequencies,
+        "rope_theta": run.rope_theta,
+        **({"own_factor": run.own_factor} if run.own_factor != 1 else {}),
+        "base_window": run.base_window,
+        "train_window": run.train_window,
+        "max_scale": run.max_scale,
+        "keep_first": run.keep_first,
+        "iteration": run.iteration,
+    }
+    config = with_scale({**config, "e2_llm": block}, 1.0, run.base_window)
+    trained = round((run.trained_scale or 1.0) * run.base_window)
+    if run.method not in ("e2", "none"):
+        if window not in (None, trained):
+            raise UserError(
+                f"--window {window}: this model was trained by --position-method {run.method} at "
+                f"factor {run.trained_scale:g} and knows no other scale; its window is {trained}"
+            )
+        return with_scale(config, run.trained_scale, trained)
+    return with_window(config, trained if window is None else window)
+
+
+def window_note(config: Config) -> str | None:
+    """Say when a window lies beyond the scales that training drew; None when it does not."""
+    largest = (config.get("e2_llm") or {}).get("max_scale")
+    scale = rope_parameters(config)["factor"]
+    if largest is None or scale <= largest:
+        return None
+    trained = largest * base_window(config)
+    return f"factor {scale:g} is beyond the trained scales 1..{largest} (window {trained})"

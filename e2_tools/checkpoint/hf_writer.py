@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes safetensors shards, holding about one tensor in memory at a time."""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
+from torch import Tensor
+from tqdm import tqdm
+
+from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.errors import UserError
+from e2_tools.checkpoint.hf_config import write_json
+from e2_tools.checkpoint.names import Move
+from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
+
+
+def plan_shards(moves: Sequence[Move], dtype: torch.dtype, max_shard_size: str) -> StateDictSplit:
+    """Decide which tensor goes into which file; nothing is read.
+
+    Args:
+        moves: all of the model.
+        dtype: of the tensors to write.
+        max_shard_size: such as "5GB".
+
+    Raises:
+        UserError: ``max_shard_size`` is not a size.
+    """
+    sizes = {
+        name: math.prod(shape) * dtype.itemsize
+        for move in moves
+        for name, shape in move.target_shapes().items()
+    }
+    try:
+        return split_state_dict_into_shards_factory(
+            sizes,
+            get_storage_size=lambda size: size,
+            filename_pattern="model{suffix}.safetensors",
+            max_shard_size=max_shard_size,
+        )
+    except ValueError as error:
+        raise UserError(f"--max-shard-size {max_shard_size}: write it as 5GB or 500MB") from error
+
+
+def write_weights(
+    folder: Path,
+    reader: TorchDistReader,
+    moves: Sequence[Move],
+    split: StateDictSplit,
+    dtype: torch.dtype,
+) -> None:
+    """Stream all tensors into safetensors files, and an index if there are several.
+
+    Args:
+        folder: an existing folder.
+        reader: of the checkpoint.
+        moves: all of the model.
+        split: from :func:`plan_shards`.
+        dtype: of the tensors to write.
+
+    Raises:
+        UserError: the checkpoint is damaged, or a value is too large for ``dtype``.
+    """
+    shapes = {name: shape for move in moves for name, shape in move.target_shapes().items()}
+    with ExitStack() as stack:
+        files = {
+            file: stack.enter_context(
+                SafetensorsStream(folder / file, {name: shapes[name] for name in names}, dtype)
+            )
+            for file, names in split.filename_to_tensors.items()
+        }
+        bar = stack.enter_context(
+            tqdm(total=split.metadata["total_size"], unit="B", unit_scale=True, desc="weights")
+        )
+        for move in moves:
+            for name, tensor in move.split(reader.read(move.source, move.layer)).items():
+                files[split.tensor_to_filename[name]].write(name, cast(tensor, dtype, name))
+                bar.update(tensor.numel() * dtype.itemsize)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        write_json(folder / "model.safetensors.index.json", index)
+
+
+def cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """Return the tensor in ``dtype``, itself where it is so already.
+
+    Raises:
+        UserError: a finite value would become infinite.
+    """
+    result = tensor.to(dtype)
+    if dtype == torch.float16 and result.isinf().any() and not tensor.isinf().any():
+        raise UserError(f"--dtype fp16: {name} holds values too large for it; take bf16 or fp32")
+    return result

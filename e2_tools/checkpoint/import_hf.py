@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Hugging Face directory to a Megatron checkpoint: the steps, in order."""
+
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from tqdm import tqdm
+
+from e2_common.disk.torch_dist_writer import Piece, write_release
+from e2_common.errors import UserError
+from e2_common.files import atomic_directory
+from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
+from e2_tools.checkpoint.export import DTYPES
+from e2_tools.checkpoint.families import Family, family_of_config
+from e2_tools.checkpoint.hf_config import complete_config, read_json
+from e2_tools.checkpoint.hf_reader import HFReader
+from e2_tools.checkpoint.hf_writer import cast
+from e2_tools.checkpoint.megatron_args import (
+    command_line,
+    model_flags,
+    sizes_of_config,
+    stored_arguments,
+    tokenizer_flags,
+)
+from e2_tools.checkpoint.names import Move, Sizes, plan_import
+from e2_tools.checkpoint.source_rope import SourceRope, source_rope
+from e2_tools.checkpoint.tokenizer import find_tokenizer
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The flags of ``convert_hf_to_megatron.py``, one field each."""
+
+    hf_model: Path
+    save: Path | None = None
+    dtype: str | None = None
+    rope_scaling: str | None = None
+    full_attention: bool = False
+    print_args: bool = False
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the config.json of a model says, checked."""
+
+    path: Path
+    config: dict[str, Any]
+    family: Family
+    sizes: Sizes
+    rope: SourceRope
+    flags: dict[str, Any]
+
+
+def import_model(options: ImportOptions) -> None:
+    """Convert one model; the result is whole or absent.
+
+    Raises:
+        UserError: something in the options or the model is wrong.
+    """
+    if options.save is None and (options.check or not options.print_args):
+        raise UserError("--save is missing: the folder to write the Megatron checkpoint to")
+    source = read_source(options)
+    if options.print_args:
+        print(command_line(source.flags))
+    if options.save is None:
+        return
+    reader = HFReader(options.hf_model)
+    if source.sizes.tied:
+        _drop_tied_output(reader)
+    moves = plan_import(reader.shapes, source.sizes, source.family)
+    dtype = _dtype(options, reader)
+    size = sum(torch.Size(shape).numel() for shape in reader.shapes.values()) * dtype.itemsize
+    _require_space(options.save, size)
+    args = stored_arguments(source.flags, source.sizes, dtype, source.rope)
+    unchecked = None
+    with _clear_write_errors(options.save), atomic_directory(options.save) as folder:
+        with tqdm(total=size, unit="B", unit_scale=True, desc="weights") as bar:
+            pieces = [_piece(move, reader, dtype) for move in moves]
+            write_release(folder, pieces, source.sizes.layers, dtype, args, bar.update)
+        if options.check:
+            try:
+                compare_logits(folder, options.hf_model, source.sizes.vocab)
+            except TooLittleMemory as error:  # the result is fine: it stays
+                unchecked = error
+    print(
+        f"{options.save}: {source.family.title}, {size / 1e9:.2f} GB in "
+        f"{str(dtype).removeprefix('torch.')}, L = {source.rope.window} tokens, "
+        f"RoPE base {source.rope.theta:g}"
+        + (f", own factor {source.rope.own_factor:g}" if source.rope.own_factor != 1 else "")
+        + "; train with --use-checkpoint-args --pretrained-checkpoint "
+        + str(options.save)
+    )
+    if unchecked:
+        raise unchecked
+
+
+def read_source(options: ImportOptions) -> Source:
+    """Read and check the model's config.json.
+
+    Raises:
+        UserError: it is missing, of an unknown family, or Megatron cannot build its model.
+    """
+    if not options.hf_model.is_dir():
+        raise UserError(f"--hf-model {options.hf_model}: no such folder")
+    path = options.hf_model / "config.json"
+    family = family_of_config(read_json(path), path)
+    config = complete_config(path)
+    if options.full_attention and config.get("sliding_window"):
+        config["max_position_embeddings"] = config["sliding_window"]
+        config["sliding_window"] = None
+    _require_plain(config, family, path)
+    sizes = sizes_of_config(config, path)
+    rope = source_rope(config, options.rope_scaling, path)
+    tokenizer = find_tokenizer(None, options.hf_model, None)
+    flags = model_flags(config, family, sizes, rope, path) | tokenizer_flags(tokenizer)
+    return Source(path, config, family, sizes, rope, flags)
+
+
+def _require_plain(config: dict[str, Any], family: Family, path: Path) -> None:
+    wrong = [
+        f"{name} is {config[name]!r}, only {value!r} is supported"
+        for name, value in family.config.items()
+        if name in config and config[name] != value
+    ]
+    if config.get("sliding_window") and "sliding_window" in family.config:
+        wrong.append(
+            "--full-attention converts it all the same, with L = the sliding window, "
+            "within which both attentions are equal"
+        )
+    if wrong:
+        raise UserError(f"{path}: {'; '.join(wrong)}")
+
+
+def _drop_tied_output(reader: HFReader) -> None:
+    """Tied models may store their output matrix all the same; it has to be the embedding."""
+    embedding, output = "model.embed_tokens.weight", "lm_head.weight"
+    if output not in reader.shapes:
+        return
+    if embedding in reader.shapes and not torch.equal(reader.read(output), reader.read(embedding)):
+        raise UserError(
+            f"{reader.folder}: tie_word_embeddings is true, but {output} is not {embedding}; "
+            "set it to false in config.json if the model really has both"
+        )
+    reader.drop(output)
+
+
+def _dtype(options: ImportOptions, reader: HFReader) -> torch.dtype:
+    if options.dtype:
+        return DTYPES[options.dtype]
+    counts = Counter(reader.dtypes.values())
+    (dtype, _), *others = counts.most_common()
+    if others:
+        print(f"note: {options.hf_model}: dtypes are mixed, all become {dtype}; --dtype chooses")
+    return dtype
+
+
+def _piece(move: Move, reader: HFReader, dtype: torch.dtype) -> Piece:
+    return Piece(
+        move.source, move.layer, move.rule.shape(move.sizes), partial(_make, move, reader, dtype)
+    )
+
+
+def _make(move: Move, reader: HFReader, dtype: torch.dtype) -> Tensor:
+    return move.join([cast(reader.read(name), dtype, name) for name in move.targets])
+
+
+def _require_space(save: Path, size: int) -> None:
+    parent = next(path for path in (save, *save.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(parent).free
+    if free < size * 1.01:
+        raise UserError(
+            f"--save {save}: needs {size / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free there"
+        )
+
+
+@contextlib.contextmanager
+def _clear_write_errors(save: Path) -> Iterator[None]:
+    """Unwrap what torch's writer wraps, and say in one line what a full disk does."""
+    try:
+        try:
+            yield
+        except CheckpointException as error:
+            raise next(iter(error.failures.values()))[0] from error
+    except UserError:
+        raise
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"--save {save}: cannot be written ({reason})") from error

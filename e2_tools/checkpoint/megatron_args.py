@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a config.json to Megatron's arguments: as flags to paste, and as stored in a checkpoint."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e2_common.errors import UserError
+from e2_tools.checkpoint.families import Family
+from e2_tools.checkpoint.sizes import Sizes, vocab_divisor
+from e2_tools.checkpoint.source_rope import SourceRope
+
+
+def sizes_of_config(config: dict[str, Any], path: object) -> Sizes:
+    """The sizes of a complete config.json; the vocabulary is not padded.
+
+    Raises:
+        UserError: a size is missing or they contradict each other.
+    """
+    try:
+        heads = config["num_attention_heads"]
+        sizes = Sizes(
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            ffn=config["intermediate_size"],
+            heads=heads,
+            groups=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            vocab=config["vocab_size"],
+            padded_vocab=config["vocab_size"],
+            tied=bool(config["tie_word_embeddings"]),
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error.args[0]}") from error
+    if sizes.heads % sizes.groups:
+        raise UserError(
+            f"{path}: num_attention_heads {sizes.heads} is no multiple of "
+            f"num_key_value_heads {sizes.groups}"
+        )
+    return sizes
+
+
+def model_flags(
+    config: dict[str, Any], family: Family, sizes: Sizes, rope: SourceRope, path: object
+) -> dict[str, Any]:
+    """Megatron's flags of the model, without the leading dashes; True is a flag without value.
+
+    Raises:
+        UserError: Megatron has no place for a value.
+    """
+    flags: dict[str, Any] = {
+        "num-layers": sizes.layers,
+        "hidden-size": sizes.hidden,
+        "ffn-hidden-size": sizes.ffn,
+        "num-attention-heads": sizes.heads,
+        "kv-channels": sizes.head_dim,
+    }
+    if sizes.groups != sizes.heads:
+        flags |= {"group-query-attention": True, "num-query-groups": sizes.groups}
+    flags |= {
+        "max-position-embeddings": rope.window,
+        "position-embedding-type": "rope",
+        "rotary-base": _whole(rope.theta, "rope_theta", path),
+    }
+    if rope.own_factor != 1:
+        flags["rotary-seq-len-interpolation-factor"] = _whole(rope.own_factor, "factor", path)
+    flags |= {
+        "normalization": "RMSNorm",
+        "norm-epsilon": config["rms_norm_eps"],
+        "swiglu": True,
+        "disable-bias-linear": True,
+    }
+    flags |= {name.replace("_", "-"): value for name, value in family.megatron.items()}
+    if not sizes.tied:
+        flags["untie-embeddings-and-output-weights"] = True
+    flags |= {
+        "hidden-dropout": 0,
+        "attention-dropout": 0,
+        "make-vocab-size-divisible-by": vocab_divisor(sizes.vocab),
+    }
+    if rope.method != "none":
+        flags |= {"position-method": rope.method, "e2-factor": rope.factor}
+    return flags
+
+
+def tokenizer_flags(tokenizer: Path | None) -> dict[str, Any]:
+    """Megatron's flags of the tokenizer in a Hugging Face folder."""
+    if tokenizer is None:
+        return {}
+    return {"tokenizer-type": "HuggingFaceTokenizer", "tokenizer-model": str(tokenizer.resolve())}
+
+
+def command_line(flags: dict[str, Any]) -> str:
+    """The flags as one line of a shell script each, continued by a backslash."""
+    lines = [
+        f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}"
+        for name, value in flags.items()
+    ]
+    return " \\\n".join(lines)
+
+
+def stored_arguments(
+    flags: dict[str, Any], sizes: Sizes, dtype: torch.dtype, rope: SourceRope
+) -> argparse.Namespace:
+    """What ``--use-checkpoint-args`` and the exporter read: the flags under argparse's names."""
+    values = {name.replace("-", "_"): value for name, value in flags.items()}
+    del values["disable_bias_linear"], values["make_vocab_size_divisible_by"]
+    values |= {
+        "add_bias_linear": False,
+        "add_qkv_bias": bool(values.get("add_qkv_bias")),
+        "qk_layernorm": bool(values.get("qk_layernorm")),
+        "group_query_attention": sizes.groups != sizes.heads,
+        "num_query_groups": sizes.groups,
+        "untie_embeddings_and_output_weights": not sizes.tied,
+        "layernorm_epsilon": values["norm_epsilon"],
+        "rotary_percent": 1.0,
+        "rotary_interleaved": False,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "seq_length": rope.window,
+        "vocab_size": sizes.vocab,
+        "padded_vocab_size": sizes.vocab,
+        "params_dtype": dtype,
+        "ckpt_format": "torch_dist",
+        "position_method": rope.method,
+    }
+    return argparse.Namespace(**values)
+
+
+def _whole(value: float, name: str, path: object) -> int:
+    if value != int(value):
+        raise UserError(f"{path}: {name} {value} is no whole number, which Megatron needs")
+    return int(value)

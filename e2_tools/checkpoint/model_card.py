@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card of an exported model: how it was trained, which windows it serves, and how."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from e2_tools.checkpoint.run_args import RunArgs
+from e2_tools.checkpoint.window import Config, with_window
+
+METHODS = {
+    "e2": "E2-LLM: scale g and position offset t drawn anew for every {unit} "
+    "([arXiv 2401.06951](https://arxiv.org/abs/2401.06951))",
+    "none": "plain RoPE",
+    "linear": "position interpolation at one factor (arXiv 2306.15595)",
+    "ntk": "NTK-aware base at one factor (arXiv 2309.00071)",
+    "yarn": "YaRN at one factor (arXiv 2309.00071)",
+    "llama3": "Llama 3's frequency scaling at one factor",
+    "pose": "PoSE (arXiv 2309.10400)",
+    "randpos": "randomized positions (arXiv 2305.16843)",
+}
+UNITS = {"microbatch": "micro-batch", "sample": "sample", "iteration": "iteration"}
+# What a licence asks to travel with the weights.
+LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+
+
+def write_model_card(folder: Path, config: Config, run: RunArgs, source: Path | None) -> None:
+    """Write ``README.md``, and carry over the licence files of the model trained from.
+
+    Args:
+        folder: the exported model.
+        config: its config.json, with the ``e2_llm`` block.
+        run: how it was trained.
+        source: folder of the Hugging Face model that training started from, if known.
+    """
+    (folder / "README.md").write_text(model_card(config, run, source), encoding="utf-8")
+    if source is not None:
+        for pattern in LICENCE_FILES:
+            for path in sorted(source.glob(pattern)):
+                shutil.copyfile(path, folder / path.name)
+
+
+def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
+    """The card as Markdown with the hub's front matter; see :func:`write_model_card`."""
+    block = config["e2_llm"]
+    method = METHODS[block["method"]].format(unit=UNITS[run.draw_per])
+    rows = {
+        "method": method,
+        "frequencies": block["frequencies"],
+        "pre-trained window L": f"{block['base_window']:,} tokens",
+        "training window R": f"{block['train_window']:,} tokens",
+        "largest scale G_max": block["max_scale"],
+        "tokens without offset": block["keep_first"],
+        "training steps": block["iteration"],
+        "window served now": f"{config['max_position_embeddings']:,} tokens",
+        "trained from": source.resolve().name if source else None,
+        "data": "; ".join(map(_dataset, run.data)) or None,
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
+    parts = [_HEAD, f"| | |\n|---|---|\n{table}\n"]
+    if block["max_scale"]:
+        parts.append(_WINDOWS.format(rows=_window_rows(config), largest=block["max_scale"]))
+    if source is not None:
+        parts.append(f"The licence of {source.resolve().name} applies to these weights.\n")
+    return "\n".join(parts)
+
+
+def _dataset(part: dict[str, Any]) -> str:
+    """A dataset of the blend, as training stored it."""
+    split = "" if part["split"] == "all" else f" of {part['split']}"
+    size = "" if part["tokens"] is None else f" ({part['tokens']:,} tokens)"
+    mask = ", loss on part of its tokens" if part["loss_mask"] else ""
+    return f"{part['weight']:.1%}{split} {Path(part['prefix']).name}{size}{mask}"
+
+
+def _window_rows(config: Config) -> str:
+    """A row for L, 2 L, 4 L, ... up to the largest trained scale."""
+    base, largest = config["e2_llm"]["base_window"], config["e2_llm"]["max_scale"]
+    rows, scale = [], 1
+    while scale <= largest:
+        served = with_window(config, scale * base)["rope_parameters"]
+        served = ", ".join(f"{name} {value:g}" if isinstance(value, int | float) else value
+                           for name, value in served.items())  # fmt: skip
+        rows.append(f"| {scale * base:,} | {served} |")
+        scale *= 2
+    return "\n".join(rows)
+
+
+_HEAD = """---
+library_name: transformers
+tags:
+- long-context
+- e2-llm
+---
+
+# How this model was trained
+"""
+_WINDOWS = """# Windows that it serves
+
+One set of weights; only `rope_parameters` and `max_position_embeddings` in `config.json` change, by
+`python tools/set_window.py MODEL_DIR --window N`. Scales up to {largest} were trained.
+
+| window (tokens) | `rope_parameters` |
+|---:|---|
+{rows}
+"""

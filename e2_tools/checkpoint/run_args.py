@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a Megatron run's arguments say about the model and about E2-LLM, checked."""
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from e2_common.errors import UserError
+from e2_llm.config import E2Config, argument_name
+
+# Attribute of Megatron's arguments: the values with which the model is of a known family, but for
+# KIND. Absent attributes (other versions of Megatron) count as harmless.
+PLAIN = {
+    "normalization": ("RMSNorm",),
+    "swiglu": (True,),
+    "add_bias_linear": (False,),
+    "position_embedding_type": ("rope",),
+    "rotary_percent": (1,),
+    "rotary_interleaved": (False,),
+    "use_rope_scaling": (False,),
+    "no_rope_freq": (None,),
+    "num_experts": (None, 0),
+    "multi_latent_attention": (False,),
+    "qk_l2_norm": (False,),
+    "softmax_type": ("vanilla",),
+    "window_size": (None,),
+    "attention_output_gate": (False,),
+    "experimental_attention_variant": (None,),
+    "layernorm_zero_centered_gamma": (False,),
+    "apply_layernorm_1p": (False,),
+    "apply_residual_connection_post_layernorm": (False,),
+    "activation_func_clamp_value": (None,),
+    "glu_linear_offset": (0,),
+    "use_mup": (False,),
+    "mtp_num_layers": (None, 0),
+    "hybrid_layer_pattern": (None,),
+    "heterogeneous_layers_config_path": (None,),
+}
+
+
+# Attributes that tell the families apart.
+KIND = ("add_qkv_bias", "qk_layernorm")
+
+
+@dataclass(frozen=True)
+class RunArgs:
+    """The part of a run's arguments that an export needs; windows in tokens.
+
+    ``vocab`` is None when only the tokenizer knows it. ``kind`` holds the attributes of
+    :data:`KIND`. ``own_factor`` is a linear factor that the pre-trained model had.
+    ``base_window`` is L, ``train_window`` R; ``trained_scale`` is the one g that was trained, or
+    None if many were (E2-LLM proper).
+    """
+
+    kind: dict[str, bool]
+    own_factor: float
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    groups: int
+    head_dim: int
+    norm_eps: float
+    rope_theta: float
+    tied: bool
+    vocab: int | None
+    padded_vocab: int | None
+    dtype: str
+    init_std: float
+    tokenizer: str | None
+    method: str
+    frequencies: str
+    base_window: int
+    train_window: int
+    max_scale: int | None
+    keep_first: int | None
+    trained_scale: float | None
+    draw_per: str
+    iteration: int | None
+    data: list[dict[str, Any]]
+
+
+def run_args(common: dict[str, Any]) -> RunArgs:
+    """Read a checkpoint's common state.
+
+    Args:
+        common: from :meth:`TorchDistReader.common`.
+
+    Raises:
+        UserError: arguments are missing, or the model is of no family; every reason is named.
+    """
+    args = common.get("args") if isinstance(common, dict) else None
+    if not isinstance(args, argparse.Namespace):
+        raise UserError("--load: the checkpoint holds no arguments; save it with Megatron's train")
+    refused = [
+        f"{name}={getattr(args, name)!r}"
+        for name, harmless in PLAIN.items()
+        if hasattr(args, name) and getattr(args, name) not in harmless
+    ]
+    if refused:
+        raise UserError(
+            f"--load: no known family of models has a place for {', '.join(refused)}; "
+            "only RMSNorm, SwiGLU, RoPE models without experts can be exported"
+        )
+    try:
+        return _read(args, common.get("iteration"))
+    except AttributeError as error:
+        raise UserError(f"--load: the checkpoint's arguments lack {error.name}") from error
+
+
+def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
+    heads = args.num_attention_heads
+    positions = _positions(args)
+    drawn = positions.position_method == "e2"
+    one_scale = positions.fixed_scale if drawn else positions.constant_scale
+    own_factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
+    if own_factor != 1 and positions.frequency_rule not in ("none", "linear"):
+        raise UserError(
+            f"--load: a model of linear factor {own_factor} trained by {positions.frequency_rule} "
+            "frequencies has no rope_type in transformers"
+        )
+    return RunArgs(
+        kind={name: bool(getattr(args, name, False)) for name in KIND},
+        own_factor=float(own_factor),
+        layers=args.num_layers,
+        hidden=args.hidden_size,
+        ffn=args.ffn_hidden_size,
+        heads=heads,
+        groups=args.num_query_groups if getattr(args, "group_query_attention", False) else heads,
+        head_dim=getattr(args, "kv_channels", None) or args.hidden_size // heads,
+        norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
+        rope_theta=float(args.rotary_base),
+        tied=not args.untie_embeddings_and_output_weights,
+        vocab=getattr(args, "vocab_size", None),
+        padded_vocab=getattr(args, "padded_vocab_size", None),
+        dtype=str(args.params_dtype).removeprefix("torch."),
+        init_std=getattr(args, "init_method_std", 0.02),
+        tokenizer=getattr(args, "tokenizer_model", None),
+        method=positions.position_method,
+        frequencies="linear" if positions.frequency_rule == "none" else positions.frequency_rule,
+        base_window=positions.base_window,
+        train_window=positions.train_window,
+        max_scale=positions.max_scale if drawn and not one_scale else None,
+        keep_first=positions.keep_first if drawn else None,
+        trained_scale=one_scale,
+        draw_per=positions.draw_per,
+        iteration=iteration,
+        data=getattr(args, "data_blend", []),
+    )
+
+
+def _positions(args: argparse.Namespace) -> E2Config:
+    """The run's position configuration; that of plain RoPE for a plain Megatron run."""
+    values = {
+        item.name: getattr(args, argument_name(item.name), item.default)
+        for item in dataclasses.fields(E2Config)
+    }
+    values["position_method"] = getattr(args, "position_method", "none")
+    values["train_window"] = args.seq_length
+    values["base_window"] = values["base_window"] or args.max_position_embeddings
+    values["validation_windows"] = ()
+    return E2Config(**values)
+
+
+def _first(args: argparse.Namespace, *names: str) -> Any:
+    for name in names:
+        if getattr(args, name, None) is not None:
+            return getattr(args, name)
+    return getattr(args, names[0])

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds and carries over the files of a Hugging Face tokenizer."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def find_tokenizer(
+    tokenizer: Path | None, hf_model: Path | None, trained_with: str | None
+) -> Path | None:
+    """Return the folder to take the tokenizer from: --tokenizer, --hf-model, the run's own.
+
+    Args:
+        tokenizer: --tokenizer, which must hold one.
+        hf_model: --hf-model, which may.
+        trained_with: the run's --tokenizer-model, used if it is a folder that holds one.
+
+    Raises:
+        UserError: --tokenizer holds none.
+    """
+    if tokenizer is not None:
+        if not _has_tokenizer(tokenizer):
+            raise UserError(
+                f"--tokenizer {tokenizer}: holds no tokenizer ({', '.join(VOCABULARIES)}); "
+                "name the folder of a Hugging Face tokenizer"
+            )
+        return tokenizer
+    candidates = [hf_model, Path(trained_with) if trained_with else None]
+    return next((path for path in candidates if path and _has_tokenizer(path)), None)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in VOCABULARIES)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a tokenizer with transformers, from local files only.
+
+    Raises:
+        UserError: transformers cannot read it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # each kind of tokenizer fails in its own way
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise UserError(f"{folder}: the tokenizer cannot be loaded ({reason[0]})") from error
+
+
+def copy_tokenizer(source: Path, target: Path) -> list[str]:
+    """Copy the tokenizer's files and return their names."""
+    names = [name for name in FILES if (source / name).is_file()]
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return names

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of every tool, one module each; ``main`` is what runs."""

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Continue a text with a Hugging Face model, greedily, at the RoPE scale that its length needs.
+
+The scale is chosen before the prompt is read and told on stderr; the new text goes to stdout as it
+comes.
+"""
+
+import argparse
+from pathlib import Path
+
+from e2_common.errors import exit_on_user_error
+from e2_tools.evaluation.arguments import count_argument, scale_argument
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
+    add(
+        "--prompt-file",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the text, without the newline at its end; - for stdin",
+    )
+    add("--max-new-tokens", type=count_argument, required=True, metavar="N")
+    add(
+        "--scale",
+        type=scale_argument,
+        default="auto",
+        help="RoPE scale g: auto, the smallest whole one with (prompt + new tokens) <= g * base "
+        "window; none, the model's own RoPE; or a number (default: auto)",
+    )
+    add("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
+    add("--dtype", choices=["fp32", "bf16"], default="bf16", help="(default: bf16)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    return parser
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Print what the model goes on with."""
+    args = build_parser().parse_args(arguments)
+    from e2_tools.evaluation.answer import answer  # torch and transformers take seconds
+
+    answer(args)

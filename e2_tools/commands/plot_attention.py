@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw what generated tokens attend to in a long input, as in figure 6 of the E2-LLM paper.
+
+Three key-value pairs stand inside a long text, and a question for one of them at its end. For every
+window the picture shows the attention of each token of the answer over the input, with the value
+marked; FILE.json beside it has the numbers. Memory grows with the window, not with its square.
+"""
+
+import argparse
+from pathlib import Path
+
+from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.evaluation.arguments import count_argument, percentage_argument, scale_argument
+
+
+def index_argument(text: str) -> int:
+    """Parse the number of a layer or head, from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
+    add("--text", type=Path, required=True, metavar="FILE", help="a text as long as the windows")
+    add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
+    add("--output", type=Path, required=True, metavar="FILE.png", help="FILE.json goes beside it")
+    add(
+        "--layers",
+        type=index_argument,
+        nargs="+",
+        metavar="N",
+        help="from 0, a column each (default: the middle one)",
+    )
+    add(
+        "--heads",
+        type=index_argument,
+        nargs="+",
+        metavar="N",
+        help="query heads to average over, from 0 (default: all)",
+    )
+    add("--max-new-tokens", type=count_argument, default=64, metavar="N", help="(default: 64)")
+    add(
+        "--depth",
+        type=percentage_argument,
+        default=55.0,
+        metavar="D",
+        help="of the pairs, in percent of the text (default: 55)",
+    )
+    add("--seed", type=int, help="draw other UUIDs (default: the paper's)")
+    add(
+        "--suffix",
+        default="",
+        metavar="TEXT",
+        help="behind the question, to lead on a base model; {key} becomes the key asked for",
+    )
+    add(
+        "--pool",
+        choices=["max", "mean"],
+        default="max",
+        help="over the tokens of a bin: max keeps thin stripes visible (default: max)",
+    )
+    add("--bins", type=count_argument, default=400, metavar="N", help="a row (default: 400)")
+    add(
+        "--scale",
+        type=scale_argument,
+        default="auto",
+        help="RoPE scale g: auto, ceil(window / base window), chosen before the prompt is read; "
+        "none, the model's own RoPE; or a number for all windows (default: auto)",
+    )
+    add("--dtype", choices=["fp32", "bf16"], default="bf16", help="(default: bf16)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    add("--label", metavar="NAME", help="above the picture (default: the model folder's name)")
+    return parser
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Run what the command line asks for and print the answers."""
+    args = build_parser().parse_args(arguments)
+    if args.output.suffix.lower() != ".png":
+        raise UserError(f"--output {args.output}: is drawn as PNG; let the name end in .png")
+    from e2_tools.evaluation.attention.run import evaluate  # torch and transformers take seconds
+
+    print(evaluate(args))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw result files as PNG, and as Markdown tables with --table.
+
+  window      perplexity by window, a line per file of evaluate_perplexity.py
+  iterations  LongBench means by training iteration, a point per summary.json of
+              evaluate_longbench.py score
+  ablation    LongBench means of variants, a group of bars per summary.json
+
+Without --kind the first file decides: perplexities are drawn by window, LongBench by iteration.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.evaluation.longbench import summaries as longbench
+from e2_tools.evaluation.results import METRICS, check_output, differences, read_results
+from e2_tools.evaluation.seeds import over_seeds
+from e2_tools.evaluation.table import by_label, markdown_table, number, perplexity_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Table = tuple[list[str], list[list[str]]]
+# What only one kind of picture has a use for.
+OWN_FLAGS = {
+    "window": ("metric", "seeds", "train_window", "intervals"),
+    "iterations": ("iterations",),
+    "ablation": (),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("results", type=Path, nargs="+", metavar="RESULTS.json")
+    add("--output", type=Path, required=True, metavar="FILE.png")
+    add("--kind", choices=list(OWN_FLAGS), help="(default: by the first file)")
+    add("--title", metavar="T")
+    add("--labels", nargs="+", metavar="NAME", help="one a file, in place of the files' own")
+    add("--table", action="store_true", help="also print a Markdown table")
+    window = parser.add_argument_group("window").add_argument
+    window("--metric", choices=METRICS, help="(default: perplexity)")
+    window(
+        "--intervals",
+        action="store_true",
+        help="draw and tabulate the 95 %% intervals over documents",
+    )
+    window(
+        "--seeds",
+        action="store_true",
+        help="files of one label are one run under several seeds: draw their mean and a band from "
+        "the least to the largest, tabulate mean ± standard deviation",
+    )
+    window("--train-window", type=int, metavar="R", help="trained window to mark, in tokens")
+    parser.add_argument_group("iterations").add_argument(
+        "--iterations",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="one a file (default: what the exported model's config.json says)",
+    )
+    return parser
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Draw what the command line asks for."""
+    args = build_parser().parse_args(arguments)
+    if args.output.suffix.lower() != ".png":
+        raise UserError(f"--output {args.output}: is drawn as PNG; let the name end in .png")
+    if args.labels and len(args.labels) != len(args.results):
+        raise UserError(f"--labels: names {len(args.labels)} of {len(args.results)} files")
+    kind = args.kind or kind_of(args.results[0])
+    for other, flags in OWN_FLAGS.items():
+        for flag in flags:
+            if other != kind and getattr(args, flag) not in (None, False):
+                name = f"--{flag.replace('_', '-')}"
+                raise UserError(f"{name}: is for --kind {other}, this is {kind}; drop it")
+    figure, table = by_window(args) if kind == "window" else of_longbench(args, kind)
+    from e2_tools.evaluation.plots import save_png  # matplotlib is slow to import
+
+    save_png(figure, args.output)
+    if args.table:
+        print(markdown_table(*table))
+
+
+def kind_of(path: Path) -> str:
+    """Return what a file is drawn as by default; who reads it says what may be wrong with it."""
+    try:
+        schema = json.loads(path.read_bytes())["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        schema = None
+    return "iterations" if schema == longbench.SCHEMA else "window"
+
+
+def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
+    """Draw perplexity by window."""
+    metric = args.metric or METRICS[0]
+    if args.train_window is not None and args.train_window < 1:
+        raise UserError(f"--train-window {args.train_window}: a window has at least 1 token")
+    if args.seeds and args.intervals:
+        raise UserError("--intervals: are over documents, --seeds shows a range; drop one")
+    runs = [(path, read_results(path)) for path in args.results]
+    if args.labels:
+        named = zip(runs, args.labels, strict=True)
+        runs = [(path, results | {"label": label}) for (path, results), label in named]
+    files = over_seeds(runs) if args.seeds else by_label(runs)
+    check_output(args.output)
+    for setting in differences([results for _, results in runs], metric):
+        print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
+    from e2_tools.evaluation.plots import draw
+
+    figure = draw(files, metric, args.title, args.train_window, args.intervals)
+    return figure, perplexity_rows(files, metric, args.intervals)
+
+
+def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
+    """Draw LongBench means by iteration or by variant."""
+    summaries = [longbench.read_summary(path) for path in args.results]
+    if args.labels:
+        named = zip(summaries, args.labels, strict=True)
+        summaries = [summary._replace(label=label) for summary, label in named]
+    if kind == "iterations":
+        summaries = longbench.with_iterations(summaries, args.iterations)
+    means = longbench.common_means(summaries)
+    check_output(args.output)
+    from e2_tools.evaluation.longbench import plots
+
+    draw = {"iterations": plots.draw_iterations, "ablation": plots.draw_ablation}[kind]
+    names = [str(each.iteration) if kind == "iterations" else each.label for each in summaries]
+    rows = [[name, *map(number, row)] for name, *row in zip(names, *means.values(), strict=True)]
+    return draw(summaries, args.title), ([kind.removesuffix("s"), *means], rows)

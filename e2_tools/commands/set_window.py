@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change the window that an exported model serves: two numbers of its config.json.
+
+The linear RoPE factor becomes g = max(1, window / L), with L the pre-trained window. The weights
+stay as they are: E2-LLM trains one model for all windows.
+"""
+
+import argparse
+from pathlib import Path
+
+from e2_common.errors import exit_on_user_error
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder with a config.json")
+    parser.add_argument(
+        "--window", type=int, required=True, metavar="N", help="window to serve, in tokens"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would change, change nothing"
+    )
+    return parser
+
+
+@exit_on_user_error
+def main() -> None:
+    """Parse the command line, then rewrite config.json."""
+    args = build_parser().parse_args()
+    # Imported late: the arithmetic of positions lives beside torch, --help should not wait for it.
+    from e2_tools.checkpoint.set_window import set_window
+
+    print(set_window(args.model, args.window, args.dry_run))

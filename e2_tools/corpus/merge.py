@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Join datasets into one by copying bytes, in memory that does not grow with them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from e2_common.disk.indexed_dataset import Index, prefix_of, read_index
+from e2_common.errors import UserError
+from e2_tools.corpus.writer import CorpusWriter, check_output, open_writer
+
+# Documents whose lengths are in memory at a time.
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written.
+
+    Attributes:
+        datasets: datasets joined.
+        documents: documents in them.
+        tokens: ids in them.
+        dtype: the name of the ids' type.
+    """
+
+    datasets: int
+    documents: int
+    tokens: int
+    dtype: str
+
+
+def merge(paths: Sequence[str], output: str) -> Merged:
+    """Write the documents of all datasets, in the order given, as ``output``.bin and .idx.
+
+    The result is what one run of ``tools/preprocess_data.py`` over all of the text writes.
+
+    Args:
+        paths: the datasets: prefixes, or names of their .bin or .idx; both of one are one dataset.
+        output: the path to write, less .bin or .idx.
+
+    Raises:
+        UserError: a dataset is missing or damaged, they hold ids of different types, or a shard
+            is missing or out of order.
+    """
+    prefixes = list(dict.fromkeys(map(prefix_of, paths)))
+    output = prefix_of(output)
+    if output in prefixes:
+        raise UserError(f"--output-prefix {output}: is one of the datasets to merge")
+    check_output(output)
+    _check_shards(prefixes)
+    indices = [read_index(prefix) for prefix in prefixes]
+    first = indices[0]
+    for index in indices[1:]:
+        if index.dtype != first.dtype:
+            raise UserError(
+                f"{index.prefix}: holds {index.dtype.__name__}, but {first.prefix} holds "
+                f"{first.dtype.__name__}; merge what one tokenizer made"
+            )
+    with open_writer(output, first.dtype) as writer:
+        for index in indices:
+            _append(index, writer)
+        return Merged(len(indices), writer.documents, writer.tokens, first.dtype.__name__)
+
+
+def _append(index: Index, writer: CorpusWriter) -> None:
+    itemsize = np.dtype(index.dtype).itemsize
+    offset = 0
+    try:
+        stream = open(f"{index.prefix}.bin", "rb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{index.prefix}.bin: cannot be read ({error.strerror})") from error
+    with stream:
+        for begin in range(0, index.documents, _CHUNK):
+            starts = np.array(index.document_starts[begin : begin + _CHUNK + 1])
+            lengths = np.array(index.lengths[starts[0] : starts[-1]])
+            size = int(lengths.sum(dtype=np.int64)) * itemsize
+            writer.add(stream.fileno(), offset, size, lengths, np.diff(starts))
+            offset += size
+
+
+def _check_shards(prefixes: Sequence[str]) -> None:
+    """Check that the parts of one ``--shard`` run are all there, in order."""
+    matches = [re.fullmatch(r"(.*)_(\d{5})-of-(\d{5})_(.*)", prefix) for prefix in prefixes]
+    if None in matches or len({(m[1], m[3], m[4]) for m in matches}) > 1:
+        return
+    total = int(matches[0][3])
+    given = [int(match[2]) for match in matches]
+    missing = sorted(set(range(total)) - set(given))
+    if missing:
+        names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        raise UserError(f"{prefixes[0]}: of its {total} shards these are not given: {names}")
+    if given != sorted(given):
+        raise UserError(f"{prefixes[0]}: the shards are out of order; give them from 0 on")

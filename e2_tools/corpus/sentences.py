@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Split a document into sentences with NLTK's pretrained Punkt model."""
+
+from collections.abc import Callable
+
+from e2_common.errors import UserError
+
+LANGUAGE = "english"
+# Megatron cuts a document into pieces of this many characters before it splits sentences, which
+# ends a sentence at each cut; the same cut here keeps the output the same.
+PIECE_CHARACTERS = 1_000_000
+
+
+def load_splitter() -> Callable[[str], list[str]]:
+    """Return a function from a text to its sentences.
+
+    Raises:
+        UserError: NLTK's data for the language is not installed.
+    """
+    from nltk.tokenize.punkt import PunktTokenizer
+
+    resource = f"tokenizers/punkt_tab/{LANGUAGE}"
+    try:
+        punkt = PunktTokenizer(LANGUAGE)
+    except LookupError as error:
+        raise UserError(
+            f"--split-sentences: NLTK's {resource} is not installed; set NLTK_DATA to a folder "
+            "that holds it (python -m nltk.downloader -d FOLDER punkt_tab)"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"--split-sentences: NLTK's {resource} cannot be read ({reason}); "
+            "set NLTK_DATA to a folder that holds a whole copy"
+        ) from error
+
+    def split(text: str) -> list[str]:
+        starts = range(0, len(text), PIECE_CHARACTERS)
+        return [s for i in starts for s in punkt.tokenize(text[i : i + PIECE_CHARACTERS])]
+
+    return split

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One prompt from a file, answered on stdout."""
+
+import argparse
+import math
+import sys
+from typing import Any
+
+import transformers
+from transformers import TextStreamer
+
+from e2_common.errors import UserError
+from e2_tools.checkpoint.hf_config import window_note
+from e2_tools.checkpoint.window import Config, base_window, with_scale
+from e2_tools.evaluation import model as models
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.generate import generate, scale_of_request
+from e2_tools.evaluation.texts import read_text
+
+
+def answer(args: argparse.Namespace) -> None:
+    """Do what the command line of ``generate.py`` asks for.
+
+    Args:
+        args: its parsed arguments.
+
+    Raises:
+        UserError: anything about the model or the prompt that the user can mend.
+    """
+    config = models.load_config(args.model)
+    path = args.prompt_file
+    from_stdin = str(path) == "-"
+    text = (
+        sys.stdin.buffer.read().decode("utf-8", errors="replace")
+        if from_stdin
+        else read_text(path, "--prompt-file")
+    )
+    if not text.strip():
+        raise UserError(f"--prompt-file {path}: is empty; put a text into it")
+    tokenizer = load_tokenizer(args.model)
+    ids = _tokens(tokenizer, text.removesuffix("\n"), args)
+    scale = scale_of_request(config, len(ids), args.max_new_tokens, args.scale)
+    device = models.choose_device(args.device)
+    print(_told(config, scale, len(ids), args.max_new_tokens), file=sys.stderr)
+    transformers.logging.disable_progress_bar()
+    model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    fixed = "none" if scale is None else scale
+    generate(model, config, [ids], args.max_new_tokens, scale=fixed, streamer=streamer)
+
+
+def _tokens(tokenizer: Any, text: str, args: argparse.Namespace) -> list[int]:
+    if not args.chat:
+        return tokenizer(text).input_ids
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(f"--chat: the tokenizer of {args.model} has no chat template; drop it")
+    message = [{"role": "user", "content": text}]
+    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False).input_ids  # the template has its own BOS
+
+
+def _told(config: Config, scale: float | None, prompt: int, new: int) -> str:
+    """What is told before the prompt is read."""
+    size = f"{prompt:,} prompt tokens + up to {new:,} new"
+    if scale is None:
+        return f"{size}: the model's own RoPE"
+    base = base_window(config)
+    note = window_note(with_scale(config, scale, math.ceil(scale * base)))
+    return f"{size}: g = {scale:g} (L = {base:,})" + (f"; note: {note}" if note else "")

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention by window: ask for a value in a long text, keep what the answer's tokens attend to.
+
+The result file (``e2-llm/attention/1``) has an object per window with ``window`` and
+``prompt_tokens`` in tokens, ``scale``, ``answer``, ``correct``, the answer's ``tokens``, the spans
+``value_span`` and ``pair_spans`` (begin <= token < end), and ``layers``: layer -> ``rows``, pooled
+along the input, [generated, bins], and ``on_value``, the share of the attention on the value.
+"""
+
+import argparse
+import hashlib
+from typing import Any
+
+import numpy as np
+import transformers
+from tqdm import tqdm
+from transformers import DynamicCache, PreTrainedModel
+
+from e2_common.errors import UserError
+from e2_tools.checkpoint.families import family_of_config
+from e2_tools.checkpoint.window import Config, base_window, frequency_rule
+from e2_tools.evaluation import model as models
+from e2_tools.evaluation.attention.picture import draw_attention
+from e2_tools.evaluation.attention.pooling import pooled
+from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs
+from e2_tools.evaluation.attention.rows import generate_with_rows
+from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
+from e2_tools.evaluation.plots import save_png
+from e2_tools.evaluation.progress import progress_bar
+from e2_tools.evaluation.provenance import provenance
+from e2_tools.evaluation.results import check_output, write_results
+from e2_tools.evaluation.texts import read_text
+
+SCHEMA = "e2-llm/attention/1"
+
+
+def evaluate(args: argparse.Namespace) -> str:
+    """Evaluate what the command line of ``plot_attention.py`` asks for.
+
+    Args:
+        args: its parsed arguments.
+
+    Returns:
+        a line per window: its scale, the answer and whether it is right.
+
+    Raises:
+        UserError: anything about the model, the text or the output that the user can mend.
+    """
+    config = models.load_config(args.model)
+    family_of_config(config, args.model / "config.json")
+    layers, heads = _chosen(args, config)
+    scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
+    device = models.choose_device(args.device)
+    results_file = args.output.with_suffix(".json")
+    for path in (args.output, results_file):
+        check_output(path)
+    text = read_text(args.text, "--text")
+    tokenizer = load_tokenizer(args.model)
+    if not tokenizer.is_fast:
+        raise UserError(f"{args.model}: its tokenizer does not tell where tokens stand (not fast)")
+    pairs = draw_pairs(args.seed)
+    prompts = {
+        window: _prompt(tokenizer, text, window, pairs, args)
+        for window in sorted(set(args.windows))
+    }
+    results: dict[str, Any] = {
+        "schema": SCHEMA,
+        "label": args.label or args.model.resolve().name,
+        "model": str(args.model),
+        "text": {"file": args.text.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
+        "pairs": pairs,
+        "layers": layers,
+        "heads": heads,
+        "pool": args.pool,
+        "dtype": args.dtype,
+        "base_window": None if args.scale == "none" else base_window(config),
+        "scale_mode": args.scale,
+        "frequencies": frequency_rule(config),
+        "results": [],
+        "provenance": provenance(args.model),
+    }
+    transformers.logging.disable_progress_bar()
+    model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+    _check_sliding(model, args)
+    with progress_bar(sum(len(p.ids) + args.max_new_tokens for p in prompts.values())) as bar:
+        for window, prompt in prompts.items():
+            bar.set_description(f"window {window}")
+            row = ask(model, config, tokenizer, prompt, layers, heads, args, bar)
+            results["results"].append({"window": window, **row})
+            write_results(results_file, results)
+    save_png(draw_attention(results), args.output)
+    return "\n".join(_line(row) for row in results["results"])
+
+
+def ask(
+    model: PreTrainedModel,
+    config: Config,
+    tokenizer: Any,
+    prompt: Prompt,
+    layers: list[int],
+    heads: list[int] | None,
+    args: argparse.Namespace,
+    bar: tqdm,
+) -> dict[str, Any]:
+    """Ask the question of one window; return its part of the result file."""
+    scale = scale_of_request(config, len(prompt.ids), args.max_new_tokens, args.scale)
+    use_scale(model, config, scale)  # before the prompt is read
+    answer, rows = generate_with_rows(
+        model,
+        prompt.ids,
+        args.max_new_tokens,
+        layers,
+        heads,
+        stop=stop_tokens(model),
+        progress=bar.update,
+    )
+    begin, end = prompt.value_span
+    text = tokenizer.decode(answer, skip_special_tokens=True)
+    return {
+        "scale": scale,
+        "prompt_tokens": len(prompt.ids),
+        "answer": text,
+        "correct": prompt.value in text,
+        "tokens": [tokenizer.decode([token]) for token in answer],
+        "value_span": [begin, end],
+        "pair_spans": [list(span) for span in prompt.pair_spans],
+        "layers": {
+            str(layer): {
+                "on_value": round(float(weights[:, begin:end].sum(-1).mean()), 6),
+                "rows": _rounded(pooled(weights.numpy(), args.bins, args.pool)),
+            }
+            for layer, weights in zip(layers, rows, strict=True)
+        },
+    }
+
+
+def _chosen(args: argparse.Namespace, config: Config) -> tuple[list[int], list[int] | None]:
+    sizes = {"layers": config["num_hidden_layers"], "heads": config["num_attention_heads"]}
+    chosen = {
+        "layers": [sizes["layers"] // 2] if args.layers is None else args.layers,
+        "heads": args.heads,
+    }
+    for name, size in sizes.items():
+        for number in chosen[name] or []:
+            if number >= size:
+                raise UserError(f"--{name} {number}: the model has {name} 0 to {size - 1}")
+        if chosen[name] is not None:
+            chosen[name] = sorted(set(chosen[name]))
+    return chosen["layers"], chosen["heads"]
+
+
+def _prompt(
+    tokenizer: Any, text: str, window: int, pairs: dict[str, str], args: argparse.Namespace
+) -> Prompt:
+    try:
+        room = window - args.max_new_tokens
+        return build_prompt(tokenizer, text, room, args.depth, pairs, args.suffix)
+    except UserError as error:
+        raise UserError(f"--windows {window}: {error}") from error
+
+
+def _check_sliding(model: PreTrainedModel, args: argparse.Namespace) -> None:
+    window = getattr(model.config, "sliding_window", None)
+    if window and window < max(args.windows) and any(DynamicCache(config=model.config).is_sliding):
+        raise UserError(
+            f"{args.model}: its attention slides over {window} tokens and forgets those before; "
+            "use --windows up to that, or a model with full attention"
+        )
+
+
+def _rounded(rows: np.ndarray) -> list[list[float]]:
+    return [[float(f"{weight:.4g}") for weight in row] for row in rows]
+
+
+def _line(row: dict[str, Any]) -> str:
+    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
+    verdict = "right" if row["correct"] else "wrong"
+    return f"window {row['window']}, {scale}: {verdict}, {row['answer'][:80]!r}"

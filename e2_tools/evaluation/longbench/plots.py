@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LongBench scores by training iteration (the paper's Figure 4) and by variant (Tables 4 and 5)."""
+
+import textwrap
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from e2_tools.evaluation.longbench.summaries import Summary, common_means
+from e2_tools.evaluation.plots import COLORS, INK, MARKERS, style_axes
+
+LOOKS = {
+    "EN": COLORS[3],
+    "ZH": COLORS[0],
+    "All": "#555555",
+}  # blue, orange: apart for the colour-blind
+BAR = 0.26  # width, of 1 for a group
+LINE = 18  # characters of a variant's name on one line
+
+
+def draw_iterations(summaries: list[Summary], title: str | None = None) -> Figure:
+    """Draw the means by training iteration, a line each.
+
+    Args:
+        summaries: of one run, each with its iteration, in their order.
+        title: above the picture.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    iterations = [summary.iteration for summary in summaries]
+    for number, (name, values) in enumerate(common_means(summaries).items()):
+        axes.plot(
+            iterations,
+            values,
+            label=_legend(name),
+            color=LOOKS.get(name, COLORS[2]),
+            marker=MARKERS[number],
+            linewidth=2,
+            markersize=7,
+            markeredgecolor="white",
+            markeredgewidth=1,
+            clip_on=False,
+            zorder=3,
+        )
+    axes.set_xlabel("training iterations")
+    axes.set_ylabel("LongBench score (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlim(left=min(0, *iterations))
+    style_axes(axes)
+    return _finish(figure, title)
+
+
+def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
+    """Draw the means of several variants, a group of bars each, from zero on.
+
+    Args:
+        summaries: one a variant, in the order to draw them in.
+        title: above the picture.
+    """
+    means = common_means(summaries)
+    figure = Figure(figsize=(max(6.0, 1.2 + 1.6 * len(summaries)), 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, values) in enumerate(means.items()):
+        shift = (number - (len(means) - 1) / 2) * (BAR + 0.02)
+        places = [group + shift for group in range(len(values))]
+        color = LOOKS.get(name, COLORS[2])
+        bars = axes.bar(places, values, BAR, label=_legend(name), color=color)
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8.5, color=INK)
+    names = [textwrap.fill(summary.label, LINE) for summary in summaries]
+    axes.set_xticks(range(len(summaries)), names)
+    axes.set_xlim(-0.6, len(summaries) - 0.4)
+    axes.set_ylabel("LongBench score (%)")
+    axes.margins(y=0.1)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # all may be zero
+    style_axes(axes)
+    axes.grid(visible=False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    return _finish(figure, title)
+
+
+def _legend(name: str) -> str:
+    means = {"EN": "EN (14 tasks)", "ZH": "ZH (4 tasks)", "All": "All (18 tasks)"}
+    return textwrap.fill(means.get(name, name), 90)
+
+
+def _finish(figure: Figure, title: str | None) -> Figure:
+    if title:
+        (axes,) = figure.axes
+        axes.set_title(title, loc="left", pad=14, fontsize=13, color=INK, fontweight="bold")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    return figure

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Score prediction files as LongBench does, and average as the E2-LLM paper does."""
+
+import json
+import operator
+from functools import reduce
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from e2_common.errors import UserError
+from e2_common.files import atomic_file
+from e2_tools.evaluation.longbench.metrics import METRICS
+from e2_tools.evaluation.longbench.predictions import Record, read_records
+from e2_tools.evaluation.longbench.progress import read_settings
+from e2_tools.evaluation.longbench.summaries import SCHEMA
+from e2_tools.evaluation.longbench.tasks import AVERAGES, BUCKETS, TASKS, Task, find_task
+from e2_tools.evaluation.provenance import provenance
+from e2_tools.evaluation.table import number
+
+FIELDS = {"pred": str, "answers": list, "all_classes": (list, type(None))}
+Scores = dict[str, Any]  # task -> score, or bucket -> score with LongBench-E
+
+
+def score_folder(folder: Path, *, longbench_e: bool = False) -> Scores:
+    """Score every ``<task>.jsonl`` of a folder.
+
+    Returns:
+        task -> mean score in percent, to two decimals, in LongBench's order of tasks; with
+        ``longbench_e`` task -> bucket -> that, None for an empty bucket.
+
+    Raises:
+        UserError: the folder has no prediction file, or one of an unknown task, or a bad one.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name one with --predictions")
+    files = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
+    if not files:
+        raise UserError(f"{folder}: has no prediction file <task>.jsonl; run predict first")
+    tasks = {find_task(name, str(path), longbench_e=longbench_e) for name, path in files.items()}
+    score = score_buckets if longbench_e else score_task
+    return {
+        task.name: score(task, _read(task, files[task.name], longbench_e))
+        for task in TASKS.values()
+        if task in tasks
+    }
+
+
+def score_task(task: Task, records: list[Record]) -> float:
+    """Return the mean score of a task's records in percent, rounded to two decimals."""
+    # One by one, as LongBench: sum() compensates rounding, which can change the last digit.
+    total = reduce(operator.add, _scores(task, records), 0.0)
+    return round(100 * total / len(records), 2)
+
+
+def score_buckets(task: Task, records: list[Record]) -> dict[str, float | None]:
+    """Return the mean score of each of LongBench-E's buckets of length, None if one is empty."""
+    buckets: dict[str, list[float]] = {name: [] for name in BUCKETS}
+    for record, score in zip(records, _scores(task, records), strict=True):
+        name = next(name for name, bound in BUCKETS.items() if record["length"] < bound)
+        buckets[name].append(score)
+    # numpy's mean and rounding, as LongBench: Python's can differ in the last digit.
+    return {
+        name: float(round(100 * np.mean(scores), 2)) if scores else None
+        for name, scores in buckets.items()
+    }
+
+
+def averages(scores: dict[str, float]) -> dict[str, float | None]:
+    """Return the paper's EN, ZH and All: plain means over 14, 4 and 18 tasks.
+
+    None where a task is missing: a mean over fewer tasks would not compare.
+    """
+    return {
+        name: round(fmean(scores[task] for task in tasks), 2) if scores.keys() >= {*tasks} else None
+        for name, tasks in AVERAGES.items()
+    }
+
+
+def write_scores(
+    folder: Path, scores: Scores, *, longbench_e: bool = False, label: str | None = None
+) -> None:
+    """Write ``result.json``, as LongBench does, and with it ``summary.json``.
+
+    The summary has the paper's means and where they come from: ``label``, the model's training
+    ``iteration`` if its config names one, ``tasks`` (task -> score), ``EN``, ``ZH``, ``All``, what
+    is ``missing`` for All, ``predictions`` (what predict recorded) and ``provenance``.
+
+    Args:
+        folder: of the predictions.
+        scores: from :func:`score_folder`.
+        longbench_e: LongBench-E has no such means: no summary.
+        label: for plots; by default the name of the model's folder, or of this one.
+
+    Raises:
+        UserError: a file cannot be written, or predict's ``settings.json`` is damaged.
+    """
+    predictions = read_settings(folder)
+    _write(folder / "result.json", scores)
+    if longbench_e:
+        return
+    own = (predictions or {}).get("provenance") or {}
+    config = own.get("model_config") or {}
+    model = Path((predictions or {}).get("model") or folder)
+    summary = {
+        "schema": SCHEMA,
+        "label": label or model.resolve().name,
+        "iteration": (config.get("e2_llm") or {}).get("iteration"),
+        **averages(scores),
+        "tasks": scores,
+        "missing": [task for task in AVERAGES["All"] if task not in scores],
+        "predictions": predictions,
+        "provenance": provenance() | {"model_config": config or None},
+    }
+    _write(folder / "summary.json", summary)
+
+
+def score_table(scores: Scores, *, longbench_e: bool = False) -> str:
+    """Return the scores as aligned text, a row a task, the averages below."""
+    if longbench_e:
+        rows = [["task", *BUCKETS]]
+        rows += [[task, *map(number, buckets.values())] for task, buckets in scores.items()]
+    else:
+        rows = [["task", "score"], *([task, number(score)] for task, score in scores.items())]
+        for name, mean in averages(scores).items():
+            missing = [task for task in AVERAGES[name] if task not in scores]
+            note = f"   (of {len(AVERAGES[name])} tasks {len(missing)} are missing)"
+            rows.append([name, number(mean) + (note if missing else "")])
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(
+        f"{row[0].ljust(width)}  " + "  ".join(value.rjust(6) for value in row[1:]) for row in rows
+    )
+
+
+def _scores(task: Task, records: list[Record]) -> list[float]:
+    """The best score over the answers of each record, from 0 to 1."""
+    metric = METRICS[task.metric]
+    classes = records[-1]["all_classes"] or []  # of the last record for all, as LongBench does
+    scores = []
+    for record in records:
+        prediction = record["pred"]
+        if task.first_line:
+            prediction = prediction.lstrip("\n").split("\n")[0]
+        scores.append(
+            max((metric(prediction, answer, classes) for answer in record["answers"]), default=0.0)
+        )
+    return scores
+
+
+def _read(task: Task, path: Path, longbench_e: bool) -> list[Record]:
+    fields = FIELDS | ({"length": int} if longbench_e else {})
+    records = read_records(path, fields)
+    if task.metric == "classification" and not records[-1]["all_classes"]:
+        raise UserError(f"{path}: its last line has no classes in 'all_classes'; add them")
+    if task.metric in ("retrieval", "retrieval_zh"):
+        _check_paragraphs(task, path, records)
+    return records
+
+
+def _check_paragraphs(task: Task, path: Path, records: list[Record]) -> None:
+    for line, record in enumerate(records, 1):
+        for answer in record["answers"]:
+            try:
+                METRICS[task.metric]("", answer, ())
+            except ValueError as error:
+                raise UserError(f"{path}: record {line}: {error}; mend it") from error
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=4) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

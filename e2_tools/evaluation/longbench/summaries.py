@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several ``summary.json`` of ``evaluate_longbench.py score`` beside each other."""
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from e2_common.errors import UserError
+from e2_tools.evaluation.longbench.tasks import AVERAGES
+from e2_tools.evaluation.results import read_schema
+
+SCHEMA = "e2-llm/longbench/1"
+
+
+class Summary(NamedTuple):
+    """What is drawn of one file."""
+
+    path: Path
+    label: str
+    iteration: int | None  # of training, if the file knows
+    averages: dict[str, float | None]  # EN, ZH, All; None while a task is missing
+    scores: dict[str, float]  # task -> score in percent
+
+
+def read_summary(path: Path) -> Summary:
+    """Read a ``summary.json``.
+
+    Raises:
+        UserError: it is missing, not JSON, of another schema, or without scores.
+    """
+    content = read_schema(path, SCHEMA, "summary.json of evaluate_longbench.py score")
+    averages = content.get("averages", content)
+    scores = content.get("scores", content.get("tasks"))
+    if not isinstance(averages, dict) or not isinstance(scores, dict) or not scores:
+        raise UserError(f"{path}: has no scores; make it anew with evaluate_longbench.py score")
+    config = (content.get("provenance") or {}).get("model_config") or {}
+    iteration = content.get("iteration") or (config.get("e2_llm") or {}).get("iteration")
+    return Summary(
+        path=path,
+        label=content.get("label") or path.resolve().parent.name,
+        iteration=iteration,
+        averages={name: averages.get(name) for name in AVERAGES},
+        scores=scores,
+    )
+
+
+def common_means(summaries: list[Summary]) -> dict[str, list[float]]:
+    """Return the means that all files have, by name: those of the paper, EN, ZH and All.
+
+    Where tasks are missing for all three, it is the plain mean over the tasks that all files have.
+
+    Raises:
+        UserError: no task is in all files.
+    """
+    means: dict[str, Any] = {
+        name: [summary.averages[name] for summary in summaries] for name in AVERAGES
+    }
+    means = {name: values for name, values in means.items() if None not in values}
+    if means:
+        return means
+    tasks = [
+        task for task in summaries[0].scores if all(task in summary.scores for summary in summaries)
+    ]
+    if not tasks:
+        raise UserError("no task is in all of these files; score the same tasks for each")
+    name = tasks[0] if len(tasks) == 1 else f"mean of {len(tasks)} tasks ({', '.join(tasks)})"
+    return {name: [fmean(summary.scores[task] for task in tasks) for summary in summaries]}
+
+
+def with_iterations(summaries: list[Summary], iterations: list[int] | None) -> list[Summary]:
+    """Return the files in the order of their training iterations.
+
+    Args:
+        summaries: in any order.
+        iterations: one a file, in place of those that the files name.
+
+    Raises:
+        UserError: a number is missing, or two files have the same.
+    """
+    if iterations is not None:
+        if len(iterations) != len(summaries):
+            raise UserError(
+                f"--iterations: names {len(iterations)}, but there are {len(summaries)} files"
+            )
+        pairs = zip(summaries, iterations, strict=True)
+        summaries = [summary._replace(iteration=number) for summary, number in pairs]
+    ordered: dict[int, Summary] = {}
+    for summary in summaries:
+        if summary.iteration is None:
+            raise UserError(
+                f"{summary.path}: does not say after how many iterations; name them with "
+                "--iterations, a number a file, or compare variants with --kind ablation"
+            )
+        if summary.iteration in ordered:
+            other = ordered[summary.iteration].path
+            raise UserError(
+                f"{summary.path}: is of iteration {summary.iteration} like {other}; name others "
+                "with --iterations, or compare variants with --kind ablation"
+            )
+        ordered[summary.iteration] = summary
+    return [ordered[number] for number in sorted(ordered)]

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Hugging Face causal language model whose RoPE scale can be changed after loading."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from e2_common.errors import UserError
+from e2_llm.positions import e2_scale_for
+from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale
+from e2_tools.evaluation.texts import brief
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_config(path: Path) -> Config:
+    """Read the ``config.json`` of the model in ``path``.
+
+    Raises:
+        UserError: the folder or the file is missing or malformed.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; name a Hugging Face model folder with --model")
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(
+            f"{path}: has no config.json; name a Hugging Face model folder with --model"
+        )
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{file}: is not JSON ({brief(error)})") from error
+    if not isinstance(config, dict) or "max_position_embeddings" not in config:
+        raise UserError(f"{file}: has no max_position_embeddings; use a RoPE language model")
+    return config
+
+
+def scales_for(
+    config: Config, windows: list[int], scale: str | float
+) -> tuple[int | None, dict[int, float | None]]:
+    """Return L and the scale g of every window.
+
+    Args:
+        config: the dict of ``config.json``.
+        windows: in tokens.
+        scale: ``auto`` for max(1, ceil(W / L)), ``none`` for the model's own RoPE, or a fixed g.
+
+    Returns:
+        L in tokens, and window -> g. With ``none`` these only report what the model has: both are
+        None if its RoPE is neither default nor linear.
+
+    Raises:
+        UserError: the RoPE can not be rescaled, yet ``scale`` is not ``none``.
+    """
+    try:
+        base, own = base_window(config), rope_parameters(config)["factor"]
+    except UserError:
+        if scale != "none":
+            raise
+        base = own = None
+    if scale == "none":
+        return base, dict.fromkeys(windows, own)
+    if scale == "auto":
+        return base, {window: float(e2_scale_for(window, base)) for window in windows}
+    return base, dict.fromkeys(windows, float(scale))
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``name``; ``auto`` is the GPU where there is one.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"--device {name}: not available here ({brief(error)}); use --device cpu or auto"
+        ) from error
+    return device
+
+
+def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Load the model in ``path`` for evaluation, with its own RoPE and sdpa attention.
+
+    Raises:
+        UserError: it cannot be loaded, lacks weights, or its logits are more than its output
+            matrix times the hidden state (which the evaluation relies on).
+    """
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises about anything here
+        raise UserError(f"{path}: transformers cannot load this model ({brief(error)})") from error
+    if info["missing_keys"]:  # transformers would go on with random weights
+        raise UserError(
+            f"{path}: weights are missing, {sorted(info['missing_keys'])[0]} among them"
+        )
+    model = model.to(device).eval()
+    _rotary_modules(model)
+    ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+    with torch.inference_mode():
+        plain = model.get_output_embeddings()(hidden_states(model, ids))
+        if not torch.allclose(model(ids).logits.float(), plain.float()):
+            raise UserError(
+                f"{path}: this kind of model rescales its logits, which is not supported"
+            )
+    return model
+
+
+def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return the last hidden states [batch, length, hidden] of ids [batch, length]."""
+    return model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+
+
+def set_scale(model: PreTrainedModel, config: Config, scale: float, window: int) -> None:
+    """Give ``model`` the linear RoPE scale g, as a fresh load with that scale in its config would.
+
+    transformers computes the rotary frequencies once, when a rotary module is built, so a change
+    of the config of a loaded model does nothing: the modules are built anew. Weights stay.
+
+    Args:
+        model: from :func:`load_model`.
+        config: the dict of the model's ``config.json``.
+        scale: g >= 1.
+        window: W, the window to serve, in tokens.
+
+    Raises:
+        UserError: the new module's shape differs, so this RoPE has settings that a linear one
+            does not keep.
+    """
+    new_config = type(model.config).from_dict(with_scale(config, scale, window))
+    for name, old in _rotary_modules(model):
+        new = type(old)(config=new_config).to(old.inv_freq.device)
+        if new.inv_freq.shape != old.inv_freq.shape:
+            raise UserError(f"--scale: the {type(old).__name__} of this model cannot be rescaled")
+        model.set_submodule(name, new)
+
+
+def _rotary_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    modules = [(name, m) for name, m in model.named_modules() if hasattr(m, "inv_freq")]
+    if not modules:
+        raise UserError("--model: it has no rotary embedding; use a RoPE language model")
+    return modules

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of an evaluation: perplexity by window, a line per result file."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from e2_common.errors import UserError
+from e2_common.files import atomic_file
+from e2_tools.evaluation.results import Results
+
+# Okabe and Ito's palette, readable for the colour-blind, less its yellow, too pale on white.
+COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
+INK = "#333333"
+APART = 1.035  # of the places of two files' intervals at one window
+
+
+def draw(
+    files: dict[str, Results],
+    metric: str = "perplexity",
+    title: str | None = None,
+    train_window: int | None = None,
+    intervals: bool = False,
+) -> Figure:
+    """Draw a metric by window, the paper's Figure 5.
+
+    Args:
+        files: label -> results.
+        metric: ``perplexity`` or ``perplexity_full_context``.
+        title: above the picture.
+        train_window: R, in tokens, to mark as the trained window.
+        intervals: with the 95 % intervals over documents as bars.
+
+    Raises:
+        UserError: a file has no value of this metric, or no interval.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    values: list[float] = []
+    windows: set[int] = set()
+    for number, (label, results) in enumerate(files.items()):
+        points = sorted(
+            (row["window"], row[metric]) for row in results["results"] if row[metric] is not None
+        )
+        if not points:
+            raise UserError(
+                f"--metric {metric}: {label!r} has no value of it (its documents are shorter than "
+                "its largest window); use --metric perplexity"
+            )
+        x, y = zip(*points, strict=True)
+        values += y
+        windows.update(x)
+        color = COLORS[number % len(COLORS)]
+        _band(axes, results, metric, color)
+        if intervals:
+            # Beside each other: bars upon bars cannot be read.
+            aside = APART ** (number - (len(files) - 1) / 2)
+            x = [aside * window for window in x]
+            values += _bars(axes, label, results, metric, color, aside)
+        axes.plot(
+            x,
+            y,
+            label=label,
+            color=color,
+            marker=MARKERS[number % len(MARKERS)],
+            linestyle=("-", "--", ":")[number // len(COLORS) % 3],
+            linewidth=2,
+            markersize=7,
+            markeredgecolor="white",
+            markeredgewidth=1,
+            clip_on=False,
+            zorder=3,
+        )
+    _style(axes, sorted(windows), values)
+    axes.set_ylabel("perplexity (full context)" if metric != "perplexity" else "perplexity")
+    if train_window is not None:
+        _mark_trained(axes, train_window)
+    if title:
+        axes.set_title(title, loc="left", pad=24, fontsize=13, color=INK, fontweight="bold")
+    # Below the axes: inside, it sooner or later covers a line.
+    columns = 2 if len(files) > 1 else 1
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
+    return figure
+
+
+def _band(axes: Axes, results: Results, metric: str, color: str) -> None:
+    """Shade from the least to the largest value of several seeds, where there are several."""
+    bands = sorted(
+        (row["window"], *row[f"{metric}_range"])
+        for row in results["results"]
+        if f"{metric}_range" in row
+    )
+    if bands:
+        x, least, largest = zip(*bands, strict=True)
+        axes.fill_between(x, least, largest, color=color, alpha=0.2, linewidth=0)
+
+
+def _bars(
+    axes: Axes, label: str, results: Results, metric: str, color: str, aside: float
+) -> list[float]:
+    """Draw the intervals of a file; return their ends."""
+    rows = [row for row in results["results"] if row[metric] is not None]
+    ends = [row.get(f"{metric}_interval") for row in rows]
+    if None in ends:
+        raise UserError(
+            f"--intervals: {label!r} has none (one document, or a file of an older version); "
+            "evaluate more documents anew"
+        )
+    low, high = zip(*ends, strict=True)
+    x = [row["window"] * aside for row in rows]
+    axes.vlines(x, low, high, color=color, linewidth=1.6, alpha=0.75, zorder=2)
+    return [*low, *high]
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Save a figure as PNG, 150 dpi, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def tick_label(window: int) -> str:
+    """Write a window in tokens for the axis: 512, 4k, 128k, with k = 1024."""
+    return f"{window // 1024}k" if window >= 1024 and window % 1024 == 0 else str(window)
+
+
+def _style(axes: Axes, windows: list[int], values: list[float]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(windows, [tick_label(window) for window in windows])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(windows[0] / 1.15, windows[-1] * 1.15)
+    axes.set_xlabel("window (tokens)")
+    if max(values) > LOG_ABOVE * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
+    style_axes(axes)
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all pictures: a light grid, no box, grey ink."""
+    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(colors=INK, length=3)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+
+
+def _mark_trained(axes: Axes, window: int) -> None:
+    left, right = axes.get_xlim()
+    left, right = min(left, window / 1.15), max(right, window * 1.15)
+    axes.set_xlim(left, right)
+    axes.axvspan(left, window, color="#0072B2", alpha=0.06, linewidth=0, zorder=0)
+    axes.axvline(window, color="#777777", linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    axes.annotate(
+        f"trained here ({window} tokens)",
+        xy=(window, 1),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        color="#555555",
+    )

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result file of a perplexity evaluation: a versioned JSON schema, written whole or not at all.
+
+``results`` has an object per window, the smallest first, with ``window`` and ``tokens`` in
+tokens, ``scale`` (g, None for a RoPE that is neither default nor linear), and what
+:func:`e2_tools.evaluation.perplexity.evaluate_jobs` returns. ``documents`` at the top says which
+lines of the data were taken, in the order of the lists in every window's ``documents``. Files from
+before there were documents, intervals and provenance lack these and can be read.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError
+from e2_common.files import atomic_file
+
+SCHEMA = "e2-llm/perplexity/1"
+METRICS = ("perplexity", "perplexity_full_context")
+Results = dict[str, Any]
+
+# What has to be the same for windows of two runs to belong into one file.
+_SETTINGS = (
+    "model",
+    "data",
+    "documents",
+    "protocol",
+    "stride",
+    "bos",
+    "dtype",
+    "base_window",
+    "scale_mode",
+    "frequencies",
+    "full_context_from",
+)
+
+
+def read_schema(path: Path, schema: str, made_by: str) -> Results:
+    """Read a JSON file of a given schema.
+
+    Args:
+        path: of the file.
+        schema: that it has to have.
+        made_by: the command that makes such files, for messages.
+
+    Raises:
+        UserError: it is missing, not JSON, or of another schema.
+    """
+    try:
+        results = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a result file") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON; name a file of {made_by}") from error
+    found = results.get("schema") if isinstance(results, dict) else None
+    if found != schema:
+        raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
+    return results
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file.
+
+    Raises:
+        UserError: it is missing, not JSON, of another schema, or holds no usable results.
+    """
+    results = read_schema(path, SCHEMA, "evaluate_perplexity.py")
+    rows = results.get("results")
+    complete = (
+        isinstance(results.get("label"), str)
+        and isinstance(rows, list)
+        and rows
+        and all(
+            isinstance(row, dict) and {"window", "scale", *METRICS} <= row.keys() for row in rows
+        )
+    )
+    if not complete:
+        raise UserError(
+            f"{path}: has no complete results; make it anew with evaluate_perplexity.py"
+        )
+    return results
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a result file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_text(_one_line_lists(json.dumps(results, indent=2, allow_nan=False)))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _one_line_lists(text: str) -> str:
+    """Put each list of numbers on one line. JSON strings hold no line breaks: none is touched."""
+    return re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
+
+
+def check_output(path: Path) -> None:
+    """Make the folder of an output file, so that a long run does not fail at its end.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file with --output")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot make this folder ({error.strerror})") from error
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent}: cannot be written to; name another --output")
+
+
+def rows_to_keep(
+    path: Path, results: Results, scales: dict[int, float | None]
+) -> list[dict[str, Any]]:
+    """Return the windows that ``path`` already holds, to go on from there.
+
+    Args:
+        path: a result file, or nothing yet.
+        results: the settings of the run to come.
+        scales: window -> g of the run to come.
+
+    Raises:
+        UserError: the file's settings are not those of ``results``, so that its windows cannot
+            stand beside the new ones.
+    """
+    if not path.exists():
+        return []
+    before = read_results(path)
+    for setting in _SETTINGS:
+        if setting == "documents" and setting not in before:  # a file of an older version
+            continue
+        old, new = (_comparable(each.get(setting)) for each in (before, results))
+        if old != new:
+            change = "" if setting == "documents" else f" was {old} and now is {new}"
+            raise UserError(
+                f"{path}: --resume needs the same settings, but {setting}{change or ' differ'}; "
+                "drop --resume or name another --output"
+            )
+    for row in before["results"]:
+        window, scale = row["window"], row["scale"]
+        if scales.get(window, scale) != scale:  # made when auto meant window / L
+            raise UserError(
+                f"{path}: its window {window} was served at g = {scale}, now it would be at "
+                f"{scales[window]}; drop --resume or name another --output"
+            )
+    return before["results"]
+
+
+def differences(files: list[Results], metric: str) -> list[str]:
+    """Name the settings that make perplexities of several files incomparable."""
+    settings = ["data", "protocol", "stride", "bos"]
+    if all("documents" in results for results in files):  # not in files of older versions
+        settings.append("documents")
+    if metric == "perplexity_full_context":
+        settings.append("full_context_from")
+    first, *others = files
+    return [
+        setting
+        for setting in settings
+        if any(_comparable(o.get(setting)) != _comparable(first.get(setting)) for o in others)
+    ]
+
+
+def _comparable(setting: Any) -> Any:
+    if isinstance(setting, dict):  # data: the same file may have moved
+        return {key: value for key, value in setting.items() if key != "path"}
+    return setting

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result file of a retrieval test: settings, and a cell per window and depth.
+
+A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``depth`` in percent,
+``scale`` (g; None for the model's own RoPE), ``trials``, ``correct``, ``accuracy`` from 0 to 1 and
+``wrong``, what was hidden and what was answered in each trial that failed.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from e2_common.errors import UserError
+from e2_tools.evaluation.heat_map import draw_heat_map
+
+Results = dict[str, Any]
+Cell = dict[str, Any]
+
+# What has to be the same for cells of two runs to belong into one file, besides a test's own.
+_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies")
+
+
+def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()) -> list[Cell]:
+    """Return the cells that ``path`` already holds, to go on from there.
+
+    Args:
+        path: a result file, or nothing yet.
+        results: the schema and settings of the run to come.
+        own_settings: names of the test's own settings, which have to be the same too.
+
+    Raises:
+        UserError: it is no result file of this test, or was made with other settings.
+    """
+    if not path.exists():
+        return []
+    try:
+        before = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON; drop --resume") from error
+    schema = before.get("schema") if isinstance(before, dict) else None
+    if schema != results["schema"] or not isinstance(before.get("results"), list):
+        raise UserError(
+            f"{path}: has schema {schema!r}, not {results['schema']!r}; name another --output"
+        )
+    for setting in (*_SETTINGS, *own_settings):
+        old, new = before.get(setting), results.get(setting)
+        if old != new:
+            raise UserError(
+                f"{path}: --resume needs the same settings, but {setting} was {old} and now is "
+                f"{new}; drop --resume or name another --output"
+            )
+    return before["results"]
+
+
+def grid(results: Results) -> tuple[list[int], list[float], list[list[float | None]]]:
+    """Return windows, depths and accuracies [depth][window], None where there is no cell."""
+    cells = {(cell["window"], cell["depth"]): cell["accuracy"] for cell in results["results"]}
+    windows = sorted({window for window, _ in cells})
+    depths = sorted({depth for _, depth in cells})
+    return windows, depths, [[cells.get((w, depth)) for w in windows] for depth in depths]
+
+
+def draw_results(results: Results) -> Figure:
+    """Draw a result file's accuracies by window and depth, under its label."""
+    hidden = "needle" if "needle" in results["schema"] else "key"
+    return draw_heat_map(*grid(results), title=results["label"], hidden=hidden)
+
+
+def accuracy_table(results: Results) -> str:
+    """Return the accuracies in percent as aligned text, a row a depth, a column a window.
+
+    Below several depths stands their mean, RULER's score of a window.
+    """
+    windows, depths, accuracies = grid(results)
+    rows = [["depth", *map(str, windows)]]
+    rows += [
+        [f"{depth:g} %", *("-" if value is None else f"{100 * value:.0f}" for value in row)]
+        for depth, row in zip(depths, accuracies, strict=True)
+    ]
+    if len(depths) > 1:
+        columns = [[v for v in column if v is not None] for column in zip(*accuracies, strict=True)]
+        rows.append(["mean", *(f"{100 * fmean(column):.1f}" for column in columns)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole perplexity evaluation: load, score window by window, write results as they come."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import transformers
+from tqdm import tqdm
+
+from e2_common.errors import UserError
+from e2_tools.checkpoint.window import frequency_rule, with_rule
+from e2_tools.evaluation import model as models
+from e2_tools.evaluation.documents import Corpus, Sample, load_corpus, load_tokenizer
+from e2_tools.evaluation.perplexity import Job, Material, evaluate_jobs, tokens_read
+from e2_tools.evaluation.protocols import PROTOCOLS
+from e2_tools.evaluation.provenance import provenance
+from e2_tools.evaluation.results import SCHEMA, check_output, rows_to_keep, write_results
+from e2_tools.evaluation.sampling import RULE
+from e2_tools.evaluation.streams import streams_of
+from e2_tools.evaluation.table import run_table
+from e2_tools.evaluation.windows import full_context_from
+
+
+def evaluate(args: argparse.Namespace) -> str:
+    """Evaluate what the command line of ``evaluate_perplexity.py`` asks for.
+
+    Args:
+        args: its parsed arguments, ``windows`` and ``stride`` checked.
+
+    Returns:
+        the final table.
+
+    Raises:
+        UserError: anything about the model, the data or the output that the user can mend.
+    """
+    config = _config(args)
+    base, scales = models.scales_for(config, args.windows, args.scale)
+    device = models.choose_device(args.device)
+    corpus, material = _material(args)
+    results = _header(args, config, base, corpus, material)
+    jobs = {window: _jobs(args, material, window) for window in args.windows}
+    check_output(args.output)
+    if args.resume:
+        results["results"] = rows_to_keep(args.output, results, scales)
+    done = {row["window"] for row in results["results"]}
+    todo = {window: jobs[window] for window in args.windows if window not in done}
+    _note_short_documents(material, args.windows, results["full_context_from"])
+    if todo:
+        transformers.logging.disable_progress_bar()
+        model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+        with _progress(sum(map(tokens_read, todo.values()))) as bar:
+            for window in todo:
+                bar.set_description(f"window {window}")
+                if args.scale != "none":  # frozen before the pass: one g for all its documents
+                    models.set_scale(model, config, scales[window], window)
+                row = evaluate_jobs(
+                    model,
+                    material,
+                    todo[window],
+                    window,
+                    full_context_from=results["full_context_from"],
+                    batch_size=args.batch_size,
+                    progress=bar.update,
+                )
+                results["results"].append({"window": window, "scale": scales[window], **row})
+                results["results"].sort(key=lambda row: row["window"])
+                write_results(args.output, results)
+    return run_table(results)
+
+
+def _material(args: argparse.Namespace) -> tuple[Corpus, Material]:
+    """Read the documents and lay them out as the protocol wants them."""
+    protocol = PROTOCOLS[args.protocol]
+    tokenizer = load_tokenizer(args.model)
+    prefix: list[int] = []
+    if protocol.bos == "window" and not args.no_bos and tokenizer.bos_token_id is not None:
+        prefix = [tokenizer.bos_token_id]
+    corpus = load_corpus(
+        args.data,
+        tokenizer,
+        key=args.json_key,
+        bos=protocol.bos == "document" and not args.no_bos,
+        max_tokens=args.max_tokens,
+        max_documents=args.max_documents,
+        min_document_tokens=args.min_document_tokens,
+        max_document_tokens=args.max_document_tokens,
+        shortest=1 if prefix or protocol.joined else 2,
+        sample=_sample(args),
+    )
+    tokens = [document.tokens for document in corpus.documents]
+    streams = streams_of(tokens, joined=protocol.joined)
+    return corpus, Material(protocol, streams, prefix, len(tokens))
+
+
+def _header(
+    args: argparse.Namespace,
+    config: dict[str, Any],
+    base: int | None,
+    corpus: Corpus,
+    material: Material,
+) -> dict[str, Any]:
+    """Everything of the result file but the windows."""
+    sample = _sample(args)
+    return {
+        "schema": SCHEMA,
+        "label": args.label or args.model.resolve().name,
+        "model": str(args.model),
+        "data": {
+            "path": corpus.path,
+            "sha256": corpus.sha256,
+            "documents": len(corpus.documents),
+            "tokens": corpus.tokens,
+        },
+        "sample": sample and {**sample._asdict(), "rule": RULE},
+        "documents": {
+            "line": [document.line for document in corpus.documents],
+            "tokens": [len(document.tokens) for document in corpus.documents],
+            "sha256": [document.sha256 for document in corpus.documents],
+        },
+        "protocol": args.protocol,
+        "average_over": material.protocol.average,
+        "stride": args.stride,
+        "bos": corpus.bos or bool(material.prefix),
+        "dtype": args.dtype,
+        "base_window": base,
+        "scale_mode": args.scale,
+        "frequencies": frequency_rule(config),
+        "full_context_from": (
+            full_context_from(args.windows, args.stride) if material.protocol.full_context else None
+        ),
+        "results": [],
+        "provenance": provenance(args.model),
+    }
+
+
+def _sample(args: argparse.Namespace) -> Sample | None:
+    return Sample(args.sample_documents, args.seed or 0) if args.sample_documents else None
+
+
+def _jobs(args: argparse.Namespace, material: Material, window: int) -> list[Job]:
+    jobs = material.jobs(window, args.stride)
+    if not jobs:
+        longest = max(len(stream.tokens) for stream in material.streams)
+        what = "the documents together have" if material.protocol.joined else "no document exceeds"
+        raise UserError(
+            f"--windows {window}: protocol {args.protocol} has no window at stride {args.stride}, "
+            f"{what} {longest} tokens; use more text or a smaller window"
+        )
+    return jobs
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    config = models.load_config(args.model)
+    if args.frequencies is None:
+        return config
+    if args.scale == "none":
+        raise UserError(
+            f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
+        )
+    return with_rule(config, args.frequencies)
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[tqdm]:
+    """Show the tokens read, overlaps included: their number is what the time goes with."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    with tqdm(total=total, unit="tok", unit_scale=True, mininterval=interval) as bar:
+        yield bar
+
+
+def _note_short_documents(material: Material, windows: list[int], full_context: int | None) -> None:
+    longest = max(len(stream.tokens) for stream in material.streams) + len(material.prefix)
+    beyond = [window for window in windows if window > longest]
+    if beyond:
+        print(
+            f"note: the longest document has {longest} tokens, fewer than window "
+            f"{', '.join(map(str, beyond))}: nothing there is scored with so long a context",
+            file=sys.stderr,
+        )
+    if full_context is not None and longest <= full_context:
+        print("note: no token has a full context at every window", file=sys.stderr)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The curves of training runs, read from TensorBoard's event files and drawn."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from e2_tools.evaluation.plots import COLORS, INK
+
+SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
+
+
+class Curve(NamedTuple):
+    """A scalar of a run: ``values`` at ``steps`` (iterations)."""
+
+    steps: list[int]
+    values: list[float]
+
+
+Scalars = dict[str, Curve]
+
+
+class Panel(NamedTuple):
+    """A diagram: one tag of every run, or of one run all tags with a prefix."""
+
+    title: str
+    tag: str
+    is_prefix: bool = False
+    log: bool = False
+
+
+# Tags as Megatron and megatron_patches (validation, draw_statistics) write them.
+PANELS = (
+    Panel("training loss", "lm loss"),
+    Panel("validation loss by window", "lm loss validation/window ", is_prefix=True),
+    Panel("training loss by scale", "lm loss by scale/", is_prefix=True),
+    Panel("norm of the gradient", "grad-norm", log=True),
+    Panel("learning rate", "learning-rate"),
+    Panel("mean scale g", "e2 scale"),
+)
+
+
+def read_scalars(folder: Path) -> Scalars:
+    """Read every scalar of a folder of event files, steps in order, the newest value of each."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), {"scalars": 0})
+    events.Reload()
+    scalars = {}
+    for tag in events.Tags()["scalars"]:
+        # A resumed run does some iterations again.
+        points = {event.step: event.value for event in events.Scalars(tag)}
+        steps = sorted(points)
+        scalars[tag] = Curve(steps, [points[step] for step in steps])
+    return scalars
+
+
+def draw_curves(runs: dict[str, Scalars]) -> Figure | None:
+    """Draw a diagram for each quantity that a run logged more than once; None if there is none.
+
+    Args:
+        runs: name -> its scalars.
+    """
+    colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(runs)}
+    panels = [(panel, list(_lines(panel, runs))) for panel in PANELS]
+    panels = [(panel, lines) for panel, lines in panels if lines]
+    if not panels:
+        return None
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.3 * rows), layout="constrained")
+    for number, (panel, lines) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        # A run keeps its colour from panel to panel; parts of runs take colours in turn.
+        _draw(axes, panel, lines, {} if panel.is_prefix else colors)
+    return figure
+
+
+def _lines(panel: Panel, runs: dict[str, Scalars]) -> Iterable[tuple[str, Curve]]:
+    for name, scalars in runs.items():
+        for tag, curve in scalars.items():
+            if len(curve.steps) < 2:
+                continue
+            if panel.is_prefix and tag.startswith(panel.tag):
+                part = tag.removeprefix(panel.tag)
+                yield (part if len(runs) == 1 else f"{name}, {part}"), curve
+            elif tag == panel.tag:
+                yield name, curve
+
+
+def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], colors: dict[str, str]) -> None:
+    for number, (name, curve) in enumerate(lines):
+        style = {
+            "color": colors.get(name, COLORS[number % len(COLORS)]),
+            "linestyle": ("-", "--", ":")[number // len(COLORS) % 3],
+        }
+        if len(curve.steps) > SMOOTH_ABOVE:
+            axes.plot(*curve, **style, linewidth=0.8, alpha=0.3)
+            curve = _smooth(curve)
+        axes.plot(*curve, **style, linewidth=1.6, label=name)
+    axes.set_title(panel.title, loc="left", fontsize=11, color=INK, fontweight="bold")
+    axes.set_xlabel("iteration", color=INK)
+    if panel.log:
+        axes.set_yscale("log")
+    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(colors=INK, length=3)
+    if len(lines) > 1 or panel.is_prefix:
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+
+
+def _smooth(curve: Curve) -> Curve:
+    """Average over a hundredth of the curve on either side."""
+    reach = max(1, len(curve.steps) // SMOOTH_ABOVE)
+    values = [
+        sum(near) / len(near)
+        for near in (
+            curve.values[max(0, n - reach) : n + reach + 1] for n in range(len(curve.values))
+        )
+    ]
+    return Curve(curve.steps, values)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a report, a function for each kind of result."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError
+from e2_tools.evaluation.attention.picture import draw_attention
+from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
+from e2_tools.evaluation.longbench.summaries import read_summary
+from e2_tools.evaluation.plots import draw
+from e2_tools.evaluation.results import differences, read_results
+from e2_tools.evaluation.retrieval.results import draw_results
+from e2_tools.evaluation.seeds import over_seeds
+from e2_tools.evaluation.table import by_label, number, perplexity_rows
+from e2_tools.reporting.collect import Result, Run
+from e2_tools.reporting.curves import draw_curves, read_scalars
+from e2_tools.reporting.page import Section, Table
+
+
+def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
+    """Return the sections that a run has results for, in the order of a reader's questions.
+
+    Args:
+        run: what was found.
+        seeds: perplexities of one label are one run under several seeds.
+
+    Raises:
+        UserError: a result file is incomplete.
+    """
+    sections = []
+    for kind, make in MAKERS.items():
+        if kind in run.results:
+            try:
+                sections.append(make(run, run.results[kind], seeds))
+            except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+                files = ", ".join(str(path) for path, _ in run.results[kind])
+                raise UserError(f"{files}: not a whole {kind} result; evaluate anew") from error
+    if run.events:
+        sections += _training(run)
+    sections.append(_origins(run))
+    return sections
+
+
+def _perplexity(run: Run, results: list[Result], seeds: bool) -> Section:
+    files = [(path, read_results(path)) for path, _ in results]
+    labelled = over_seeds(files) if seeds else by_label(files)
+    # Over documents; where a line stands for several seeds, their range is shown instead.
+    intervals = not seeds and all(
+        row.get("perplexity_interval") for each in labelled.values() for row in each["results"]
+    )
+    caption = "Perplexity of held-out documents by window"
+    caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
+    section = Section(
+        "Perplexity by window",
+        "Lower is better. Every row is one model; only the scale of RoPE changes between columns.",
+        figures=[(caption, draw(labelled, intervals=intervals))],
+        tables=[Table(*perplexity_rows(labelled, "perplexity", intervals))],
+    )
+    for setting in differences([content for _, content in files], "perplexity"):
+        section.notes.append(f"These files differ in {setting}: do not compare their numbers.")
+    return section
+
+
+def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section]:
+    def make(run: Run, results: list[Result], seeds: bool) -> Section:
+        section = Section(title, about)
+        head = ["model", "windows", "trials a cell", "retrieved"]
+        rows = []
+        for path, content in results:
+            caption = f"{content['label']} ({path.relative_to(run.folder)})"
+            section.figures.append((caption, draw_results(content)))
+            cells = content["results"]
+            share = sum(cell["correct"] for cell in cells) / sum(cell["trials"] for cell in cells)
+            sizes = ", ".join(map(str, sorted({cell["window"] for cell in cells})))
+            rows.append([content["label"], sizes, str(content["trials"]), f"{100 * share:.1f} %"])
+        section.tables.append(Table(head, rows))
+        return section
+
+    return make
+
+
+def _longbench(run: Run, results: list[Result], seeds: bool) -> Section:
+    summaries = [read_summary(path) for path, _ in results]
+    names = list(by_label([(each.path, {"label": each.label}) for each in summaries]))
+    tasks = list(dict.fromkeys(task for each in summaries for task in each.scores))
+    rows = [[task, *(number(each.scores.get(task)) for each in summaries)] for task in tasks]
+    rows += [
+        [f"mean {name}", *(number(each.averages[name]) for each in summaries)]
+        for name in summaries[0].averages
+    ]
+    iterations = {each.iteration for each in summaries}
+    if len(summaries) > 1 and len(iterations) == len(summaries) and None not in iterations:
+        figure = draw_iterations(sorted(summaries, key=lambda each: each.iteration or 0))
+        caption = "Means by training iteration."
+    else:
+        named = zip(summaries, names, strict=True)
+        figure = draw_ablation([each._replace(label=name) for each, name in named])
+        caption = "Means of the tasks that all models have."
+    return Section(
+        "LongBench",
+        "Scores in percent by the benchmark's own metrics; EN over 14 tasks, ZH over 4, All over "
+        "these 18, plain means, - while a task is missing.",
+        figures=[(caption, figure)],
+        tables=[Table(["task", *names], rows)],
+    )
+
+
+def _attention(run: Run, results: list[Result], seeds: bool) -> Section:
+    section = Section(
+        "Attention",
+        "What the tokens of an answer attend to in a long input; the value asked for is marked.",
+    )
+    head = ["model", "window", "scale", "on the value", "right", "answer"]
+    rows = []
+    for path, content in results:
+        caption = f"{content['label']} ({path.relative_to(run.folder)})"
+        section.figures.append((caption, draw_attention(content)))
+        for row in content["results"]:
+            shares = [f"{100 * layer['on_value']:.1f} %" for layer in row["layers"].values()]
+            right = "yes" if row["correct"] else "no"
+            answer = row["answer"].strip()
+            cells = [str(row["window"]), number(row["scale"], "g"), ", ".join(shares), right]
+            rows.append([content["label"], *cells, answer])
+    section.tables.append(Table(head, rows, prose=True))
+    return section
+
+
+def _training(run: Run) -> list[Section]:
+    # Names without what they share: tensorboard/base, tensorboard/e2 -> base, e2.
+    above = Path(os.path.commonpath([folder.parent for folder in run.events]))
+    runs = {str(folder.relative_to(above)): read_scalars(folder) for folder in run.events}
+    figure = draw_curves(runs)
+    if figure is None:
+        return []
+    about = "From the TensorBoard files of the run; of an iteration done twice the later one."
+    return [Section("Training", about, figures=[("Curves by iteration.", figure)])]
+
+
+def _origins(run: Run) -> Section:
+    rows = []
+    for results in run.results.values():
+        for path, content in results:
+            origin = content.get("provenance") or {}
+            versions = origin.get("versions") or content.get("versions") or {}
+            rows.append(
+                [
+                    str(path.relative_to(run.folder)),
+                    origin.get("command") or "-",
+                    origin.get("commit") or "-",
+                    ", ".join(f"{name} {version}" for name, version in versions.items()) or "-",
+                    _machine(origin.get("hardware") or {}),
+                ]
+            )
+    head = ["file", "command", "commit", "versions", "machine"]
+    about = "What made each result file, as the file itself records it."
+    return Section("Where the numbers come from", about, tables=[Table(head, rows, prose=True)])
+
+
+def _machine(hardware: dict[str, Any]) -> str:
+    if not hardware:
+        return "-"
+    parts = [*hardware.get("gpus", []), f"{hardware.get('cores')} x {hardware.get('cpu')}"]
+    if hardware.get("memory_gib"):
+        parts.append(f"{hardware['memory_gib']:g} GiB")
+    return ", ".join(parts)
+
+
+MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
+    "e2-llm/perplexity": _perplexity,
+    "e2-llm/longbench": _longbench,
+    "e2-llm/passkey": _grid(
+        "Passkey",
+        "A number hidden in filler text; the share of trials in which the model gives it back, "
+        "by window and depth.",
+    ),
+    "e2-llm/needle": _grid(
+        "Needle in a haystack",
+        "RULER's single needle; the share of trials in which the answer names it, by window and "
+        "depth.",
+    ),
+    "e2-llm/attention": _attention,
+}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run does around Megatron's loading and saving: checksums, a clean folder, a full disk.
+
+Megatron has no hook there, so its functions are wrapped in place.
+"""
+
+import shutil
+from typing import Any
+
+from e2_common.errors import UserError
+from megatron_patches.runtime.replace import replace
+
+FULL = 2**24  # bytes; a disk on which no more are free after a failed save was too small for it
+
+_installed = False
+
+
+def install() -> None:
+    """Wrap loading and saving, once; call before ``megatron.training.pretrain``."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    check_sums_before_loading()
+    empty_the_folder_before_saving()
+    name_a_full_disk()
+
+
+def check_sums_before_loading() -> None:
+    """Do not load a checkpoint with flipped bits.
+
+    torch stores a CRC-32 beside every tensor and ignores it on reading. Megatron's
+    --verify-integrity has one rank hash all files while the others wait, at every save and every
+    load, and refuses checkpoints that were not saved with it.
+    """
+    import megatron.training.training as training
+
+    from megatron_patches.checkpoint.starting_point import check_sums
+
+    def load_checkpoint(*args: Any, **kwargs: Any) -> Any:
+        arguments = training.get_args()
+        if not arguments.skip_checksums:
+            check_sums(arguments)
+        return original(*args, **kwargs)
+
+    original = replace(training, "load_checkpoint", load_checkpoint)
+
+
+def empty_the_folder_before_saving() -> None:
+    """Do not save into a folder that holds an older checkpoint of the same iteration.
+
+    It is there when a run was set back and comes to that iteration again. Megatron overwrites its
+    files in place: ended in the middle, the folder holds the old index and some new files, and
+    loads as if it were whole.
+    """
+    import torch.distributed as dist
+    from megatron.core import dist_checkpointing
+
+    from e2_common.disk.whole_checkpoint import empty
+
+    def save(state: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
+        if dist.get_rank() == 0:
+            empty(folder)
+        dist.barrier()
+        return original(state, folder, *args, **kwargs)
+
+    original = replace(dist_checkpointing, "save", save)
+
+
+def name_a_full_disk() -> None:
+    """Say of a save that the disk has no room for that it is that.
+
+    torch's writer may say no more of it than "unexpected pos 704 vs 598".
+    """
+    from megatron.core import dist_checkpointing
+    from torch.distributed.checkpoint import CheckpointException
+
+    def save(state: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(state, folder, *args, **kwargs)
+        except (Exception, CheckpointException) as error:  # the latter is no Exception
+            free = shutil.disk_usage(folder).free
+            if free < FULL:
+                raise UserError(
+                    f"--save: {folder}: No space left on device ({free / 2**20:.1f} MiB are free); "
+                    "make room and start again, the run goes on from the checkpoint before"
+                ) from error
+            raise
+
+    original = replace(dist_checkpointing, "save", save)

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets and batches: Megatron's GPT dataset, on the ranks that need it."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from megatron.core import mpu
+from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
+from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig, MockGPTDataset
+from megatron.core.datasets.indexed_dataset import IndexedDataset
+from megatron.core.datasets.utils import Split
+from megatron.core.tokenizers.utils.build_tokenizer import build_tokenizer
+from megatron.core.utils import get_batch_on_this_cp_rank, get_batch_on_this_tp_rank
+from megatron.training import get_args, print_rank_0
+from megatron.training.utils import get_blend_and_blend_per_split, is_first_or_last_pipeline_stage
+from torch import Tensor
+
+from e2_common.errors import UserError
+from megatron_patches.data.loss_mask import masked, open_loss_mask
+
+
+class Batch(NamedTuple):
+    """One micro-batch, [b, s] each, mask [b, 1, s, s]; None is what a pipeline stage lacks."""
+
+    tokens: Tensor | None = None
+    labels: Tensor | None = None
+    loss_mask: Tensor | None = None
+    attention_mask: Tensor | None = None
+    position_ids: Tensor | None = None
+
+
+@dataclass
+class WindowDatasetConfig(GPTDatasetConfig):
+    """Megatron's configuration of a dataset, and ours."""
+
+    use_loss_masks: bool = True
+    """Whether a loss mask beside the dataset counts."""
+
+
+class WindowDataset(GPTDataset):
+    """Megatron's GPT dataset with loss masks, that refuses an empty split.
+
+    Over such a split the parent loops for ever. With few documents a small share of ``--split``
+    rounds to none of them.
+
+    Raises:
+        UserError: windows are wanted of a split that holds no tokens, or the loss mask beside the
+            dataset is not its own.
+    """
+
+    def __init__(
+        self,
+        indexed_dataset: IndexedDataset,
+        dataset_path: str | None,
+        indexed_indices: np.ndarray,
+        num_samples: int | None,
+        index_split: Split,
+        config: WindowDatasetConfig,
+    ) -> None:
+        tokens = int(indexed_dataset.sequence_lengths[indexed_indices].sum())
+        if num_samples != 0 and tokens < 2:
+            raise UserError(
+                f"--split {config.split}: no text of {dataset_path} is left for the "
+                f"{index_split.name} split; give it a larger share, or --eval-iters 0"
+            )
+        super().__init__(
+            indexed_dataset, dataset_path, indexed_indices, num_samples, index_split, config
+        )
+        self.loss_mask = None
+        if config.use_loss_masks and dataset_path is not None:
+            self.loss_mask = open_loss_mask(dataset_path, indexed_dataset, config.mmap_bin_files)
+
+    def __getitem__(self, idx: int | None) -> dict[str, Tensor]:
+        """Return a window, ``loss_mask`` [s] 0 where the dataset's loss mask is."""
+        sample = super().__getitem__(idx)
+        if self.loss_mask is not None and idx is not None:
+            sample["loss_mask"] = masked(self, self.loss_mask, idx, sample["loss_mask"])
+        return sample
+
+
+def get_batch(
+    data_iterator: Iterator[dict[str, Any]] | None,
+    vp_stage: int | None,
+    micro_batch_size: int,
+    seq_length: int,
+) -> Batch:
+    """The next micro-batch, the same on every rank of a tensor-parallel group.
+
+    Args:
+        data_iterator: on the first tensor rank of the first and last stage.
+        vp_stage: virtual pipeline stage of the model chunk.
+        micro_batch_size: b.
+        seq_length: s, over all context-parallel ranks.
+    """
+    if not is_first_or_last_pipeline_stage(vp_stage):
+        return Batch()
+    args = get_args()
+    tp_rank = mpu.get_tensor_model_parallel_rank()
+    batch: dict[str, Tensor | None] = {}
+    if tp_rank == 0:
+        sample = next(data_iterator)
+        batch = dict.fromkeys(Batch._fields)
+        batch |= {
+            key: value.cuda(non_blocking=True) for key, value in sample.items() if key in batch
+        }
+    batch = get_batch_on_this_tp_rank(
+        batch,
+        has_cu_seqlens=False,
+        is_hybrid_cp=False,
+        create_attention_mask_in_dataloader=args.create_attention_mask_in_dataloader,
+        broadcast_src_rank=mpu.get_tensor_model_parallel_src_rank(),
+        broadcast_group=mpu.get_tensor_model_parallel_group(),
+        cp_size=args.context_parallel_size,
+        tp_rank=tp_rank,
+        micro_batch_size=micro_batch_size,
+        seq_length=seq_length,
+        mtp_on_this_rank=False,
+        pipeline_model_parallel_size=args.pipeline_model_parallel_size,
+        is_pipeline_first_stage=mpu.is_pipeline_first_stage(),
+        is_pipeline_last_stage=mpu.is_pipeline_last_stage(),
+    )
+    batch = get_batch_on_this_cp_rank(
+        batch, is_hybrid_cp=False, cp_group=mpu.get_context_parallel_group()
+    )
+    return Batch(**{key: batch.get(key) for key in Batch._fields})
+
+
+def is_built_on_rank(vp_stage: int | None = None) -> bool:
+    """Whether this rank reads data: the first tensor rank of the first and last stage."""
+    return is_first_or_last_pipeline_stage(vp_stage) and mpu.get_tensor_model_parallel_rank() == 0
+
+
+def dataset_config(args: argparse.Namespace, seq_length: int) -> WindowDatasetConfig:
+    """Megatron's dataset configuration for windows of ``seq_length`` tokens."""
+    blend, blend_per_split = get_blend_and_blend_per_split(args)
+    return WindowDatasetConfig(
+        random_seed=args.seed,
+        sequence_length=seq_length,
+        blend=blend,
+        blend_per_split=blend_per_split,
+        split=args.split,
+        multiple_validation_sets=args.multiple_validation_sets,
+        full_validation=args.full_validation,
+        num_dataset_builder_threads=args.num_dataset_builder_threads,
+        path_to_cache=args.data_cache_path,
+        mmap_bin_files=args.mmap_bin_files,
+        tokenizer=build_tokenizer(args),
+        reset_position_ids=args.reset_position_ids,
+        reset_attention_mask=args.reset_attention_mask,
+        eod_mask_loss=args.eod_mask_loss,
+        create_attention_mask=args.create_attention_mask_in_dataloader,
+        object_storage_cache_path=args.object_storage_cache_path,
+        mid_level_dataset_surplus=args.mid_level_dataset_surplus,
+        allow_ambiguous_pad_tokens=args.allow_ambiguous_pad_tokens,
+        fast_cache_load=args.dataloader_fast_cache_load,
+        defer_npy_index_mmap=args.dataloader_defer_npy_index_mmap,
+        context_parallel_size=args.context_parallel_size,
+        data_parallel_size=args.data_parallel_size,
+        sequence_parallel_size=args.tensor_model_parallel_size * args.sequence_parallel,
+        use_loss_masks=not args.ignore_loss_masks,
+    )
+
+
+def train_valid_test_datasets(
+    num_samples: list[int], vp_stage: int | None = None
+) -> list[GPTDataset | None]:
+    """The provider that ``pretrain`` calls for its three datasets.
+
+    Args:
+        num_samples: wanted of each split.
+        vp_stage: virtual pipeline stage for which the datasets are built.
+    """
+    args = get_args()
+    print_rank_0("> building train, validation, and test datasets ...")
+    datasets = _build(args, num_samples, dataset_config(args, args.seq_length), vp_stage)
+    # A blend of no windows, of which Megatron then asks at least one.
+    return [
+        dataset if wanted != 0 else None
+        for dataset, wanted in zip(datasets, num_samples, strict=True)
+    ]
+
+
+# The blended datasets know themselves on which ranks to build.
+train_valid_test_datasets.is_distributed = True
+
+
+def validation_dataset(
+    args: argparse.Namespace, seq_length: int, num_samples: int, vp_stage: int | None = None
+) -> GPTDataset | None:
+    """The validation split again, cut into windows of another length.
+
+    Args:
+        args: Megatron's.
+        seq_length: tokens of a window.
+        num_samples: windows wanted.
+        vp_stage: virtual pipeline stage for which it is built.
+
+    Raises:
+        UserError: the split does not hold one such window.
+    """
+    config = dataset_config(args, seq_length)
+    config.full_validation = False
+    if config.blend_per_split:
+        config.blend_per_split = [None, config.blend_per_split[Split.valid.value], None]
+    else:
+        config.split_matrix = [None, config.split_matrix[Split.valid.value], None]
+    dataset = _build(args, [0, num_samples, 0], config, vp_stage)[Split.valid.value]
+    tokens = _tokens_of(dataset)
+    if tokens is not None and tokens <= seq_length:
+        raise UserError(
+            f"--e2-validation-windows {seq_length}: the validation split holds only {tokens} "
+            "tokens; give it more (--split, --valid-data-path) or leave this window out"
+        )
+    return dataset
+
+
+def _build(
+    args: argparse.Namespace,
+    num_samples: list[int],
+    config: GPTDatasetConfig,
+    vp_stage: int | None,
+) -> list[GPTDataset | None]:
+    kind = MockGPTDataset if args.mock_data else WindowDataset
+    is_built = partial(is_built_on_rank, vp_stage=vp_stage)
+    return BlendedMegatronDatasetBuilder(kind, num_samples, is_built, config).build()
+
+
+def _tokens_of(dataset: Any) -> int | None:
+    """Tokens of one pass over a dataset; None where it is not built or made up."""
+    if dataset is None or isinstance(dataset, MockGPTDataset):
+        return None
+    parts = getattr(dataset, "datasets", [dataset])  # a blend holds several
+    return sum(int(part.dataset.sequence_lengths[part.indices].sum()) for part in parts)

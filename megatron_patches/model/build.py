@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the model configuration: Megatron's GPT model, our layer spec, our rotary module.
+
+Megatron deprecates ``GPTModel`` in favour of ``HybridModel``; all that knows which one is built
+stands here, and both call ``self.rotary_pos_emb(...)``.
+"""
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+
+from megatron.core import parallel_state
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_block import (
+    TransformerBlockSubmodules,
+    get_num_layers_to_build,
+)
+from megatron.training.argument_utils import gpt_config_from_args
+from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
+
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
+from megatron_patches.kernels.attention import SDPACoreAttention
+from megatron_patches.kernels.install import install
+from megatron_patches.kernels.norm import NORMS
+from megatron_patches.model.rotary import E2RotaryEmbedding
+from megatron_patches.model.temperature import TemperatureSelfAttention
+
+
+def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
+    """The configuration from which ``megatron.training.pretrain`` builds the model.
+
+    Puts the chosen kernels into Megatron, for the model and for the optimizer.
+
+    Args:
+        args: Megatron's arguments, validated, with the kernels of ``parse_arguments``.
+        config: of the positions.
+    """
+    install(args.kernels)
+    model = gpt_config_from_args(args)
+    model.transformer.use_te_activation_func = args.kernels["swiglu"] == "te"
+    if args.spec is None:
+        model.transformer_layer_spec = partial(layer_spec, positions=config, kernels=args.kernels)
+    if config.position_method != "none":
+        model.pre_wrap_hooks.append(
+            partial(install_rotary, config=config, theta=float(args.rotary_base))
+        )
+    return model
+
+
+def layer_spec(
+    config: GPTModelConfig,
+    vp_stage: int | None = None,
+    *,
+    positions: E2Config,
+    kernels: Mapping[str, str],
+) -> ModuleSpec | TransformerBlockSubmodules:
+    """Megatron's layers, with what is ours put in.
+
+    Args:
+        config: of the model.
+        vp_stage: virtual pipeline stage, or None.
+        positions: how they are made.
+        kernels: of every part.
+    """
+    if config.transformer.transformer_impl == "local":
+        spec = local_block_spec(config, vp_stage, kernels)
+    else:
+        spec = default_layer_spec(config, vp_stage)
+    if positions.frequency_rule == "yarn":
+        for layer in getattr(spec, "layer_specs", [spec]):
+            layer.submodules.self_attention.module = TemperatureSelfAttention
+    return spec
+
+
+def local_block_spec(
+    config: GPTModelConfig, vp_stage: int | None, kernels: Mapping[str, str]
+) -> TransformerBlockSubmodules:
+    """Megatron's layers without Transformer Engine, with our attention and RMSNorm put in.
+
+    Args:
+        config: of the model.
+        vp_stage: virtual pipeline stage, or None.
+        kernels: of attention and norm.
+    """
+    transformer = config.transformer
+    spec = get_gpt_layer_local_spec(
+        transformer.num_moe_experts,
+        transformer.moe_grouped_gemm,
+        transformer.qk_layernorm,
+        normalization=transformer.normalization,
+    )
+    attention = spec.submodules.self_attention.submodules
+    attention.core_attention = partial(SDPACoreAttention, backend=kernels["attention"])
+    final_norm = spec.submodules.input_layernorm
+    if transformer.normalization == "RMSNorm":
+        final_norm = NORMS[kernels["norm"]]
+        spec.submodules.input_layernorm = final_norm
+        spec.submodules.pre_mlp_layernorm = final_norm
+        if transformer.qk_layernorm:
+            attention.q_layernorm = final_norm
+            attention.k_layernorm = final_norm
+    layers = get_num_layers_to_build(
+        transformer, vp_stage, parallel_state.get_pipeline_model_parallel_rank()
+    )
+    return TransformerBlockSubmodules(layer_specs=[spec] * layers, layer_norm=final_norm)
+
+
+def install_rotary(
+    chunks: list[MegatronModule], config: E2Config, theta: float
+) -> list[MegatronModule]:
+    """Put our rotary module into every built chunk; every pipeline stage has its own.
+
+    Args:
+        chunks: of this pipeline rank, one per virtual stage, not yet wrapped.
+        config: of the positions.
+        theta: the base of RoPE.
+    """
+    for chunk in chunks:
+        chunk.rotary_pos_emb = E2RotaryEmbedding(chunk.rotary_pos_emb, method_for(config), theta)
+    return chunks

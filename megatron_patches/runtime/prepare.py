@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to happen before ``megatron.training`` is imported."""
+
+import os
+
+
+def prepare() -> bool:
+    """Make Megatron ready for this machine; call before importing anything of ``megatron``.
+
+    Installs the CPU runtime where there is no CUDA device, mends Megatron's defects and wraps its
+    loading and saving.
+
+    Returns:
+        Whether the run is on the CPU.
+    """
+    from megatron_patches.checkpoint import hooks
+    from megatron_patches.runtime import cpu, fixes
+
+    # Megatron insists on it for tensor parallel: keeps the order of overlapping kernels.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    on_cpu = cpu.is_needed()
+    if on_cpu:
+        cpu.install()
+    fixes.apply()
+    hooks.install()
+    return on_cpu

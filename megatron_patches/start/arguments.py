@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Megatron's arguments plus ours, defaults that fit the machine, and one-line refusals."""
+
+import argparse
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from megatron.training import arguments as megatron_arguments
+
+from e2_common.errors import UserError
+from e2_llm import config as e2_config
+from e2_llm.config import E2Config
+from megatron_patches.checkpoint import starting_point
+from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
+from megatron_patches.data import blend, loss_mask
+from megatron_patches.kernels import choice
+from megatron_patches.kernels.facts import gather, typed_switches
+from megatron_patches.runtime import fixes
+from megatron_patches.start.report import findings
+
+INDEX_HEADER = b"MMIDIDX\x00\x00"  # the first bytes of every .idx, any version
+
+
+# Megatron's arguments without a CUDA device; only defaults: what the user types stands.
+CPU_DEFAULTS = {
+    "distributed_backend": "gloo",
+    "bias_dropout_fusion": False,
+    "rerun_mode": "disabled",
+    "gpu_sniff_test": False,
+}
+
+
+def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
+    """Parse the command line, refuse what cannot work, set Megatron's global variables.
+
+    Args:
+        on_cpu: whether the CPU runtime is installed.
+
+    Returns:
+        Megatron's validated arguments, and the configuration of the positions.
+
+    Raises:
+        UserError: an argument, or a file it names, is wrong.
+    """
+    defaults: dict[str, object] = dict(CPU_DEFAULTS) if on_cpu else {}
+
+    def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        e2_config.add_arguments(parser)
+        loss_mask.add_arguments(parser)
+        starting_point.add_arguments(parser)
+        choice.add_arguments(parser)
+        known = {action.dest for action in parser._actions}
+        # 0.19.2 has no default and then divides by None; 1000 is what it used to be.
+        parser.set_defaults(eval_interval=1000)
+        parser.set_defaults(**{key: value for key, value in defaults.items() if key in known})
+        fixes.escape_percent_signs(parser)
+        parser.error = _refuse  # argparse would print a usage of a thousand lines first
+        return parser
+
+    early = megatron_arguments.parse_args(add_ours)
+    if not early.use_checkpoint_args:
+        _check_windows(early)
+    _check_files(early)
+    iteration, fallen_back = starting_point.choose(early)
+    if iteration is not None:
+        early.ckpt_step = defaults["ckpt_step"] = iteration
+    switches = typed_switches(early)
+    defaults |= choice.megatron_defaults(early, on_cpu)
+    if early.use_checkpoint_args:
+        defaults |= forgotten_arguments(early)
+    with _as_user_error("these arguments"):
+        args = megatron_arguments.parse_and_validate_args(add_ours)
+    config = e2_config.config_from_args(args)
+    _check_support(args, config)
+    facts = gather(args, config, on_cpu, switches)
+    chosen = choice.choose(args, facts)
+    choice.set_megatron_arguments(args, chosen)
+    args.kernels = dict(chosen.names)
+    if args.reset_attention_mask:
+        args.create_attention_mask_in_dataloader = True
+    args.data_blend = _check_blend(args)
+    warnings = fallen_back + config.warnings() + check_checkpoint(args)
+    if args.rank == 0:
+        if on_cpu:
+            settings = ", ".join(f"{name}={value}" for name, value in CPU_DEFAULTS.items())
+            print(f"> without a CUDA device: {settings}")
+        for finding in findings(args, config, facts, chosen):
+            print(f"> {finding}")
+        for warning in warnings:
+            print(f"WARNING: {warning}", flush=True)
+    return args, config
+
+
+def _check_blend(args: argparse.Namespace) -> list[dict[str, object]]:
+    """Check the datasets once a node; the first rank shows the blend and stores it."""
+    if args.local_rank != 0:
+        return []
+    parts = blend.check_blends(args, args.padded_vocab_size)
+    if args.rank == 0:
+        for part in parts:
+            print(f"> data: {part}", flush=True)
+        masked = any(part.loss_mask for part in parts)
+        if masked and not args.calculate_per_token_loss:
+            print(
+                "> with loss masks micro-batches count different numbers of tokens, and each "
+                "weighs alike: --calculate-per-token-loss weighs each token alike"
+            )
+    return blend.as_records(parts)
+
+
+def _refuse(message: str) -> NoReturn:
+    """Stand-in for ``ArgumentParser.error``."""
+    raise UserError(f"{message} (--help lists every argument)")
+
+
+def _check_support(args: argparse.Namespace, config: E2Config) -> None:
+    """What Megatron allows and this project, or a missing package, does not."""
+    if args.position_embedding_type != "rope":
+        raise UserError(
+            f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
+            "positions; use --position-embedding-type rope"
+        )
+    if args.context_parallel_size > 1 and args.transformer_impl == "local":
+        raise UserError(
+            f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
+            "attention does it; install it, or use tensor and pipeline parallelism"
+        )
+    if config.frequency_rule == "yarn" and getattr(args, "fused_single_qkv_rope", False):
+        raise UserError(
+            "--fused-single-qkv-rope: rotates the query before YaRN's attention temperature can be "
+            "applied to it; drop it"
+        )
+
+
+def _check_windows(args: argparse.Namespace) -> None:
+    """Check R and L before Megatron does, whose assertion about them says nothing."""
+    config = e2_config.config_from_args(args)
+    if config.train_window > (args.max_position_embeddings or 0):
+        raise UserError(
+            f"--seq-length {config.train_window} is above --max-position-embeddings "
+            f"{args.max_position_embeddings}: raise the latter to {config.train_window} and name "
+            f"the pre-trained window with --e2-base-window {config.base_window}"
+        )
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Every file the run will read, named on the command line."""
+    if not args.mock_data:
+        blends = blend.blends_of(args)
+        if not blends:
+            raise UserError("--data-path is missing: the prefix of a .bin and .idx pair")
+        for prefix in (prefix for prefixes, _ in blends.values() for prefix in prefixes):
+            for suffix in (".idx", ".bin"):
+                _check_data_file(Path(prefix + suffix))
+    if args.tokenizer_type == "HuggingFaceTokenizer":
+        folder = Path(args.tokenizer_model or "")
+        if not (folder / "tokenizer_config.json").exists() and not _is_hub_name(folder):
+            raise UserError(f"--tokenizer-model {folder}: no tokenizer_config.json there")
+    for flag in ("load", "pretrained_checkpoint"):
+        folder = getattr(args, flag)
+        tracker = Path(folder or "") / "latest_checkpointed_iteration.txt"
+        # Megatron starts from scratch when --load holds nothing; only resuming may mean that.
+        if folder and not tracker.exists() and folder != args.save:
+            raise UserError(f"--{flag.replace('_', '-')} {folder}: no checkpoint there ({tracker})")
+
+
+def _check_data_file(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"--data-path: {path} does not exist; make it with preprocess_data.py")
+    if path.stat().st_size == 0:
+        raise UserError(f"--data-path: {path} is empty; run preprocess_data.py again")
+    if path.suffix == ".idx":
+        with path.open("rb") as file:
+            if file.read(len(INDEX_HEADER)) != INDEX_HEADER:
+                raise UserError(
+                    f"--data-path: {path} is not an index of Megatron; run preprocess_data.py again"
+                )
+
+
+def _is_hub_name(path: Path) -> bool:
+    """Whether this may be a model of the Hugging Face hub or of its local cache: owner/name."""
+    return not path.is_absolute() and len(path.parts) == 2 and not path.parent.exists()
+
+
+@contextmanager
+def _as_user_error(what: str) -> Iterator[None]:
+    """Turn Megatron's assertions and value errors about ``what`` into one line."""
+    try:
+        yield
+    except (AssertionError, ValueError, OSError) as error:
+        if os.environ.get("E2_TRACEBACK"):
+            raise
+        reason = str(error).strip().splitlines()
+        # A bare assert has no message; the asserted line is then the best one.
+        line = reason[0] if reason else traceback.extract_tb(error.__traceback__)[-1].line
+        raise UserError(f"Megatron refuses {what}: {line} (E2_TRACEBACK=1 shows where)") from error
