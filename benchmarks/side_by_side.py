@@ -113,8 +113,8 @@ class SideBySide:
                 self.variants.append(Variant(plain_forward_step, own, SelfAttention))
                 continue
             rotary = [E2RotaryEmbedding(module, method_for(config), theta) for module in own]
-            yarn = config.frequency_rule == "yarn"
-            attention = TemperatureSelfAttention if yarn else SelfAttention
+            tempered = method_for(config).rule.has_attention_factor
+            attention = TemperatureSelfAttention if tempered else SelfAttention
             self.variants.append(Variant(partial(forward_step, config=config), rotary, attention))
         self.bar = tqdm(
             total=len(self.order) - 1,

@@ -1,36 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """E2Config: every choice of the method in one dataclass; the command-line flags come from it."""
 
-import argparse
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_llm.positions import scale_for_window
+from e2_llm.frequencies import RULES
+from e2_llm.methods import METHODS, method_class, methods_that_read
 
-METHODS = ("e2", "none", "linear", "ntk", "yarn", "llama3", "pose", "randpos")
-RULES = ("linear", "ntk", "yarn", "llama3")
 DISTRIBUTIONS = ("uniform-integer", "uniform", "log-uniform")
-DRAW_UNITS = ("microbatch", "sample", "iteration")
-# Fields that only one or two methods read; setting them elsewhere is refused, not ignored.
-ONLY_FOR = {
-    "frequencies": ("e2", "pose", "randpos"),
-    "max_scale": ("e2",),
-    "min_scale": ("e2",),
-    "scale_distribution": ("e2",),
-    "base_share": ("e2",),
-    "keep_first": ("e2",),
-    "no_offset": ("e2",),
-    "fixed_scale": ("e2",),
-    "factor": ("linear", "ntk", "yarn", "llama3", "pose", "randpos"),
-    "draw_per": ("e2", "pose", "randpos"),
-}
+# What shares a draw, and how people call it.
+DRAW_UNITS = {"microbatch": "micro-batch", "sample": "sample", "iteration": "iteration"}
 
 
-def _flag(default: Any, help: str, **options: Any) -> Any:
-    """A field that is also a flag; ``options`` go to ``argparse.add_argument``."""
+def _methods_help() -> str:
+    return "; ".join(f"{name}: {method.help}" for name, method in METHODS.items()) + "."
+
+
+def _flag(default: Any, help: Any, **options: Any) -> Any:
+    """A field that is also a flag; ``options`` go to ``argparse.add_argument``.
+
+    What depends on the methods that are registered is a function without arguments.
+    """
     return field(default=default, metadata={"help": help, **options})
 
 
@@ -45,14 +37,7 @@ class E2Config:
         UserError: on creation, when a value is out of range or two contradict each other.
     """
 
-    position_method: str = _flag(
-        "e2",
-        "e2: scale and offset are drawn while training (E2-LLM). linear, ntk, yarn, llama3: "
-        "frequencies of the fixed factor --e2-factor. pose: two chunks with a random skip, "
-        "randpos: sorted random positions, both up to --e2-factor times L. none: Megatron's own "
-        "RoPE.",
-        choices=METHODS,
-    )
+    position_method: str = _flag("e2", _methods_help, choices=lambda: tuple(METHODS))
     base_window: int = _flag(
         0,
         "L, the window in tokens that the model was pre-trained with. "
@@ -65,7 +50,7 @@ class E2Config:
         "linear",
         "What a scale does to the frequencies (e2, pose, randpos): position interpolation as in "
         "the paper, NTK-aware base, YaRN with attention temperature, or Llama 3's.",
-        choices=RULES,
+        choices=tuple(RULES),
     )
     max_scale: int = _flag(
         20, "G_max: g is drawn uniformly from {1..G_max} (Eq 6).", type=int, metavar="G_MAX"
@@ -92,7 +77,7 @@ class E2Config:
         "microbatch",
         "What shares a draw: the samples of a micro-batch, only the sample itself, or the whole "
         "global batch of an iteration.",
-        choices=DRAW_UNITS,
+        choices=tuple(DRAW_UNITS),
     )
     no_offset: bool = _flag(
         False, "Ablation: always t = 0 (Table 4, w/o augmentation on t).", action="store_true"
@@ -131,93 +116,66 @@ class E2Config:
                 raise UserError(f"{flag_name(name)} {value}: must be at least 1")
         if not 0 <= self.base_share <= 1:
             raise UserError(f"--e2-base-share {self.base_share}: must be between 0 and 1")
-        self._check_combinations()
+        self._check_choices()
+        self._check_method()
         for window in self.validation_windows:
             if window < 2:
                 raise UserError(f"--e2-validation-windows {window}: must be at least 2")
-        if self.train_window > self.largest_window:
-            raise UserError(
-                f"--seq-length {self.train_window} is more than the largest scale can hold "
-                f"({self.largest_window} = g * L); lower it, or raise "
-                f"{self._flag_of_the_largest_scale()}"
-            )
 
-    def _check_combinations(self) -> None:
-        """Refuse flags that the method would ignore, and those that contradict each other."""
+    def _check_choices(self) -> None:
+        """Refuse words that argparse did not see, as those of a checkpoint.
+
+        The name of the method is refused by ``method_class``.
+        """
         for item in dataclasses.fields(self):
-            methods = ONLY_FOR.get(item.name)
-            ignored = methods is not None and self.position_method not in methods
-            if ignored and getattr(self, item.name) != item.default:
+            choices = item.metadata.get("choices", ())
+            if isinstance(choices, tuple) and choices and getattr(self, item.name) not in choices:
+                raise UserError(
+                    f"{flag_name(item.name)} {getattr(self, item.name)}: no such choice; there are "
+                    f"{', '.join(choices)}"
+                )
+
+    def _check_method(self) -> None:
+        """Refuse flags that the method would ignore, and those that contradict each other."""
+        method = method_class(self.position_method)(self)
+        for item in dataclasses.fields(self):
+            readers = methods_that_read(item.name)
+            if readers and item.name not in method.reads and self.is_given(item.name):
                 raise UserError(
                     f"{flag_name(item.name)} is only for --position-method "
-                    f"{', '.join(methods)}, not {self.position_method}"
+                    f"{', '.join(readers)}, not {self.position_method}"
                 )
-        if self.position_method in ONLY_FOR["factor"] and self.factor == 1:
+        if "factor" in method.reads and self.factor == 1:
             raise UserError(f"--position-method {self.position_method} needs --e2-factor above 1")
-        if self.position_method == "e2" and self.smallest_integer_scale > self.max_scale:
+        method.check()
+        if self.train_window > method.largest_window:
             raise UserError(
-                f"--e2-min-scale {self.min_scale:g} is above --e2-max-scale {self.max_scale}"
+                f"--seq-length {self.train_window} is more than the largest scale can hold "
+                f"({method.largest_window} = g * L); lower it, or raise "
+                f"{method.flag_of_largest_scale}"
             )
-        if self.fixed_scale:
-            for name in ("max_scale", "min_scale", "scale_distribution", "base_share"):
-                if getattr(self, name) != self.__dataclass_fields__[name].default:
-                    raise UserError(f"{flag_name(name)} and --e2-fixed-scale exclude each other")
 
-    def _flag_of_the_largest_scale(self) -> str:
-        if self.position_method != "e2":
-            return "--e2-factor"
-        return "--e2-fixed-scale" if self.fixed_scale else "--e2-max-scale"
-
-    @property
-    def frequency_rule(self) -> str:
-        """The key of ``FREQUENCY_RULES`` that turns a scale into frequencies, or ``none``."""
-        if self.position_method in RULES or self.position_method == "none":
-            return self.position_method
-        return self.frequencies
-
-    @property
-    def constant_scale(self) -> float:
-        """The scale of validation, and of training when nothing is drawn."""
-        if self.position_method == "none":
-            return 1.0
-        if self.position_method != "e2":
-            return self.factor
-        fitting = scale_for_window(self.train_window, self.base_window)
-        return self.fixed_scale or max(self.min_scale, fitting)
-
-    @property
-    def largest_window(self) -> float:
-        """The longest window in tokens that a scale makes room for; no limit if none is."""
-        if self.position_method == "none":
-            return float("inf")
-        largest = self.max_scale if self.position_method == "e2" else self.factor
-        return int((self.fixed_scale or largest) * self.base_window)
-
-    @property
-    def smallest_scale(self) -> float:
-        """The smallest scale that training can meet."""
-        if self.position_method == "e2" and self.fixed_scale is None:
-            if self.scale_distribution == "uniform-integer":
-                return float(self.smallest_integer_scale)
-            return self.min_scale
-        return self.constant_scale
-
-    @property
-    def smallest_integer_scale(self) -> int:
-        """``min_scale`` rounded up."""
-        return math.ceil(self.min_scale)
+    def is_given(self, name: str) -> bool:
+        """Whether a field differs from its default."""
+        return getattr(self, name) != self.__dataclass_fields__[name].default
 
     def warnings(self) -> list[str]:
         """What is allowed but worth knowing, one line each."""
-        room = self.smallest_scale * self.base_window
+        smallest = method_class(self.position_method)(self).smallest_scale
+        room = smallest * self.base_window
         if self.train_window <= room:
             return []
         return [
             f"--seq-length {self.train_window} (R) is longer than g * L = {room:g} at g = "
-            f"{self.smallest_scale:g}: such draws train on positions up to R - 1, beyond the "
+            f"{smallest:g}: such draws train on positions up to R - 1, beyond the "
             "pre-trained window, with t = 0. The paper is contradictory here (C1 of "
             "docs/paper.md); R = L is what its results fit."
         ]
+
+
+def resolved(option: Any) -> Any:
+    """An option of a flag; the value of one that depends on the registered methods."""
+    return option() if callable(option) and not isinstance(option, type) else option
 
 
 def differences(then: E2Config, now: E2Config) -> list[str]:
@@ -233,51 +191,3 @@ def flag_name(field_name: str) -> str:
     """The command-line flag of a field of :class:`E2Config`."""
     special = {"position_method": "--position-method", "train_window": "--seq-length"}
     return special.get(field_name, f"--e2-{field_name.replace('_', '-')}")
-
-
-def argument_name(field_name: str) -> str:
-    """The attribute of Megatron's arguments that holds a field of :class:`E2Config`."""
-    return flag_name(field_name).removeprefix("--").replace("-", "_")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add a flag for every field that has a help text, with the field's own default."""
-    group = parser.add_argument_group(
-        "E2-LLM", "positions of a training window (arXiv 2401.06951, section 4.1)"
-    )
-    for item in dataclasses.fields(E2Config):
-        if not item.metadata:
-            continue
-        options = dict(item.metadata)
-        if options.get("action") != "store_true":
-            options["default"] = item.default
-            if item.default not in (None, 0, (), 1.0):
-                options["help"] += " Default: %(default)s."
-        group.add_argument(flag_name(item.name), **options)
-    group.add_argument(
-        "--e2-override",
-        action="store_true",
-        help="Resume a run although its checkpoint was trained with other --e2-* values.",
-    )
-    return parser
-
-
-def config_from_args(args: argparse.Namespace) -> E2Config:
-    """Build the configuration from Megatron's arguments; fills R, and L when it is not given.
-
-    Raises:
-        UserError: a value is missing or out of range.
-    """
-    values: dict[str, Any] = {}
-    for item in dataclasses.fields(E2Config):
-        if item.metadata:
-            # A checkpoint of an earlier version lacks the arguments that came later.
-            values[item.name] = getattr(args, argument_name(item.name), item.default)
-    if args.seq_length is None:
-        raise UserError("--seq-length is missing: the training window R, in tokens")
-    values["train_window"] = args.seq_length
-    values["base_window"] = values["base_window"] or args.max_position_embeddings
-    if values["base_window"] is None:
-        raise UserError("--max-position-embeddings is missing: the pre-trained window L, in tokens")
-    values["validation_windows"] = tuple(values["validation_windows"])
-    return E2Config(**values)

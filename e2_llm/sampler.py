@@ -7,9 +7,10 @@ sequence. The random words are raw Philox4x64-10 output, the one numpy stream wh
 guaranteed across versions (methods of ``numpy.random.Generator`` are not).
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # Second word of the Philox key: keeps these draws apart from any other use of the same seed.
 _STREAM = 0xE2_115
@@ -28,6 +29,8 @@ class Draw(NamedTuple):
 
 def random_words(seed: int, index: int) -> tuple[int, int, int, int]:
     """Four 64-bit words for (seed, index), from block ``index`` of the Philox stream ``seed``."""
+    import numpy as np
+
     # As uint64 arrays: numpy takes a list with a number above 2^63 for floats.
     generator = np.random.Philox(
         key=np.array([seed, _STREAM], dtype=np.uint64),
@@ -47,7 +50,7 @@ def fraction(word: int) -> float:
     return (word >> 11) * 2.0**-53
 
 
-def random_subset(word: int, count: int, bound: int) -> np.ndarray:
+def random_subset(word: int, count: int, bound: int) -> "np.ndarray":
     """``count`` of the numbers 0 .. bound - 1, every subset alike, sorted.
 
     Args:
@@ -58,6 +61,8 @@ def random_subset(word: int, count: int, bound: int) -> np.ndarray:
     Returns:
         int64 [count].
     """
+    import numpy as np
+
     words = np.random.Philox(key=np.array([word, _STREAM], dtype=np.uint64)).random_raw(bound)
     return np.sort(np.argsort(words, kind="stable")[:count])
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from e2_common.disk.torch_dist import TorchDistReader, find_iteration
 from e2_common.errors import UserError
+from e2_llm.exported import Exported
 from e2_tools.checkpoint.hf_config import read_json
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
 from e2_tools.checkpoint.tokenizer import find_tokenizer, load_tokenizer
@@ -175,7 +176,7 @@ def load_hf(folder: Path) -> Any:
 
 def serving_scale(config: Config) -> float | None:
     """The scale g of an exported model; None for any other, which Megatron has as it is."""
-    if "e2_llm" not in config:
+    if Exported.from_config(config) is None:
         return None
     return rope_parameters(config)["factor"]
 

@@ -175,8 +175,8 @@ def _report(
     factor = rope_parameters(config)["factor"]
     suffix = "; checked" if options.check and checked else ""
     print(
-        f"{options.save}: iteration {run.iteration}, window {config['max_position_embeddings']}, "
-        f"factor {factor:g}, {config['dtype']}{suffix}"
+        f"{options.save}: iteration {run.exported.iteration}, "
+        f"window {config['max_position_embeddings']}, factor {factor:g}, {config['dtype']}{suffix}"
     )
     notes = [hf_config.window_note(config)]
     if tokenizer_from is None:
@@ -189,10 +189,10 @@ def _report(
     if base is not None:
         path = options.hf_model / "config.json"
         pretrained = source_rope(hf_config.complete_config(path), "original", path).window
-        if pretrained != run.base_window:
+        if pretrained != run.exported.base_window:
             notes.append(
                 f"{options.hf_model}: was pre-trained at window {pretrained}, the run took "
-                f"L = {run.base_window}"
+                f"L = {run.exported.base_window}"
             )
     for note in filter(None, notes):
         print(f"note: {note}")

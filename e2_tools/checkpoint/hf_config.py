@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_llm.exported import KEY, Exported
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.names import Sizes
 from e2_tools.checkpoint.run_args import RunArgs
@@ -63,7 +64,7 @@ def model_config(
         base: an existing ``config.json`` to start from, checked by :func:`require_same_model`.
     """
     sizes_of_weights = _expected(run, sizes)
-    rope = {"rope_type": "linear", "factor": 1.0, "rope_theta": run.rope_theta}
+    rope = {"rope_type": "linear", "factor": 1.0, "rope_theta": run.exported.rope_theta}
     config: Config = {
         "architectures": [family.architecture],
         "model_type": family.model_type,
@@ -82,9 +83,9 @@ def model_config(
         for name, value in family.config.items():  # a sliding window that was dropped stays so
             if name in config:
                 config[name] = value
-    config |= {"max_position_embeddings": run.base_window, "rope_parameters": rope}
+    config |= {"max_position_embeddings": run.exported.base_window, "rope_parameters": rope}
     config.pop("rope_scaling", None)
-    config.pop("e2_llm", None)
+    config.pop(KEY, None)
     config["dtype"] = dtype
     return config
 
@@ -96,10 +97,11 @@ def require_same_model(run: RunArgs, sizes: Sizes, path: Path) -> None:
         UserError: naming every field that differs.
     """
     found = complete_config(path)
-    theta = (found.get("e2_llm") or found["rope_parameters"])["rope_theta"]
+    exported = Exported.from_config(found)
+    theta = exported and exported.rope_theta or found["rope_parameters"]["rope_theta"]
     if found.get("head_dim") is None:  # written as null by some versions of transformers
         found["head_dim"] = found["hidden_size"] // found["num_attention_heads"]
-    wanted = {**_expected(run, sizes), "rope_theta": run.rope_theta}
+    wanted = {**_expected(run, sizes), "rope_theta": run.exported.rope_theta}
     found["rope_theta"] = float(theta)
     wrong = [
         f"{name} is {found.get(name)!r}, in the checkpoint {value!r}"
@@ -135,33 +137,26 @@ def served(config: Config, run: RunArgs, window: int | None) -> Config:
     Raises:
         UserError: the model was trained at one linear factor and ``window`` asks for another.
     """
-    block = {
-        "method": run.method,
-        "frequencies": run.frequencies,
-        "rope_theta": run.rope_theta,
-        **({"own_factor": run.own_factor} if run.own_factor != 1 else {}),
-        "base_window": run.base_window,
-        "train_window": run.train_window,
-        "max_scale": run.max_scale,
-        "keep_first": run.keep_first,
-        "iteration": run.iteration,
-    }
-    config = with_scale({**config, "e2_llm": block}, 1.0, run.base_window)
-    trained = round((run.trained_scale or 1.0) * run.base_window)
-    if run.method not in ("e2", "none"):
+    config = run.exported.to_config(config)
+    config = with_scale(config, 1.0, run.exported.base_window)
+    trained = round((run.trained_scale or 1.0) * run.exported.base_window)
+    if not run.exported.serves_any_window:
         if window not in (None, trained):
             raise UserError(
-                f"--window {window}: this model was trained by --position-method {run.method} at "
-                f"factor {run.trained_scale:g} and knows no other scale; its window is {trained}"
+                f"--window {window}: this model was trained by --position-method "
+                f"{run.exported.method} at factor {run.trained_scale:g} and knows no other scale; "
+                f"its window is {trained}"
             )
+        return with_scale(config, run.trained_scale, trained)
+    if window is None and run.trained_scale is not None:
         return with_scale(config, run.trained_scale, trained)
     return with_window(config, trained if window is None else window)
 
 
 def window_note(config: Config) -> str | None:
     """Say when a window lies beyond the scales that training drew; None when it does not."""
-    largest = (config.get("e2_llm") or {}).get("max_scale")
-    scale = rope_parameters(config)["factor"]
+    exported = Exported.from_config(config)
+    largest, scale = exported and exported.max_scale, rope_parameters(config)["factor"]
     if largest is None or scale <= largest:
         return None
     trained = largest * base_window(config)

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from e2_common.disk.torch_dist import TorchDistReader, find_iteration
 from e2_common.errors import UserError, exit_on_user_error
-from e2_llm.config import E2Config, argument_name, config_from_args
+from e2_llm.config import E2Config
 from megatron_patches.checkpoint.same_model import MODEL_ARGUMENTS
 from megatron_patches.kernels.registry import PLAIN
 
@@ -164,10 +164,10 @@ def arguments(
     """Megatron's defaults, with the model of the checkpoint: its arguments and its positions."""
     from megatron.training import arguments as megatron_arguments
 
-    from e2_llm import config as e2_config
+    from e2_llm.arguments import add_arguments, argument_name, config_from_args
 
     stored = reader.common().get("args") or argparse.Namespace()
-    args = megatron_arguments.parse_args(e2_config.add_arguments)
+    args = megatron_arguments.parse_args(add_arguments)
     positions = [argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata]
     args.position_method = "none"  # unless the checkpoint says otherwise: a plain Megatron run
     for name in (*MODEL_ARGUMENTS, *MORE_ARGUMENTS, *positions):

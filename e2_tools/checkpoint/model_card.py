@@ -5,21 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from e2_llm.config import DRAW_UNITS
+from e2_llm.exported import Exported
+from e2_llm.methods import method_class
 from e2_tools.checkpoint.run_args import RunArgs
 from e2_tools.checkpoint.window import Config, with_window
 
-METHODS = {
-    "e2": "E2-LLM: scale g and position offset t drawn anew for every {unit} "
-    "([arXiv 2401.06951](https://arxiv.org/abs/2401.06951))",
-    "none": "plain RoPE",
-    "linear": "position interpolation at one factor (arXiv 2306.15595)",
-    "ntk": "NTK-aware base at one factor (arXiv 2309.00071)",
-    "yarn": "YaRN at one factor (arXiv 2309.00071)",
-    "llama3": "Llama 3's frequency scaling at one factor",
-    "pose": "PoSE (arXiv 2309.10400)",
-    "randpos": "randomized positions (arXiv 2305.16843)",
-}
-UNITS = {"microbatch": "micro-batch", "sample": "sample", "iteration": "iteration"}
 # What a licence asks to travel with the weights.
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
@@ -42,24 +33,25 @@ def write_model_card(folder: Path, config: Config, run: RunArgs, source: Path | 
 
 def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
     """The card as Markdown with the hub's front matter; see :func:`write_model_card`."""
-    block = config["e2_llm"]
-    method = METHODS[block["method"]].format(unit=UNITS[run.draw_per])
+    exported = run.exported
+    title = method_class(exported.method).title
     rows = {
-        "method": method,
-        "frequencies": block["frequencies"],
-        "pre-trained window L": f"{block['base_window']:,} tokens",
-        "training window R": f"{block['train_window']:,} tokens",
-        "largest scale G_max": block["max_scale"],
-        "tokens without offset": block["keep_first"],
-        "training steps": block["iteration"],
+        "method": title.format(unit=DRAW_UNITS[run.draw_per]),
+        "frequencies": exported.frequencies,
+        "pre-trained window L": f"{exported.base_window:,} tokens",
+        "training window R": f"{exported.train_window:,} tokens",
+        "largest scale G_max": exported.max_scale,
+        "tokens without offset": exported.keep_first,
+        "training steps": exported.iteration,
         "window served now": f"{config['max_position_embeddings']:,} tokens",
         "trained from": source.resolve().name if source else None,
         "data": "; ".join(map(_dataset, run.data)) or None,
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
     parts = [_HEAD, f"| | |\n|---|---|\n{table}\n"]
-    if block["max_scale"]:
-        parts.append(_WINDOWS.format(rows=_window_rows(config), largest=block["max_scale"]))
+    if exported.max_scale:
+        rows = _window_rows(config, exported)
+        parts.append(_WINDOWS.format(rows=rows, largest=exported.max_scale))
     if source is not None:
         parts.append(f"The licence of {source.resolve().name} applies to these weights.\n")
     return "\n".join(parts)
@@ -73,9 +65,9 @@ def _dataset(part: dict[str, Any]) -> str:
     return f"{part['weight']:.1%}{split} {Path(part['prefix']).name}{size}{mask}"
 
 
-def _window_rows(config: Config) -> str:
+def _window_rows(config: Config, exported: Exported) -> str:
     """A row for L, 2 L, 4 L, ... up to the largest trained scale."""
-    base, largest = config["e2_llm"]["base_window"], config["e2_llm"]["max_scale"]
+    base, largest = exported.base_window, exported.max_scale
     rows, scale = [], 1
     while scale <= largest:
         served = with_window(config, scale * base)["rope_parameters"]

@@ -2,12 +2,14 @@
 """What a Megatron run's arguments say about the model and about E2-LLM, checked."""
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_llm.config import E2Config, argument_name
+from e2_llm.arguments import config_from_args
+from e2_llm.exported import Exported
+from e2_llm.frequencies import RULES
+from e2_llm.methods import method_for
 
 # Attribute of Megatron's arguments: the values with which the model is of a known family, but for
 # KIND. Absent attributes (other versions of Megatron) count as harmless.
@@ -45,16 +47,14 @@ KIND = ("add_qkv_bias", "qk_layernorm")
 
 @dataclass(frozen=True)
 class RunArgs:
-    """The part of a run's arguments that an export needs; windows in tokens.
+    """The part of a run's arguments that an export needs.
 
     ``vocab`` is None when only the tokenizer knows it. ``kind`` holds the attributes of
-    :data:`KIND`. ``own_factor`` is a linear factor that the pre-trained model had.
-    ``base_window`` is L, ``train_window`` R; ``trained_scale`` is the one g that was trained, or
-    None if many were (E2-LLM proper).
+    :data:`KIND`. ``exported`` is what config.json will remember; ``trained_scale`` is the one g
+    that was trained, or None if many were (E2-LLM proper).
     """
 
     kind: dict[str, bool]
-    own_factor: float
     layers: int
     hidden: int
     ffn: int
@@ -62,22 +62,15 @@ class RunArgs:
     groups: int
     head_dim: int
     norm_eps: float
-    rope_theta: float
     tied: bool
     vocab: int | None
     padded_vocab: int | None
     dtype: str
     init_std: float
     tokenizer: str | None
-    method: str
-    frequencies: str
-    base_window: int
-    train_window: int
-    max_scale: int | None
-    keep_first: int | None
+    exported: Exported
     trained_scale: float | None
     draw_per: str
-    iteration: int | None
     data: list[dict[str, Any]]
 
 
@@ -111,18 +104,29 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
     heads = args.num_attention_heads
-    positions = _positions(args)
-    drawn = positions.position_method == "e2"
-    one_scale = positions.fixed_scale if drawn else positions.constant_scale
+    positions = config_from_args(args)
+    method = method_for(positions)
     own_factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
-    if own_factor != 1 and positions.frequency_rule not in ("none", "linear"):
+    if own_factor != 1 and not method.rule.composes_with_linear:
         raise UserError(
-            f"--load: a model of linear factor {own_factor} trained by {positions.frequency_rule} "
+            f"--load: a model of linear factor {own_factor} trained by {method.rule.name} "
             "frequencies has no rope_type in transformers"
         )
+    many_scales = method.draws_scale() and method.trained_scale is None
+    exported = Exported(
+        method=method.name,
+        frequencies=method.rule.name if method.rule.name in RULES else "linear",
+        rope_theta=float(args.rotary_base),
+        own_factor=float(own_factor),
+        base_window=positions.base_window,
+        train_window=positions.train_window,
+        max_scale=positions.max_scale if many_scales else None,
+        keep_first=positions.keep_first if "keep_first" in method.reads else None,
+        iteration=iteration,
+        whole_scales=None if method.whole_scales == method.draws_scale() else method.whole_scales,
+    )
     return RunArgs(
         kind={name: bool(getattr(args, name, False)) for name in KIND},
-        own_factor=float(own_factor),
         layers=args.num_layers,
         hidden=args.hidden_size,
         ffn=args.ffn_hidden_size,
@@ -130,37 +134,17 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
         groups=args.num_query_groups if getattr(args, "group_query_attention", False) else heads,
         head_dim=getattr(args, "kv_channels", None) or args.hidden_size // heads,
         norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
-        rope_theta=float(args.rotary_base),
         tied=not args.untie_embeddings_and_output_weights,
         vocab=getattr(args, "vocab_size", None),
         padded_vocab=getattr(args, "padded_vocab_size", None),
         dtype=str(args.params_dtype).removeprefix("torch."),
         init_std=getattr(args, "init_method_std", 0.02),
         tokenizer=getattr(args, "tokenizer_model", None),
-        method=positions.position_method,
-        frequencies="linear" if positions.frequency_rule == "none" else positions.frequency_rule,
-        base_window=positions.base_window,
-        train_window=positions.train_window,
-        max_scale=positions.max_scale if drawn and not one_scale else None,
-        keep_first=positions.keep_first if drawn else None,
-        trained_scale=one_scale,
+        exported=exported,
+        trained_scale=method.trained_scale,
         draw_per=positions.draw_per,
-        iteration=iteration,
         data=getattr(args, "data_blend", []),
     )
-
-
-def _positions(args: argparse.Namespace) -> E2Config:
-    """The run's position configuration; that of plain RoPE for a plain Megatron run."""
-    values = {
-        item.name: getattr(args, argument_name(item.name), item.default)
-        for item in dataclasses.fields(E2Config)
-    }
-    values["position_method"] = getattr(args, "position_method", "none")
-    values["train_window"] = args.seq_length
-    values["base_window"] = values["base_window"] or args.max_position_embeddings
-    values["validation_windows"] = ()
-    return E2Config(**values)
 
 
 def _first(args: argparse.Namespace, *names: str) -> Any:

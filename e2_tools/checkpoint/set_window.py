@@ -5,6 +5,7 @@ from pathlib import Path
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_llm.exported import Exported
 from e2_tools.checkpoint.hf_config import read_json, window_note, write_json
 from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_window
 
@@ -55,18 +56,12 @@ def _refuse(config: Config, window: int, path: Path) -> None:
     if not isinstance(config.get("max_position_embeddings"), int):
         raise UserError(f"{path}: has no max_position_embeddings; is this a RoPE language model?")
     rope_parameters(config)
-    block = config.get("e2_llm")
-    if block is None:
+    exported = Exported.from_config(config)
+    if exported is None:
         _refuse_below_base(config, window)
         return
-    if not isinstance(block, dict) or not isinstance(block.get("base_window"), int):
-        raise UserError(f"{path}: e2_llm has no base_window; export the model again")
-    if block.get("method") not in ("e2", "none"):
-        raise UserError(
-            f"{path}: this model was trained at one factor ({block.get('method')}) and knows no "
-            "other; only a model trained by E2-LLM serves any window"
-        )
-    trained = block.get("train_window") or 0
+    exported.serving_scale(window)  # refuses a model of one factor
+    trained = exported.train_window or 0
     if window < trained:
         raise UserError(
             f"--window {window}: below the trained window of {trained} tokens; "

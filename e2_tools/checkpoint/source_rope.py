@@ -6,24 +6,20 @@ already has (its positions are m / f; E2's scale then composes to f · g). Other
 compose; the user says what to do with them.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_llm.exported import Exported
+from e2_llm.frequencies import PLAIN, RULES
 
 CHOICES = ("original", "keep")
-KEEPABLE = ("llama3", "yarn")
-# What `--position-method` computes; a source with other values is another rule.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
-    "yarn": {
-        "beta_fast": 32.0,
-        "beta_slow": 1.0,
-        "attention_factor": None,
-        "mscale": None,
-        "mscale_all_dim": None,
-        "truncate": True,
-    },
+# Rules that transformers knows by a name of their own, and that a run can train with as they are.
+KEEPABLE = {
+    rule.hf_type: rule
+    for rule in RULES.values()
+    if rule.hf_type not in (PLAIN.hf_type, RULES["linear"].hf_type)
 }
 
 
@@ -62,9 +58,9 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError(f"{path}: RoPE differs between layers, which Megatron cannot build")
     window = config["max_position_embeddings"]
-    block = config.get("e2_llm")
-    if block:  # an exported model: back to where its training was
-        return _exported(block, rope)
+    exported = Exported.from_config(config)
+    if exported:  # back to where its training was
+        return _of_exported(exported, rope)
     kind, theta = rope.get("rope_type", "default"), float(rope.get("rope_theta", 10000.0))
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"{path}: only a part of each head is rotated, which is not supported")
@@ -76,7 +72,7 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
     if kind not in KEEPABLE:
         raise UserError(
             f"{path}: rope_type {kind!r} is not supported; there are: default, linear, "
-            + ", ".join(KEEPABLE)
+            + ", ".join(sorted(KEEPABLE))
         )
     before = rope.get("original_max_position_embeddings")
     if not isinstance(before, int):
@@ -89,26 +85,24 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
         )
     if choice == "original":
         return SourceRope(theta, before)
-    other = [
-        f"{name}={rope[name]}"
-        for name, default in DEFAULTS[kind].items()
-        if rope.get(name) is not None and rope[name] != default
-    ]
+    rule = KEEPABLE[kind]
+    other = rule.other_settings(rope)
     if other:
         raise UserError(
             f"{path}: --rope-scaling keep: --position-method {kind} has no {', '.join(other)}; "
             "use --rope-scaling original"
         )
-    return SourceRope(theta, before, method=kind, factor=factor)
+    return SourceRope(theta, before, method=rule.name, factor=factor)
 
 
-def _exported(block: dict[str, Any], rope: dict[str, Any]) -> SourceRope:
-    method = block["method"]
+def _of_exported(exported: Exported, rope: dict[str, Any]) -> SourceRope:
+    theta = exported.rope_theta
     base = SourceRope(
-        theta=float(block["rope_theta"]),
-        window=int(block["base_window"]),
-        own_factor=float(block.get("own_factor", 1.0)),
+        theta=float(rope.get("rope_theta", 10000.0) if theta is None else theta),
+        window=exported.base_window,
+        own_factor=exported.own_factor,
     )
-    if method in KEEPABLE:
-        return SourceRope(base.theta, base.window, base.own_factor, method, float(rope["factor"]))
+    if exported.method in KEEPABLE:
+        factor = float(rope["factor"])
+        return dataclasses.replace(base, method=exported.method, factor=factor)
     return base  # E2 and the others train from plain RoPE again

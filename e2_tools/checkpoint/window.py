@@ -2,43 +2,48 @@
 """The one number of an exported model: its served window, written as RoPE scaling.
 
 ``config`` is the dict of a Hugging Face ``config.json`` throughout. An exported model carries an
-``e2_llm`` block with ``base_window`` (L) and ``train_window`` (R), in tokens, ``frequencies``, the
-rule that turns a scale into frequencies, and the original ``rope_theta``. For any other model the
-rule is linear, and L is ``max_position_embeddings`` divided by the linear factor already there.
+``e2_llm`` block (:class:`Exported`). For any other model the rule is linear, and L is
+``max_position_embeddings`` divided by the linear factor already there.
 """
 
 import copy
+import dataclasses
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_llm.frequencies import ntk_theta
-from e2_llm.positions import scale_for_window
+from e2_llm.exported import Exported
+from e2_llm.frequencies import RULES, Rule
+from e2_llm.serving import serving_scale
 
 Config = dict[str, Any]
 
 
+def rule_of(config: Config) -> Rule:
+    """What a scale of the model does to its frequencies."""
+    exported = Exported.from_config(config)
+    return exported.rule if exported else RULES["linear"]
+
+
 def frequency_rule(config: Config) -> str:
-    """Which of ``e2_llm.frequencies.FREQUENCY_RULES`` the model is scaled by."""
-    return (config.get("e2_llm") or {}).get("frequencies", "linear")
+    """The name of :func:`rule_of`."""
+    return rule_of(config).name
 
 
-def with_rule(config: Config, rule: str) -> Config:
-    """Return a copy of ``config`` whose scale is from now on applied by ``rule``.
+def with_rule(config: Config, name: str) -> Config:
+    """Return a copy of ``config`` whose scale is from now on applied by another rule.
 
     Args:
         config: of any model with a default or linear RoPE, trained by E2-LLM or not.
-        rule: a name in ``e2_llm.frequencies.FREQUENCY_RULES``.
+        name: of the rule.
 
     Raises:
         UserError: the model's RoPE cannot be rescaled.
     """
-    block = {
-        "base_window": base_window(config),
-        "rope_theta": rope_parameters(config)["rope_theta"],
-        **(config.get("e2_llm") or {}),
-        "frequencies": rule,
-    }
-    return {**with_scale(config, 1.0, block["base_window"]), "e2_llm": block}
+    exported = Exported.from_config(config) or Exported(
+        base_window=base_window(config), rope_theta=rope_parameters(config)["rope_theta"]
+    )
+    plain = with_scale(config, 1.0, exported.base_window)
+    return dataclasses.replace(exported, frequencies=name).to_config(plain)
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
@@ -53,31 +58,41 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError("config.json: RoPE differs between layers; use a model with a single one")
-    rule = frequency_rule(config)
-    if rope_type not in ("default", "linear", rule):
+    exported, rule = Exported.from_config(config), rule_of(config)
+    if rope_type not in ("default", "linear", rule.name):
         raise UserError(
             f"config.json: rope_type {rope_type!r} cannot be rescaled linearly; "
             "use a model with default or linear RoPE"
         )
-    block = config.get("e2_llm") or {}
     theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
-    factor = float(rope.get("factor", 1.0)) / _own_factor(config)
-    if rule == "ntk":  # all of the scale is in the changed base
-        theta = float(block["rope_theta"])
-        factor = scale_for_window(config["max_position_embeddings"], block["base_window"])
-    return {"rope_type": rope_type, "factor": factor, "rope_theta": theta}
-
-
-def _own_factor(config: Config) -> float:
-    """The linear factor that the model had before E2, with which every scale is multiplied."""
-    return float((config.get("e2_llm") or {}).get("own_factor", 1.0))
+    if exported and exported.rope_theta is not None and rule.hf_type == "default":
+        original = float(exported.rope_theta)  # the base is what the scale changes
+    else:
+        original = theta
+    factor = rule.from_hf({**rope, "rope_theta": theta}, _head_size(config), original)
+    own = exported.own_factor if exported else 1.0
+    return {"rope_type": rope_type, "factor": factor / own, "rope_theta": original}
 
 
 def base_window(config: Config) -> int:
     """L, the window of pre-training, in tokens."""
-    if "e2_llm" in config:
-        return int(config["e2_llm"]["base_window"])
+    exported = Exported.from_config(config)
+    if exported:
+        return exported.base_window
     return round(config["max_position_embeddings"] / rope_parameters(config)["factor"])
+
+
+def scale_for(config: Config, window: int) -> float:
+    """The scale at which the model serves ``window`` tokens.
+
+    That of its training where it knows one only; W / L where it was not trained for any.
+    """
+    exported = Exported.from_config(config)
+    if exported is None:
+        return serving_scale(window, base_window(config), whole=False)
+    if not exported.serves_any_window:
+        return rope_parameters(config)["factor"]
+    return exported.serving_scale(window)
 
 
 def with_scale(config: Config, scale: float, window: int) -> Config:
@@ -99,22 +114,20 @@ def with_scale(config: Config, scale: float, window: int) -> Config:
     return result
 
 
+def with_window(config: Config, window: int) -> Config:
+    """Return a copy of ``config`` that serves ``window`` tokens at the scale they need."""
+    return with_scale(config, scale_for(config, window), window)
+
+
 def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
     """``rope_parameters`` with which transformers computes the rule's frequencies."""
     theta = rope_parameters(config)["rope_theta"]
-    rule = frequency_rule(config)
-    if rule == "ntk":
-        heads = config["num_attention_heads"]
-        dim = config.get("head_dim") or config["hidden_size"] // heads
-        return {"rope_type": "default", "rope_theta": ntk_theta(dim, theta, scale)}
-    scaled = {"rope_type": rule, "factor": scale * _own_factor(config), "rope_theta": theta}
-    if rule in ("yarn", "llama3"):
-        scaled["original_max_position_embeddings"] = base_window(config)
-    if rule == "llama3":
-        scaled |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    return scaled
+    exported = Exported.from_config(config)
+    own = exported.own_factor if exported else 1.0
+    return rule_of(config).to_hf(_head_size(config), theta, scale * own, base_window(config))
 
 
-def with_window(config: Config, window: int) -> Config:
-    """Return a copy of ``config`` that serves ``window`` tokens at g = max(1, window / L)."""
-    return with_scale(config, scale_for_window(window, base_window(config)), window)
+def _head_size(config: Config) -> int:
+    """d; 0 where config.json lacks what only rules that need d look at."""
+    heads = config.get("num_attention_heads")
+    return config.get("head_dim") or (config["hidden_size"] // heads if heads else 0)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_llm.config import METHODS, RULES
+from e2_llm.frequencies import RULES
+from e2_llm.methods import METHODS, method_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="FILE.png")
-    add("--method", default="e2", choices=METHODS, help="(default: %(default)s)")
-    add("--frequencies", default="linear", choices=RULES, help="(default: %(default)s)")
+    add("--method", default="e2", choices=tuple(METHODS), help="(default: %(default)s)")
+    add("--frequencies", default="linear", choices=tuple(RULES), help="(default: %(default)s)")
     add("--factor", type=float, metavar="G", help="W / L, of all methods but e2 and none")
     add("--base-window", type=int, default=4096, metavar="L", help="(default: %(default)s)")
     add("--train-window", type=int, metavar="R", help="(default: L)")
@@ -53,7 +54,6 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     from e2_llm.config import E2Config
-    from e2_llm.methods import method_for
     from e2_tools.evaluation.plots import save_png
 
     chosen = {"max_scale": args.max_scale, "keep_first": args.keep_first, "factor": args.factor}
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if args.count < 1:
         raise UserError(f"--count {args.count}: must be at least 1")
-    if args.draws and args.method != "e2":
+    if args.draws and not METHODS[args.method].draws_scale():
         raise UserError(f"--draws: scales and offsets are e2's, not those of {args.method}")
     if args.draws:
         draws = [parse_draw(text, config) for text in args.draws]
@@ -116,14 +116,15 @@ def draw(config: "E2Config", draws: list["Draw"]) -> "Figure":
         _row(left, row, tokens, tokens, config, room)
         _row(right, row, seen, tokens, config, room * seen[-1] / tokens[-1])
     left.set_xlabel("token of the extended window, m + t")
-    who = "RoPE" if config.frequency_rule == "linear" else "RoPE's slowest channel"
+    linear = method_for(config).rule.name == "linear"
+    who = "RoPE" if linear else "RoPE's slowest channel"
     right.set_xlabel(f"position that {who} sees, (m + t) / g")
     right.axvline(config.base_window, color="#777777", linestyle=(0, (4, 3)), linewidth=1.2)
     right.annotate(
         f"L = {config.base_window}", (config.base_window, 1), xycoords=("data", "axes fraction"),
         xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=9, color="#555555",
     )  # fmt: skip
-    left.set_yticks(range(len(draws)), [_label(config, drawn) for drawn in draws])
+    left.set_yticks(range(len(draws)), [method_for(config).describe(drawn) for drawn in draws])
     left.invert_yaxis()
     for axes in (left, right):
         axes.set_xlim(left=0)
@@ -148,23 +149,15 @@ def window_positions(config: "E2Config", drawn: "Draw") -> "tuple[Tensor, Tensor
         Tokens of the extended window, and the positions that the slowest channel sees; fp32 [R].
     """
     from e2_llm.frequencies import rope
-    from e2_llm.methods import method_for
 
     method = method_for(config)
     positions = method.positions(drawn, config.train_window)
     slowest = method.frequencies(drawn, DIM, THETA).inverse[-1] / rope(DIM, THETA)[-1]
-    divided = config.position_method == "e2" and config.frequency_rule == "linear"
-    tokens = positions * drawn.scale if divided else positions
-    return tokens, positions * slowest
+    return method.tokens(drawn, config.train_window), positions * slowest
 
 
 def _kept(config: "E2Config") -> int:
-    return config.keep_first if config.position_method == "e2" else 0
-
-
-def _label(config: "E2Config", drawn: "Draw") -> str:
-    moved = config.position_method in ("e2", "pose")
-    return f"g = {drawn.scale:g}" + (f", t = {drawn.offset}" if moved else "")
+    return config.keep_first if "keep_first" in METHODS[config.position_method].reads else 0
 
 
 def _row(

@@ -14,8 +14,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_llm.positions import e2_scale_for
-from e2_tools.checkpoint.window import Config, base_window
+from e2_tools.checkpoint.window import Config, base_window, scale_for
 from e2_tools.evaluation.model import set_scale
 
 
@@ -35,10 +34,8 @@ def scale_of_request(
     """
     if scale == "none":
         return None
-    base = base_window(config)  # also refuses a RoPE that cannot be rescaled
-    if scale == "auto":
-        return float(e2_scale_for(prompt_tokens + max_new_tokens, base))
-    return float(scale)
+    needed = scale_for(config, prompt_tokens + max_new_tokens)  # also refuses some RoPEs
+    return needed if scale == "auto" else float(scale)
 
 
 def use_scale(model: PreTrainedModel, config: Config, scale: float | None) -> None:

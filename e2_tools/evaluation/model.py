@@ -9,8 +9,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_llm.positions import e2_scale_for
-from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale
+from e2_tools.checkpoint.window import (
+    Config,
+    base_window,
+    rope_parameters,
+    scale_for,
+    with_scale,
+)
 from e2_tools.evaluation.texts import brief
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -46,7 +51,8 @@ def scales_for(
     Args:
         config: the dict of ``config.json``.
         windows: in tokens.
-        scale: ``auto`` for max(1, ceil(W / L)), ``none`` for the model's own RoPE, or a fixed g.
+        scale: ``auto`` for what each window needs (:func:`scale_for`), ``none`` for the model's own
+            RoPE, or a fixed g.
 
     Returns:
         L in tokens, and window -> g. With ``none`` these only report what the model has: both are
@@ -64,7 +70,7 @@ def scales_for(
     if scale == "none":
         return base, dict.fromkeys(windows, own)
     if scale == "auto":
-        return base, {window: float(e2_scale_for(window, base)) for window in windows}
+        return base, {window: scale_for(config, window) for window in windows}
     return base, dict.fromkeys(windows, float(scale))
 
 

@@ -12,7 +12,9 @@ import io
 import os
 
 from e2_common.errors import UserError
-from e2_llm.config import config_from_args, differences
+from e2_llm.arguments import config_from_args
+from e2_llm.config import differences
+from e2_llm.methods import method_class
 from megatron_patches.data.blend import changed_blend
 
 # Arguments that make a model, and how the command line says them.
@@ -127,7 +129,7 @@ def _other_fixed_scaling(
 ) -> list[str]:
     """A model that serves one fixed factor is not what E2 should start from unawares."""
     method, factor = getattr(stored, "position_method", "none"), getattr(stored, "e2_factor", 1)
-    if method in ("none", "e2") or method == args.position_method:
+    if method == args.position_method or method_class(method).serves_any_window:
         return []
     return [
         f"{where}: serves the fixed factor {factor:g} by --position-method {method}; "
@@ -142,7 +144,7 @@ def _require_same_positions(
     if not hasattr(stored, "position_method"):
         return  # saved by a plain Megatron run
     changes = differences(config_from_args(stored), config_from_args(args))
-    if args.position_method == "e2" and stored.seed != args.seed:
+    if method_class(args.position_method).draws() and stored.seed != args.seed:
         changes.append(f"--seed {stored.seed} there, {args.seed} here")
     if changes:
         raise UserError(

@@ -21,6 +21,7 @@ from megatron.training.argument_utils import gpt_config_from_args
 from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
 
 from e2_llm.config import E2Config
+from e2_llm.frequencies import PLAIN
 from e2_llm.methods import method_for
 from megatron_patches.kernels.attention import SDPACoreAttention
 from megatron_patches.kernels.install import install
@@ -43,7 +44,7 @@ def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
     model.transformer.use_te_activation_func = args.kernels["swiglu"] == "te"
     if args.spec is None:
         model.transformer_layer_spec = partial(layer_spec, positions=config, kernels=args.kernels)
-    if config.position_method != "none":
+    if method_for(config).rule is not PLAIN:  # with it Megatron's own module stays
         model.pre_wrap_hooks.append(
             partial(install_rotary, config=config, theta=float(args.rotary_base))
         )
@@ -69,7 +70,7 @@ def layer_spec(
         spec = local_block_spec(config, vp_stage, kernels)
     else:
         spec = default_layer_spec(config, vp_stage)
-    if positions.frequency_rule == "yarn":
+    if method_for(positions).rule.has_attention_factor:
         for layer in getattr(spec, "layer_specs", [spec]):
             layer.submodules.self_attention.module = TemperatureSelfAttention
     return spec

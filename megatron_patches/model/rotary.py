@@ -18,7 +18,7 @@ from torch import Tensor
 
 from e2_common.errors import UserError
 from e2_llm.frequencies import Frequencies
-from e2_llm.methods import FixedMethod
+from e2_llm.methods import PositionMethod
 from e2_llm.sampler import Draw
 
 
@@ -37,13 +37,13 @@ class E2RotaryEmbedding(RotaryEmbedding):
         UserError: ``original`` rescales positions, and the method does so by another rule.
     """
 
-    def __init__(self, original: RotaryEmbedding, method: FixedMethod, theta: float) -> None:
+    def __init__(self, original: RotaryEmbedding, method: PositionMethod, theta: float) -> None:
         torch.nn.Module.__init__(self)  # not the parent's: it would build frequencies again
         self.own_factor = original.seq_len_interpolation_factor or 1
-        if self.own_factor != 1 and method.config.frequency_rule not in ("none", "linear"):
+        if self.own_factor != 1 and not method.rule.composes_with_linear:
             raise UserError(
                 "--rotary-seq-len-interpolation-factor: a linear factor of the pre-trained model "
-                f"composes with linear frequencies only, not with {method.config.frequency_rule}"
+                f"composes with linear frequencies only, not with {method.rule.name}"
             )
         self.rotary_interleaved = original.rotary_interleaved
         self.seq_len_interpolation_factor = None
@@ -52,7 +52,7 @@ class E2RotaryEmbedding(RotaryEmbedding):
         self.method = method
         self.theta = theta
         self.dim = 2 * len(original.inv_freq)
-        self.draws: Sequence[Draw] = (Draw(method.config.constant_scale, 0),)
+        self.draws: Sequence[Draw] = (method.validation_draw(),)
         self._frequencies = lru_cache(maxsize=64)(self._make_frequencies)
 
     def set_draws(self, draws: Sequence[Draw]) -> None:
@@ -90,16 +90,17 @@ class E2RotaryEmbedding(RotaryEmbedding):
     def get_emb(self, max_seq_len: int, offset: int = 0) -> Tensor:
         """Angles laid out for Megatron's rotation, fp32 [s, b, 1, d].
 
-        Angles cannot carry YaRN's attention factor m. With it the result is [s, b, 1, d + 1]: the
-        last channel is m², the factor of the scores, which :class:`TemperatureSelfAttention` takes
-        off again. As part of this tensor it survives pipelining and activation recompute.
+        Angles cannot carry an attention factor m, as YaRN has. With it the result is
+        [s, b, 1, d + 1]: the last channel is m², the factor of the scores, which
+        :class:`TemperatureSelfAttention` takes off again. As part of this tensor it survives
+        pipelining and activation recompute.
         """
         freqs = self.get_freqs_non_repeated(max_seq_len, offset)  # [s, b, d / 2]
         if self.rotary_interleaved:
             freqs = freqs.repeat_interleave(2, dim=-1)  # [s, b, d], pairs side by side
         else:
             freqs = torch.cat((freqs, freqs), dim=-1)  # [s, b, d], halves
-        if self.method.config.frequency_rule == "yarn":
+        if self.method.rule.has_attention_factor:
             factors = [self._frequencies(draw.scale).attention_factor for draw in self.draws]
             # Filled on the device: copying numbers there would wait for it.
             shape = (freqs.size(0), 1, 1)  # [s, 1, 1]

@@ -12,8 +12,9 @@ from typing import NoReturn
 from megatron.training import arguments as megatron_arguments
 
 from e2_common.errors import UserError
-from e2_llm import config as e2_config
+from e2_llm.arguments import add_arguments, config_from_args
 from e2_llm.config import E2Config
+from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
 from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
 from megatron_patches.data import blend, loss_mask
@@ -49,7 +50,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     defaults: dict[str, object] = dict(CPU_DEFAULTS) if on_cpu else {}
 
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        e2_config.add_arguments(parser)
+        add_arguments(parser)
         loss_mask.add_arguments(parser)
         starting_point.add_arguments(parser)
         choice.add_arguments(parser)
@@ -74,7 +75,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         defaults |= forgotten_arguments(early)
     with _as_user_error("these arguments"):
         args = megatron_arguments.parse_and_validate_args(add_ours)
-    config = e2_config.config_from_args(args)
+    config = config_from_args(args)
     _check_support(args, config)
     facts = gather(args, config, on_cpu, switches)
     chosen = choice.choose(args, facts)
@@ -129,7 +130,9 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
             "attention does it; install it, or use tensor and pipeline parallelism"
         )
-    if config.frequency_rule == "yarn" and getattr(args, "fused_single_qkv_rope", False):
+    if method_for(config).rule.has_attention_factor and getattr(
+        args, "fused_single_qkv_rope", False
+    ):
         raise UserError(
             "--fused-single-qkv-rope: rotates the query before YaRN's attention temperature can be "
             "applied to it; drop it"
@@ -138,7 +141,7 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
 
 def _check_windows(args: argparse.Namespace) -> None:
     """Check R and L before Megatron does, whose assertion about them says nothing."""
-    config = e2_config.config_from_args(args)
+    config = config_from_args(args)
     if config.train_window > (args.max_position_embeddings or 0):
         raise UserError(
             f"--seq-length {config.train_window} is above --max-position-embeddings "

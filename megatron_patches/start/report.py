@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from e2_llm.config import E2Config
+from e2_llm.methods import method_for
 from megatron_patches.kernels.choice import Choice
 from megatron_patches.kernels.facts import Facts
 from megatron_patches.start import training_time
@@ -32,7 +33,7 @@ def findings(
     yield f"kernels: {choice.report()}"
     for line in choice.missing(facts):
         yield f"missing: {line}"
-    yield f"positions: {_positions(config)}"
+    yield f"positions: {method_for(config).summary()}"
     gpu = None if facts.on_cpu else training_time.known_gpu(torch.cuda.get_device_name())
     yield f"work: {_work(args, gpu)}"
 
@@ -64,16 +65,6 @@ def _layout(args: argparse.Namespace) -> str:
         parts[1] += f" x {virtual} virtual"
     recompute = args.recompute_granularity
     return " x ".join(parts) + (f", {recompute} recompute" if recompute else ", no recompute")
-
-
-def _positions(config: E2Config) -> str:
-    windows = f"L = {config.base_window}, R = {config.train_window}"
-    if config.position_method != "e2":
-        return f"{config.position_method}, {windows}"
-    if config.fixed_scale:
-        return f"e2, {windows}, g fixed at {config.fixed_scale:g}"
-    top = config.max_scale
-    return f"e2, {windows}, g up to {top} ({top * config.base_window:,} tokens)"
 
 
 def _work(args: argparse.Namespace, gpu: training_time.Gpu | None) -> str:

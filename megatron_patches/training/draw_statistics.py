@@ -18,6 +18,7 @@ from torch import Tensor
 
 from e2_llm.batch_draws import iteration_draws
 from e2_llm.config import E2Config
+from e2_llm.methods import method_for
 from e2_llm.positions import max_offset
 from e2_llm.sampler import Draw
 
@@ -62,11 +63,11 @@ class DrawStatistics:
     """Draws, and summed losses of the scale buckets, since the last :meth:`reset`.
 
     Args:
-        config: of the positions, of method ``e2``.
+        config: of the positions, of a method that draws scales.
     """
 
     def __init__(self, config: E2Config) -> None:
-        largest = config.fixed_scale or config.max_scale
+        largest = method_for(config).largest_scale
         room = max_offset(largest, config.base_window, config.train_window)
         self.edges = scale_edges(largest)
         self.names = [
@@ -131,7 +132,7 @@ class TrainingStatistics:
     """Feeds :class:`DrawStatistics` from the forward steps of training, and logs them.
 
     Args:
-        config: of the positions, of method ``e2``.
+        config: of the positions, of a method that draws scales.
         finalize: what Megatron would call at the end of a batch.
     """
 
@@ -222,7 +223,7 @@ def install(
     Returns:
         What :func:`megatron_patches.training.step.forward_step` takes as ``watch``.
     """
-    if not args.tensorboard_dir or config.position_method != "e2":
+    if not args.tensorboard_dir or not method_for(config).draws_scale():
         return None
     from megatron.core.distributed import finalize_model_grads
 

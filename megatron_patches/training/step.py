@@ -16,7 +16,7 @@ from torch import Tensor
 
 from e2_llm.batch_draws import iteration_draws, micro_batch_draws
 from e2_llm.config import E2Config
-from e2_llm.methods import validation_draw
+from e2_llm.methods import method_for
 from e2_llm.sampler import Draw, sample_indices
 from megatron_patches.data.datasets import Batch, get_batch
 
@@ -59,7 +59,8 @@ def forward_step(
     batch = get_batch(data_iterator, vp_stage, micro_batch_size, args.seq_length)
     timers("batch-generator").stop()
 
-    set_draws(model, current_draws(args, model, config) if training else [validation_draw(config)])
+    plain = [method_for(config).validation_draw()]
+    set_draws(model, current_draws(args, model, config) if training else plain)
     output, loss = run_model(model, batch, draw_log(args, config) if training else {})
     return output, watch(loss, batch.loss_mask) if watch and training else loss
 
@@ -95,7 +96,7 @@ def current_draws(args: argparse.Namespace, model: MegatronModule, config: E2Con
     """
     layers = get_attr_wrapped_model(model, "decoder").layers
     if not layers:  # an embedding-only stage has no attention to position
-        return [validation_draw(config)]
+        return [method_for(config).validation_draw()]
     return draws_of(args, layers[0].current_microbatch, config)
 
 
@@ -117,7 +118,7 @@ def draw_log(args: argparse.Namespace, config: E2Config) -> dict[str, float]:
     ``e2 scale``: mean g. ``e2 max position``: the largest R - 1 + t, in tokens of the extended
     window. Megatron's console line averages both over --log-interval iterations.
     """
-    if config.position_method != "e2":
+    if not method_for(config).draws_scale():
         return {}
     from megatron.core.num_microbatches_calculator import get_current_global_batch_size
 

@@ -3,6 +3,7 @@
 
 import json
 import math
+import shutil
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from e2_tools.checkpoint.set_window import set_window
 from e2_tools.checkpoint.window import with_scale
 from e2_tools.commands.evaluate_perplexity import main
 from e2_tools.evaluation.model import DTYPES, load_config, load_model, set_scale
@@ -157,6 +159,23 @@ def test_bf16_runs_and_is_close(model_dir, data, tmp_path):
 
 
 # --- the scale ---
+
+
+def test_the_scale_is_the_one_that_set_window_writes(model_dir, data, tmp_path):
+    """Whole for a model that met whole scales, W / L for one that met none."""
+    for trained, scale in ((True, 2.0), (False, 1.5)):
+        folder = tmp_path / str(trained)
+        shutil.copytree(model_dir, folder)
+        if not trained:
+            config = json.loads((folder / "config.json").read_text())
+            del config["e2_llm"]
+            (folder / "config.json").write_text(json.dumps(config))
+        flags = ["--windows", 48, "--stride", 8]
+        measured = by_window(evaluate(folder, data, tmp_path / f"{trained}.json", *flags))[48]
+        set_window(folder, 48)
+        served = evaluate(folder, data, tmp_path / "served.json", *flags, "--scale", "none")
+        assert (measured["scale"], by_window(served)[48]["scale"]) == (scale, scale)
+        assert by_window(served)[48]["nll"] == measured["nll"]
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from e2_common.errors import UserError
+from e2_llm.exported import Exported
 from e2_tools.checkpoint.window import with_scale
 from e2_tools.commands.generate import main
 from e2_tools.evaluation.documents import load_tokenizer
-from e2_tools.evaluation.generate import e2_scale_for, generate
+from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.model import load_config, load_model
 from tests.tools.tiny_llama import BASE_WINDOW, EOS, is_greedy, make_tiny_llama, one_thread
 
@@ -32,7 +33,13 @@ def model(path):
     ("length", "scale"), [(1, 1), (4096, 1), (4097, 2), (8192, 2), (15500 + 512, 4), (32769, 9)]
 )
 def test_the_smallest_whole_scale_that_fits(length, scale):
-    assert e2_scale_for(length, 4096) == scale
+    config = Exported(method="e2", base_window=4096).to_config({})
+    assert scale_of_request(config, length - 1, 1, "auto") == scale
+
+
+def test_a_model_that_drew_real_scales_is_asked_at_w_over_l():
+    config = Exported(method="e2", base_window=4096, whole_scales=False).to_config({})
+    assert scale_of_request(config, 6000, 144, "auto") == 1.5
 
 
 def prompts_of(*lengths):
@@ -131,7 +138,7 @@ def test_a_scale_beyond_the_trained_ones_is_noted(path, tmp_path, capsys):
     copy = tmp_path / "e2"
     shutil.copytree(path, copy)
     config = load_config(copy)
-    config["e2_llm"] = {"base_window": BASE_WINDOW, "rope_theta": 10000.0, "max_scale": 2}
+    config["e2_llm"]["max_scale"] = 2
     (copy / "config.json").write_text(json.dumps(config))
     (tmp_path / "prompt.txt").write_text("a" * 600)
     command(copy, tmp_path / "prompt.txt")

@@ -3,19 +3,23 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from e2_llm.exported import Exported
+
 BASE_WINDOW = 256  # tokens, so bytes
 BOS, EOS = 0, 1
 
 
-def save_random_llama(path: Path, vocabulary: int, window: int, **more: int) -> None:
-    """Save a model without a tokenizer to ``path``."""
+def save_random_llama(path: Path, vocabulary: int, window: int, **more: Any) -> None:
+    """Save a model without a tokenizer to ``path``, as E2-LLM would export it."""
     torch.manual_seed(0)
+    more |= Exported(method="e2", rope_theta=10000.0, base_window=window).to_config({})
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=32,

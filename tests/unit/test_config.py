@@ -6,7 +6,8 @@ import argparse
 import pytest
 
 from e2_common.errors import UserError
-from e2_llm.config import E2Config, add_arguments, config_from_args
+from e2_llm.arguments import add_arguments, config_from_args
+from e2_llm.config import E2Config
 
 
 def parse(*argv):

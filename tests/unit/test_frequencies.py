@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from e2_llm.frequencies import FREQUENCY_RULES, ntk_theta, rope
+from e2_llm.frequencies import RULES, rope
 
 GRID = [
     (dim, theta, factor, window)
@@ -48,7 +48,7 @@ def test_equal_to_transformers(name, dim, theta, factor, window):
         },
     }[name]
     inverse, factor_of_scores = theirs(name, dim, theta, factor, window, **extra)
-    ours = FREQUENCY_RULES[name](dim, theta, factor, window)
+    ours = RULES[name].frequencies(dim, theta, factor, window)
     torch.testing.assert_close(ours.inverse, inverse, rtol=1e-6, atol=0)
     assert ours.attention_factor == pytest.approx(factor_of_scores, rel=1e-12)
 
@@ -60,11 +60,14 @@ def test_ntk_is_a_changed_base(dim, theta, factor, window):
         hidden_size=dim * 2,
         num_attention_heads=2,
         head_dim=dim,
-        rope_parameters={"rope_type": "default", "rope_theta": ntk_theta(dim, theta, factor)},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": RULES["ntk"].theta(dim, theta, factor),
+        },
     )
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    ours = FREQUENCY_RULES["ntk"](dim, theta, factor, window)
+    ours = RULES["ntk"].frequencies(dim, theta, factor, window)
     torch.testing.assert_close(
         ours.inverse, LlamaRotaryEmbedding(config).inv_freq, rtol=1e-6, atol=0
     )
@@ -86,12 +89,12 @@ def test_ntk_is_dynamic_ntk_at_its_longest(dim, theta, factor, window):
     )
     length = math.ceil(factor * window)
     inverse, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
-    ours = FREQUENCY_RULES["ntk"](dim, theta, length / window, window)
+    ours = RULES["ntk"].frequencies(dim, theta, length / window, window)
     torch.testing.assert_close(ours.inverse, inverse, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("name", FREQUENCY_RULES)
+@pytest.mark.parametrize("name", RULES)
 def test_scale_one_is_the_original(name):
-    ours = FREQUENCY_RULES[name](64, 10000.0, 1.0, 4096)
+    ours = RULES[name].frequencies(64, 10000.0, 1.0, 4096)
     torch.testing.assert_close(ours.inverse, rope(64, 10000.0), rtol=1e-6, atol=0)
     assert ours.attention_factor == 1

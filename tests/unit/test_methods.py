@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from e2_llm.config import METHODS as NAMES
-from e2_llm.config import RULES, E2Config
-from e2_llm.methods import METHODS, method_for, validation_draw
+from e2_llm.config import E2Config
+from e2_llm.frequencies import RULES
+from e2_llm.methods import METHODS, PositionMethod, method_for, register
 from e2_llm.sampler import Draw, random_subset
 
 seeds = st.integers(0, 2**63 - 1)
@@ -36,19 +36,31 @@ def angles(method, draw, length=64, dim=32, theta=10000.0):
     return method.positions(draw, length)[:, None] * inverse, factor
 
 
-def test_every_name_has_a_method():
-    assert set(NAMES) == set(METHODS)
+def test_every_method_says_what_it_is():
+    fields = set(E2Config.__dataclass_fields__)
+    for name, method in METHODS.items():
+        assert method.name == name
+        assert method.title
+        assert method.help
+        assert fields.issuperset(method.reads)
+
+
+def test_a_name_belongs_to_one_class():
+    class Other(PositionMethod):
+        name = "pose"
+
+    with pytest.raises(ValueError, match="pose"):
+        register(Other)
+    assert register(METHODS["pose"]) is METHODS["pose"]
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("scale", [1.0, 4.0, 16.0])
 def test_what_e2_trains_at_t_0_is_what_transformers_serves(rule, scale):
-    from e2_llm.frequencies import ntk_theta
-
     ours, factor = angles(method_for(config(frequencies=rule)), Draw(scale, 0))
     rope = {"rope_type": rule, "factor": scale, "rope_theta": 10000.0}
     if rule == "ntk":
-        rope = {"rope_type": "default", "rope_theta": ntk_theta(32, 10000.0, scale)}
+        rope = {"rope_type": "default", "rope_theta": 10000.0 * scale ** (32 / 30)}
     if rule in ("yarn", "llama3"):
         rope["original_max_position_embeddings"] = 128
     if rule == "llama3":
@@ -126,7 +138,7 @@ def test_random_subset_is_uniform():
 @pytest.mark.parametrize("name", ["pose", "randpos"])
 def test_validation_has_plain_positions(name):
     method = method_for(fixed(name))
-    assert torch.equal(method.positions(validation_draw(method.config), 64), torch.arange(64.0))
+    assert torch.equal(method.positions(method.validation_draw(), 64), torch.arange(64.0))
 
 
 def draw_scales(count=100_000, **options):

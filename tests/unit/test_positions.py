@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
-from e2_llm.positions import max_offset, rotary_positions, scale_for_window
+from e2_llm.positions import max_offset, rotary_positions
 
 windows = st.sampled_from([64, 128, 4096])
 
@@ -118,7 +118,3 @@ def test_logits_equal_transformers_with_position_ids():
         ours = model(tokens, position_ids=rotary_positions(64, 4.0)[None]).logits
         theirs = scaled(tokens).logits
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-
-
-def test_scale_for_window():
-    assert [scale_for_window(w, 4096) for w in (1024, 4096, 8192, 32768)] == [1.0, 1.0, 2.0, 8.0]

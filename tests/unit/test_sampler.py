@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from e2_llm.batch_draws import iteration_draws, micro_batch_draws
 from e2_llm.config import E2Config
-from e2_llm.methods import method_for, validation_draw
+from e2_llm.methods import method_for
 from e2_llm.sampler import Draw, below, fraction, random_words, sample_indices
 
 CONFIG = E2Config(base_window=4096, train_window=4096, max_scale=20)
@@ -118,13 +118,13 @@ def test_no_room_no_offset():
 def test_other_methods_draw_nothing(method, options, scale):
     config = E2Config(base_window=64, train_window=64, position_method=method, **options)
     assert {training_draw(config, 1, index) for index in range(20)} == {Draw(scale, 0)}
-    assert validation_draw(config) == Draw(scale, 0)
+    assert method_for(config).validation_draw() == Draw(scale, 0)
 
 
 def test_validation_has_no_offset_and_the_scale_that_fits():
-    assert validation_draw(CONFIG) == Draw(1.0, 0)
+    assert method_for(CONFIG).validation_draw() == Draw(1.0, 0)
     longer = E2Config(base_window=4096, train_window=8192, max_scale=20)
-    assert validation_draw(longer) == Draw(2.0, 0)
+    assert method_for(longer).validation_draw() == Draw(2.0, 0)
 
 
 @pytest.mark.parametrize(("dp_size", "micro_batch_size"), [(1, 1), (2, 1), (4, 2), (2, 4)])

@@ -12,6 +12,7 @@ import numpy as np
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_llm.exported import trained_iterations
 from e2_tools.evaluation.longbench.metrics import METRICS
 from e2_tools.evaluation.longbench.predictions import Record, read_records
 from e2_tools.evaluation.longbench.progress import read_settings
@@ -107,7 +108,7 @@ def write_scores(
     summary = {
         "schema": SCHEMA,
         "label": label or model.resolve().name,
-        "iteration": (config.get("e2_llm") or {}).get("iteration"),
+        "iteration": trained_iterations(config),
         **averages(scores),
         "tasks": scores,
         "missing": [task for task in AVERAGES["All"] if task not in scores],

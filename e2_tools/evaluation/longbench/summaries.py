@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
+from e2_llm.exported import trained_iterations
 from e2_tools.evaluation.longbench.tasks import AVERAGES
 from e2_tools.evaluation.results import read_schema
 
@@ -34,7 +35,7 @@ def read_summary(path: Path) -> Summary:
     if not isinstance(averages, dict) or not isinstance(scores, dict) or not scores:
         raise UserError(f"{path}: has no scores; make it anew with evaluate_longbench.py score")
     config = (content.get("provenance") or {}).get("model_config") or {}
-    iteration = content.get("iteration") or (config.get("e2_llm") or {}).get("iteration")
+    iteration = content.get("iteration") or trained_iterations(config)
     return Summary(
         path=path,
         label=content.get("label") or path.resolve().parent.name,

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a position method is."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from e2_llm.frequencies import RULES, Frequencies, Rule
+from e2_llm.positions import rotary_positions
+from e2_llm.sampler import Draw
+from e2_llm.serving import serving_scale
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from e2_llm.config import E2Config
+
+
+class PositionMethod:
+    """What is drawn for a training window, where its tokens lie, and at which frequencies.
+
+    This class itself is plain positions at the frequencies of one fixed factor: what is served is
+    what is trained. A subclass changes what differs.
+
+    Attributes:
+        name: as ``--position-method`` takes it.
+        title: for the model card, with its source; ``{unit}`` is what shares a draw.
+        help: for ``--help``, a few words.
+        reads: fields of the configuration that the method reads beside the windows; giving
+            another's is refused.
+        serves_any_window: whether a trained model serves windows at other scales than one.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    help: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]] = ("factor",)
+    serves_any_window: ClassVar[bool] = False
+
+    def __init__(self, config: "E2Config") -> None:
+        self.config = config
+
+    @classmethod
+    def draws(cls) -> bool:
+        """Whether anything is random: the method then reads what shares a draw."""
+        return "draw_per" in cls.reads
+
+    @classmethod
+    def draws_scale(cls) -> bool:
+        """Whether the scale itself can be drawn."""
+        return "max_scale" in cls.reads
+
+    def check(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UserError: naming the flag.
+        """
+
+    @property
+    def rule(self) -> Rule:
+        """What a scale does to the frequencies."""
+        return RULES[self.config.frequencies]
+
+    @property
+    def smallest_scale(self) -> float:
+        """The smallest scale that training meets."""
+        return self.config.factor
+
+    @property
+    def largest_scale(self) -> float:
+        """The largest scale that training meets."""
+        return self.config.factor
+
+    @property
+    def flag_of_largest_scale(self) -> str:
+        """The flag that sets :attr:`largest_scale`."""
+        return "--e2-factor"
+
+    @property
+    def trained_scale(self) -> float | None:
+        """The one scale of training, None if it meets many."""
+        return self.config.factor
+
+    @property
+    def largest_window(self) -> float:
+        """The longest window in tokens that a scale makes room for."""
+        return int(self.largest_scale * self.config.base_window)
+
+    def draw(self, seed: int, index: int) -> Draw:
+        """The draw of the sample with number ``index``."""
+        return self.validation_draw()
+
+    def validation_draw(self) -> Draw:
+        """The draw of validation on training windows: t = 0, and the scale that they need."""
+        return Draw(self.serving_scale(self.config.train_window), 0)
+
+    def tokens(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
+        """Places of a training window's tokens in the extended window, fp32 [length]."""
+        return rotary_positions(length, device=device)
+
+    def positions(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
+        """Positions that are multiplied by :meth:`frequencies`, fp32 [length]."""
+        return self.tokens(draw, length, device)
+
+    def frequencies(self, draw: Draw, dim: int, theta: float) -> Frequencies:
+        """Frequencies [d / 2] for a head of size ``dim`` and the base ``theta``."""
+        return self.rule.frequencies(dim, theta, draw.scale, self.config.base_window)
+
+    @property
+    def whole_scales(self) -> bool:
+        """Whether windows are served at whole scales, since training met no others."""
+        return False
+
+    def serving_scale(self, window: int) -> float:
+        """The scale at which a window of ``window`` tokens is served.
+
+        The trained one, or what the window needs if the model serves any.
+        """
+        if not self.serves_any_window:
+            return self.config.factor
+        return serving_scale(window, self.config.base_window, whole=self.whole_scales)
+
+    def describe(self, draw: Draw) -> str:
+        """A draw in a few characters, for pictures."""
+        return f"g = {draw.scale:g}"
+
+    def summary(self) -> str:
+        """The method and its windows in one line, for the start of a run."""
+        return f"{self.name}, L = {self.config.base_window}, R = {self.config.train_window}"
