@@ -17,8 +17,9 @@ torch are imported where they are needed.
 from e2_llm.batch_draws import iteration_draws, micro_batch_draws
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES, Frequencies, Rule
-from e2_llm.methods import METHODS, PositionMethod, method_for, register
+from e2_llm.methods import PositionMethod, method_for
 from e2_llm.positions import max_offset, rotary_positions
+from e2_llm.registry import METHODS, register
 from e2_llm.sampler import Draw
 from e2_llm.serving import serving_scale
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.frequencies import RULES
-from e2_llm.methods import METHODS, method_class, methods_that_read
+from e2_llm.registry import METHODS, method_class, methods_that_read
 
 DISTRIBUTIONS = ("uniform-integer", "uniform", "log-uniform")
 # What shares a draw, and how people call it.

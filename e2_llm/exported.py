@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from e2_common.errors import UserError
 from e2_llm.frequencies import RULES, Rule
-from e2_llm.methods import METHODS
+from e2_llm.registry import METHODS
 from e2_llm.serving import serving_scale
 
 KEY = "e2_llm"

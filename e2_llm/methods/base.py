@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES, Frequencies, Rule
 from e2_llm.positions import rotary_positions
 from e2_llm.sampler import Draw
@@ -11,8 +12,6 @@ from e2_llm.serving import serving_scale
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from e2_llm.config import E2Config
 
 
 class PositionMethod:
@@ -36,7 +35,7 @@ class PositionMethod:
     reads: ClassVar[tuple[str, ...]] = ("factor",)
     serves_any_window: ClassVar[bool] = False
 
-    def __init__(self, config: "E2Config") -> None:
+    def __init__(self, config: E2Config) -> None:
         self.config = config
 
     @classmethod

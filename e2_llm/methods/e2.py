@@ -8,6 +8,7 @@ from e2_common.errors import UserError
 from e2_llm.frequencies import PLAIN, Frequencies
 from e2_llm.methods.base import PositionMethod
 from e2_llm.positions import max_offset, rotary_positions
+from e2_llm.registry import register
 from e2_llm.sampler import Draw, below, fraction, random_words
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 WHOLE = "uniform-integer"  # the one distribution of whole scales, the paper's
 
 
+@register
 class E2Method(PositionMethod):
     """Scale g and offset t are drawn, t leaves the first tokens alone.
 

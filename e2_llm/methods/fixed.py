@@ -3,8 +3,10 @@
 
 from e2_llm.frequencies import PLAIN, RULES, Rule
 from e2_llm.methods.base import PositionMethod
+from e2_llm.registry import register
 
 
+@register
 class PlainMethod(PositionMethod):
     """The original RoPE, by Megatron's own module."""
 
@@ -47,6 +49,7 @@ class RuleMethod(PositionMethod):
         return RULES[self.name]
 
 
+@register
 class LinearMethod(RuleMethod):
     """Position interpolation (arXiv 2306.15595) at one factor."""
 
@@ -54,6 +57,7 @@ class LinearMethod(RuleMethod):
     help = "every frequency divided by --e2-factor"
 
 
+@register
 class NTKMethod(RuleMethod):
     """The NTK-aware base (bloc97; arXiv 2309.00071, section 3.1) at one factor."""
 
@@ -61,12 +65,14 @@ class NTKMethod(RuleMethod):
     help = "the NTK-aware base for --e2-factor"
 
 
+@register
 class YaRNMethod(RuleMethod):
     """YaRN with attention temperature (arXiv 2309.00071) at one factor."""
 
     name, title, help = "yarn", "YaRN at one factor (arXiv 2309.00071)", "YaRN at --e2-factor"
 
 
+@register
 class Llama3Method(RuleMethod):
     """The scaling of Llama 3.1 at one factor."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from e2_llm.methods.base import PositionMethod
 from e2_llm.positions import max_offset, rotary_positions
+from e2_llm.registry import register
 from e2_llm.sampler import Draw, below, random_words
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@register
 class PoSEMethod(PositionMethod):
     """Two chunks, a random skip between them, up to the target window.
 

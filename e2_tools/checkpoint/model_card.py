@@ -7,7 +7,7 @@ from typing import Any
 
 from e2_llm.config import DRAW_UNITS
 from e2_llm.exported import Exported
-from e2_llm.methods import method_class
+from e2_llm.registry import method_class
 from e2_tools.checkpoint.run_args import RunArgs
 from e2_tools.checkpoint.window import Config, with_window
 

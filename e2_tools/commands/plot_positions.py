@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.frequencies import RULES
-from e2_llm.methods import METHODS, method_for
+from e2_llm.methods import method_for
+from e2_llm.registry import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import os
 from e2_common.errors import UserError
 from e2_llm.arguments import config_from_args
 from e2_llm.config import differences
-from e2_llm.methods import method_class
+from e2_llm.registry import method_class
 from megatron_patches.data.blend import changed_blend
 
 # Arguments that make a model, and how the command line says them.

@@ -14,7 +14,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES
-from e2_llm.methods import METHODS, PositionMethod, method_for, register
+from e2_llm.methods import PositionMethod, method_for
+from e2_llm.registry import METHODS, register
 from e2_llm.sampler import Draw, random_subset
 
 seeds = st.integers(0, 2**63 - 1)
