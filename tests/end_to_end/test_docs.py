@@ -107,6 +107,14 @@ def test_the_walks_name_what_is_there():
             assert re.search(rf"^\s*(?:def|class) {word}\b", code, flags=re.MULTILINE), (path, word)
 
 
+def test_named_files_are_there():
+    """Of the packages; without .py it may be a module or a package."""
+    packages = "e2_common|e2_llm|e2_tools|megatron_patches"
+    for page in PAGES:
+        for path in re.findall(rf"`((?:{packages})/[\w/]*(?:\.py)?)`", read(page)):
+            assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), (name(page), path)
+
+
 def test_named_tests_are_there():
     there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     for page in PAGES:
