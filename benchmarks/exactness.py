@@ -3,9 +3,9 @@
 
     python benchmarks/exactness.py --output docs/exactness.md [--methods e2 yarn] [--steps 10]
 
-Trains a tiny Llama (4 layers, fp32) in one torchrun world of four CPU ranks and writes a table of
-the largest relative difference of any step's loss from TP1's (data parallel only). The last column
-is a run stopped half-way, saved, and resumed at TP2×PP2; its draws have to be those of TP1.
+Trains a tiny Llama (4 layers, fp32) in one torchrun world of four CPU ranks and writes tables of
+the largest relative difference of any step's loss from TP1's (data parallel only). The last row is
+a run stopped half-way, saved, and resumed at TP2×PP2; its draws have to be those of TP1.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+
+WIDTH = 5  # methods a table: with all of them a line would be wider than a page
 
 
 @exit_on_user_error
@@ -62,20 +64,24 @@ def main() -> None:
         for layout, recompute in grid
     ]
     rows.append(("stopped at TP1, resumed as TP2×PP2", "resumed", args.steps // 2))
-    lines = [
-        f"| layout | {' | '.join(f'`{method}`' for method in columns)} |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    for name, run, first in rows:
-        cells = [
-            worst(results[f"{method}/{run}"]["losses"], losses[first:])
-            for method, losses in columns.items()
+    tables = []
+    for first_column in range(0, len(columns), WIDTH):
+        some = dict(list(columns.items())[first_column : first_column + WIDTH])
+        lines = [
+            f"| layout | {' | '.join(f'`{method}`' for method in some)} |",
+            "| --- |" + " ---: |" * len(some),
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        for name, run, first in rows:
+            cells = [
+                worst(results[f"{method}/{run}"]["losses"], losses[first:])
+                for method, losses in some.items()
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
     flags = [f"- `{method}`: `{' '.join(METHOD_FLAGS[method])}`" for method in columns]
     command = f"python benchmarks/exactness.py --output docs/exactness.md --steps {args.steps}"
     text = PAGE.format(
-        command=command, steps=args.steps, table="\n".join(lines), flags="\n".join(flags)
+        command=command, steps=args.steps, table="\n\n".join(tables), flags="\n".join(flags)
     )
     with atomic_file(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -117,12 +123,13 @@ def require_same_draws(method: str, steps: int, results: dict) -> None:
 
 PAGE = """# Exactness under parallelism
 
-Every method trains {steps} steps from one checkpoint on every layout. The table shows the
-largest relative difference of a step's loss from the first row's, 0 where all digits are equal.
-A tiny Llama (4 layers, hidden size 64, grouped queries), fp32, global batch 8, four ranks on
-CPU and gloo; what tensor and pipeline parallelism leave over is data parallel. The run of the
-last row stops half-way and goes on under another layout, optimizer state resharded; its draws
-were those of the uninterrupted run, in every column.
+Every method trains {steps} steps from one checkpoint on every layout. The tables show the largest
+relative difference of a step's loss from the first row's; 0 means that all digits are equal.
+
+The model is a tiny Llama (4 layers, hidden size 64, grouped queries) in fp32, with a global batch
+of 8, on four CPU ranks with gloo. Ranks that tensor and pipeline parallelism leave over are data
+parallel. The run of the last row stops half-way and goes on under another layout, with its
+optimizer state resharded. Its draws were those of the uninterrupted run, for every method.
 
     {command}
 

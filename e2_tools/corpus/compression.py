@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from e2_common.errors import UserError
 
 SUFFIXES = (".gz", ".zst", ".xz")
-# Compressed bytes taken at a time; small, since a run of one letter grows ten-thousandfold.
+# Compressed bytes taken at a time; few, because repetition can grow ten-thousandfold.
 _CHUNK = 16 * 1024
 
 

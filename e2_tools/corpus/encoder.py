@@ -151,7 +151,7 @@ class Encoder:
         array = self._to_array(ids)
         if len(array) and self.eod is not None:
             array = np.append(array, np.array([self.eod], self.dtype))
-            # The end is to be learnt of a text that ends with what is.
+            # The EOD counts if the last span ends the text.
             mask = np.append(mask, np.uint8(bool(spans) and spans[-1][1] == len(text)))
         lengths = [len(array)] * bool(len(array))
         return {key: ([array], lengths), LOSS_MASK: ([mask], lengths)}

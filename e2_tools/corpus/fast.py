@@ -21,9 +21,9 @@ AUTO, GIGATOKEN, REFERENCE = "auto", "gigatoken", "reference"
 ENCODERS = (AUTO, GIGATOKEN, REFERENCE)
 # The reference takes some thirty times as long, so this costs about 3 %.
 CHECK_EVERY = 1000
-# Characters of the first documents that are compared, and of one later: a quarter of a second.
+# Characters compared at the start, and of each later text: a quarter of a second.
 CHECK_CHARACTERS = 500_000
-# Characters after which a worker looks at its memory, and what its caches may grow by.
+# Characters after which a worker looks at its memory, and bytes that its caches may grow by.
 LOOK_EVERY = 10_000_000
 CACHE_BYTES = 256 << 20
 
@@ -74,7 +74,7 @@ def use_fast(tokenizer: Tokenizer, texts: Iterable[str]) -> Tokenizer:
 
 
 class _Gigatoken:
-    """What :class:`Tokenizer` asks of its model, by gigatoken."""
+    """Answers with gigatoken what :class:`Tokenizer` asks of its model."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._reference = tokenizer.model
@@ -159,7 +159,7 @@ def _resident_bytes() -> int:
 
 
 def _return_freed_memory() -> None:
-    """Give freed memory back to the system; else what one emptying left adds to the next."""
+    """Give freed memory back to the system; otherwise each emptying would leave some behind."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

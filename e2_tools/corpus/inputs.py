@@ -60,7 +60,7 @@ class Piece:
 
     @property
     def whole(self) -> bool:
-        """Whether it is all of the source."""
+        """Whether the piece is the whole source."""
         return self.begin == 0 and self.end is None
 
 
@@ -141,7 +141,7 @@ def _piece(source: Source, begin: int, end: int, count: Callable[[Source], int])
     if source.seekable:
         return Piece(source, begin, stop, end - begin)
     records = count(source) if begin or stop else 0
-    # All that stands before must be read too, but for a Parquet file.
+    # Everything before the part has to be read too, except in a Parquet file.
     disk_bytes = end - begin if source.kind == PARQUET else end
     first = records * begin // source.size
     if stop is not None:

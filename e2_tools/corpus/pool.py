@@ -11,8 +11,8 @@ from typing import Any
 
 from e2_common.errors import UserError
 
-# Items in flight for each worker: one in hand, the others so that it never waits, neither for the
-# reader nor for an item that takes another worker longer.
+# Items in flight for each worker: one in hand, and others so that it never waits, neither for the
+# reader nor for an item that keeps another worker busy.
 _IN_FLIGHT = 8
 
 _function: Callable[[Any], Any]

@@ -93,7 +93,8 @@ def _offsets(model: Any, text: str, ids: list[int]) -> list[tuple[int, int]]:
 def _piece_offsets(library: Any, pieces: Any, text: str) -> list[tuple[int, int]]:
     """Return the characters of SentencePiece's pieces, which it gives in bytes.
 
-    Of a character spelt in bytes it gives all to the last of them: each gets all.
+    SentencePiece may spell a character in bytes, a piece each, and then gives the character to the
+    last of them only. Here each of them gets it.
     """
     character = _characters(text)
     offsets, end = [], 0
@@ -115,6 +116,6 @@ def _byte_offsets(tokens: list[bytes], text: str) -> list[tuple[int, int]]:
 
 
 def _characters(text: str) -> np.ndarray:
-    """Return of each byte of the text, and of its end, the character; shape (bytes + 1,)."""
+    """Return the index of the character of each byte, and of the end; shape (bytes + 1,)."""
     starts = [(byte & 0xC0) != 0x80 for byte in text.encode()]
     return np.concatenate([np.cumsum(starts) - 1, [len(text)]]).astype(np.int64)

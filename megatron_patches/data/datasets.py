@@ -177,14 +177,14 @@ def train_valid_test_datasets(
     args = get_args()
     print_rank_0("> building train, validation, and test datasets ...")
     datasets = _build(args, num_samples, dataset_config(args, args.seq_length), vp_stage)
-    # A blend of no windows, of which Megatron then asks at least one.
+    # Megatron would ask at least one window of a blend that was built for none.
     return [
         dataset if wanted != 0 else None
         for dataset, wanted in zip(datasets, num_samples, strict=True)
     ]
 
 
-# The blended datasets know themselves on which ranks to build.
+# The blended datasets decide by themselves on which ranks to build.
 train_valid_test_datasets.is_distributed = True
 
 

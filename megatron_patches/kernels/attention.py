@@ -23,7 +23,7 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-# Takes as many key heads as query heads only.
+# Backends that want as many key heads as query heads.
 WITHOUT_GROUPS = ("efficient",)
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a kernel cannot run here, in words that follow ``--kernel-x y:``; None if it can."""
+"""Why a kernel cannot run here, in words that follow ``--kernel-x y:``; None if it can.
+
+"It" in a docstring is the kernel that is asked about.
+"""
 
 from collections.abc import Callable
 
@@ -92,14 +95,14 @@ def one_rotation(facts: Facts) -> str | None:
 
 
 def te_if_interleaved(facts: Facts) -> str | None:
-    """Megatron fuses one of the two orders of channels by itself only."""
+    """Without Transformer Engine Megatron fuses only one of the two orders of channels."""
     if facts.interleaved and TE in facts.missing:
         return "Megatron fuses --rotary-interleaved only where Transformer Engine is installed"
     return None
 
 
 def on_gpu(check: Blocked) -> Blocked:
-    """``check``, which does not matter on the CPU."""
+    """The reason that ``check`` gives on a GPU; on the CPU it does not matter."""
     return lambda facts: None if facts.on_cpu else check(facts)
 
 
@@ -136,12 +139,12 @@ def te_optimizer(facts: Facts) -> str | None:
 
 
 def apex_optimizer(facts: Facts) -> str | None:
-    """As :func:`te_optimizer`, behind apex's."""
+    """As :func:`te_optimizer`; and Megatron takes apex's before torch's."""
     return te_optimizer(facts) or (
         None if APEX in facts.missing else "Megatron takes apex's where it finds it"
     )
 
 
 def never(facts: Facts) -> None:
-    """It always runs."""
+    """It runs everywhere."""
     return

@@ -19,7 +19,7 @@ LOCAL_LAYERS = {
     # Our attention is causal without a mask; Megatron's would be s x s for each sample.
     "create_attention_mask_in_dataloader": False,
 }
-# Megatron's own switches of what the choice decides, until it is made.
+# Megatron's own switches for what the choice decides: off until it is made.
 UNDECIDED = {"apply_rope_fusion": False, "gradient_accumulation_fusion": False}
 
 
@@ -28,9 +28,9 @@ class Choice:
     """The kernel of every part.
 
     Attributes:
-        names: part -> kernel; of a part that the run has not, what stands there instead.
-        absent: the parts that the run has not.
-        better: part -> kernels that would be taken before, each with why it cannot run.
+        names: part -> kernel; for a part that the run lacks, what it has instead.
+        absent: the parts that the run lacks.
+        better: part -> the better kernels, each with the reason why it cannot run.
     """
 
     names: Mapping[str, str]
@@ -45,7 +45,7 @@ class Choice:
         return ", ".join(f"{part.title} {self.names[part.name]}" for part in PARTS)
 
     def missing(self, facts: Facts) -> Iterator[str]:
-        """A line for each package that is not there and whose kernels would be taken before."""
+        """A line for each missing package with kernels that would be better than the chosen."""
         for package, how in INSTALL.items():
             reason = facts.missing.get(package)
             parts = [
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def asked(args: argparse.Namespace, part: Part | str) -> str:
-    """What the command line says of a part."""
+    """The kernel that the command line names for a part, or ``auto``."""
     name = part if isinstance(part, str) else part.name
     return getattr(args, f"kernel_{name}", AUTO)
 
@@ -132,7 +132,7 @@ def choose(args: argparse.Namespace, facts: Facts) -> Choice:
         facts: what decides.
 
     Raises:
-        UserError: a kernel was named that cannot run, or whose part the run has not.
+        UserError: a kernel was named that cannot run, or whose part the run lacks.
     """
     names, absent, better = {}, set(), {}
     for part in PARTS:
@@ -177,7 +177,7 @@ def set_megatron_arguments(args: argparse.Namespace, choice: Choice) -> None:
     """Write the choice into the arguments from which Megatron builds the model."""
     args.apply_rope_fusion = choice["rope"] != "plain"
     args.gradient_accumulation_fusion = choice["weight_gradients"] != "plain"
-    # Liger's stands in for the functions of Megatron's fusions.
+    # Liger's kernels take the place of the functions behind Megatron's fusions.
     args.cross_entropy_loss_fusion = choice["cross_entropy"] != "plain"
     args.cross_entropy_fusion_impl = "native"
     if "swiglu" not in choice.absent:

@@ -71,7 +71,7 @@ def _cross_entropy(kernel: str) -> None:
 def _weight_gradients(kernel: str) -> None:
     from megatron.core.tensor_parallel import layers
 
-    ours = kernel in ("te", "addmm")  # Transformer Engine's layers leave the output layer
+    ours = kernel in ("te", "addmm")  # Transformer Engine has no output layer
     if not hasattr(layers, EXTENSION):  # its import failed, so the name never came into being
         setattr(layers, EXTENSION, None)
     _rebind(layers, EXTENSION, weight_gradients if ours else None)

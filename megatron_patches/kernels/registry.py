@@ -243,5 +243,5 @@ WEIGHT_GRADIENTS = Part(
     ),
 )
 PARTS = (ATTENTION, NORM, SWIGLU, CROSS_ENTROPY, ROPE, ADAMW, WEIGHT_GRADIENTS)
-# Nothing fused, on any machine.
+# The kernels that fuse nothing; they run on any machine.
 PLAIN = {part.name: part.kernels[-1].name for part in PARTS}

@@ -18,7 +18,8 @@ from torch import Tensor
 class _CosSin:
     """Cosines and sines of the angles last seen; all layers of a micro-batch share a tensor.
 
-    Known by the tensor itself, not by its shape or address: other angles are another tensor.
+    They are found by the tensor's identity, not by its shape or address: other angles are always
+    another tensor.
     """
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ class E2RotaryEmbedding(RotaryEmbedding):
             )
         self.rotary_interleaved = original.rotary_interleaved
         self.seq_len_interpolation_factor = None
-        self.inv_freq = original.inv_freq  # [d / 2], for those who look; not used here
+        self.inv_freq = original.inv_freq  # [d / 2], for other code; not used here
         self.cp_group = original.cp_group
         self.method = method
         self.theta = theta

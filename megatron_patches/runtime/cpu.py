@@ -139,7 +139,7 @@ def _without_compiling(model: Any = None, **options: Any) -> Any:
 
 
 def _replace_cuda_module() -> None:
-    """Stand-ins for the names of ``torch.cuda`` that Megatron uses."""
+    """Put stand-ins in place of the names of ``torch.cuda`` that Megatron uses."""
     stream = _Stream()
     # An Ampere-like device: nothing is then refused as too old, and no Hopper feature is assumed.
     properties = SimpleNamespace(
@@ -190,7 +190,7 @@ def _host_memory() -> int:
 
 
 def _patch_megatron() -> None:
-    """The few places where the device is decided outside torch's own functions."""
+    """Patch the few places where the device is decided outside torch's own functions."""
     import torch.distributed
 
     init_process_group = torch.distributed.init_process_group

@@ -95,7 +95,7 @@ class DrawStatistics:
 
     @torch.no_grad()
     def add_losses(self, draws: list[Draw], losses: Tensor, loss_mask: Tensor) -> None:
-        """Add a micro-batch to its buckets; nothing is waited for on the device.
+        """Add a micro-batch to its buckets, without waiting for the device.
 
         Args:
             draws: one for all samples, or one for each.
@@ -112,7 +112,7 @@ class DrawStatistics:
             self.sums[self.bucket(draw.scale)] += row
 
     def write(self, writer: Any, iteration: int) -> None:
-        """Write what was added; buckets that nobody drew get no point.
+        """Write what was added; a bucket without a draw gets no point.
 
         Args:
             writer: TensorBoard's ``SummaryWriter``.
@@ -146,7 +146,8 @@ class TrainingStatistics:
         """A micro-batch's loss function that also adds to the statistics.
 
         Megatron calls it on the last pipeline stage, in every schedule in the order of the
-        micro-batches. That stage may have no layers, which elsewhere tell their number: it counts.
+        micro-batches. Elsewhere a layer tells the number of its micro-batch, but this stage may
+        have no layers, so the calls are counted.
 
         Args:
             loss_function: of training.

@@ -4,16 +4,18 @@
 import json
 import os
 import re
+import textwrap
 from pathlib import Path
 
 FOLDER = "E2_FAULT_TABLE"  # the environment variable that says where to
+WRAP = {"width": 118, "subsequent_indent": "   ", "break_on_hyphens": False}
 TESTS = [Path(__file__).with_name(name) for name in ("test_faults.py", "test_slurm.py")]
 COLUMNS = {
     "fault": "injected",
     "where": "where",
     "noticed": "noticed after",
     "restart": "goes on",
-    "lost": "iterations done again",
+    "lost": "done again",
     "equal": "same losses",
 }
 
@@ -29,15 +31,26 @@ def record(**row):
 
 
 def table(folder):
-    """The rows in the order of the tests, as Markdown."""
+    """The rows in the order of the tests, as Markdown: a list of the faults, a table of the rest.
+
+    Two parts, because a line of both would be wider than a page.
+    """
     code = "".join(path.read_text(encoding="utf-8") for path in TESTS)
     order = re.findall(r"^def (test_\w+)", code, flags=re.MULTILINE)
     paths = sorted(Path(folder).glob("*.json"))
     paths.sort(key=lambda path: order.index(path.stem.partition("[")[0]))
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
-    lines += [[_cell(row[name]) for name in COLUMNS] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    faults = [
+        textwrap.fill(f"{number}. {row['fault']}: {row['where']}", **WRAP)
+        for number, row in enumerate(rows, 1)
+    ]
+    columns = [name for name in COLUMNS if name not in ("fault", "where")]
+    lines = [["", *(COLUMNS[name] for name in columns)], ["---:", *["---"] * len(columns)]]
+    lines += [
+        [str(number), *(_cell(row[name]) for name in columns)] for number, row in enumerate(rows, 1)
+    ]
+    cells = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*faults, "", *cells])
 
 
 def _cell(value):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take a JSON array apart, element by element, a broken one no less than a whole one."""
+"""Take a JSON array apart element by element, broken elements included."""
 
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 _CHUNK = 1 << 20  # bytes read at a time, unless an element is longer
-# A string, without its last quote if that is not there yet; or what gives JSON its structure.
+# A string, whose closing quote may not be read yet, or a character of JSON's structure.
 _MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.S)
 _BEGINS = re.compile(rb"[^\s,]")
 _OPENER = {b"]": b"[", b"}": b"{"}
@@ -19,13 +19,13 @@ class CutShort(Exception):
 class Elements:
     """The elements of an array, one in memory at a time.
 
-    Where an element ends is told from its brackets and strings alone, so that one that is not
-    JSON does not hide the next. What follows the array, another one or a value a line, is taken
+    The end of an element is found by its brackets and strings alone, so an element that is not
+    JSON does not hide the next. What follows the array, another array or a value a line, is taken
     apart as well.
 
     Args:
         read: returns at most so many bytes of what begins with the array, none at its end.
-        parse: returns the value that bytes are, or an exception for those that are none.
+        parse: returns the value of some bytes, or an exception if they are no JSON.
     """
 
     def __init__(self, read: Callable[[int], bytes], parse: Callable[[bytes], Any]):
@@ -65,7 +65,7 @@ class Elements:
             raise CutShort
 
     def _more(self, keep: int) -> bool:
-        """Read on; what stands before ``keep`` is dropped."""
+        """Read more, and drop what lies before ``keep``."""
         self._buffer = self._buffer[keep:]
         chunk = self._read(max(_CHUNK, len(self._buffer)))
         self._buffer += chunk
@@ -77,7 +77,7 @@ class Elements:
             found = _BEGINS.search(self._buffer, at)
             if found:
                 return found.start()
-            # An element's indentation is still to be seen.
+            # From the last line break on, since __iter__ wants the element's indentation.
             keep = max(self._buffer.rfind(b"\n"), at)
             at = len(self._buffer) - keep
             if not self._more(keep):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of the inputs, one by one, the broken ones among them."""
+"""The records of the inputs, one by one, broken ones included."""
 
 import codecs
 import contextlib
@@ -80,7 +80,7 @@ def _elements(source: Source, content: "_Joined") -> Iterator[tuple[str, Any]]:
 
 
 class _Joined(io.RawIOBase):
-    """A stream whose beginning has been looked at, less its byte order mark.
+    """A stream whose beginning was looked at and whose byte order mark was dropped.
 
     Attributes:
         passed: bytes read.
