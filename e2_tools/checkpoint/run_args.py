@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.model_sizes import ModelSizes
 from e2_llm.config import E2Config, argument_name
 
 # Attribute of Megatron's arguments: the values with which the model is of a known family, but for
@@ -47,25 +48,17 @@ KIND = ("add_qkv_bias", "qk_layernorm")
 class RunArgs:
     """The part of a run's arguments that an export needs; windows in tokens.
 
-    ``vocab`` is None when only the tokenizer knows it. ``kind`` holds the attributes of
+    ``sizes`` may lack the vocabulary. ``kind`` holds the attributes of
     :data:`KIND`. ``own_factor`` is a linear factor that the pre-trained model had.
     ``base_window`` is L, ``train_window`` R; ``trained_scale`` is the one g that was trained, or
     None if many were (E2-LLM proper).
     """
 
+    sizes: ModelSizes
     kind: dict[str, bool]
     own_factor: float
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    groups: int
-    head_dim: int
     norm_eps: float
     rope_theta: float
-    tied: bool
-    vocab: int | None
-    padded_vocab: int | None
     dtype: str
     init_std: float
     tokenizer: str | None
@@ -110,7 +103,6 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 
 
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
-    heads = args.num_attention_heads
     positions = _positions(args)
     drawn = positions.position_method == "e2"
     one_scale = positions.fixed_scale if drawn else positions.constant_scale
@@ -121,19 +113,11 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
             "frequencies has no rope_type in transformers"
         )
     return RunArgs(
+        sizes=ModelSizes.from_arguments(args),
         kind={name: bool(getattr(args, name, False)) for name in KIND},
         own_factor=float(own_factor),
-        layers=args.num_layers,
-        hidden=args.hidden_size,
-        ffn=args.ffn_hidden_size,
-        heads=heads,
-        groups=args.num_query_groups if getattr(args, "group_query_attention", False) else heads,
-        head_dim=getattr(args, "kv_channels", None) or args.hidden_size // heads,
         norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
         rope_theta=float(args.rotary_base),
-        tied=not args.untie_embeddings_and_output_weights,
-        vocab=getattr(args, "vocab_size", None),
-        padded_vocab=getattr(args, "padded_vocab_size", None),
         dtype=str(args.params_dtype).removeprefix("torch."),
         init_std=getattr(args, "init_method_std", 0.02),
         tokenizer=getattr(args, "tokenizer_model", None),
