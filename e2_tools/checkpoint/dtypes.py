@@ -8,7 +8,7 @@ from e2_common.errors import UserError
 
 # By the names that ``--dtype`` takes.
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# By the names in a safetensors file; F64 is read only.
+# By the names that safetensors files use.
 SAFETENSORS = {
     "F32": torch.float32,
     "F16": torch.float16,

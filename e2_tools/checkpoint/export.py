@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.disk.checkpoint_folder import find_iteration
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
 from e2_common.model_sizes import ModelSizes
@@ -67,7 +68,7 @@ def export(options: ExportOptions) -> None:
     sizes = _sizes(run, stored, base, base_path, tokenizer)
     family = _family(run, base, base_path)
     moves = plan_moves(stored, sizes, family)
-    reader.require_files({move.source for move in moves})
+    reader.require_whole({move.source for move in moves})
     if base is not None:
         hf_config.require_same_model(run, sizes, base_path)
 

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
 from tqdm import tqdm
 
-from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_tools.checkpoint.dtypes import cast
 from e2_tools.checkpoint.hf_config import write_json

@@ -9,49 +9,16 @@ from typing import Any
 from e2_common.errors import UserError
 from e2_common.model_sizes import ModelSizes
 from e2_llm.config import E2Config, argument_name
-
-# Attribute of Megatron's arguments: the values with which the model is of a known family, but for
-# KIND. Absent attributes (other versions of Megatron) count as harmless.
-PLAIN = {
-    "normalization": ("RMSNorm",),
-    "swiglu": (True,),
-    "add_bias_linear": (False,),
-    "position_embedding_type": ("rope",),
-    "rotary_percent": (1,),
-    "rotary_interleaved": (False,),
-    "use_rope_scaling": (False,),
-    "no_rope_freq": (None,),
-    "num_experts": (None, 0),
-    "multi_latent_attention": (False,),
-    "qk_l2_norm": (False,),
-    "softmax_type": ("vanilla",),
-    "window_size": (None,),
-    "attention_output_gate": (False,),
-    "experimental_attention_variant": (None,),
-    "layernorm_zero_centered_gamma": (False,),
-    "apply_layernorm_1p": (False,),
-    "apply_residual_connection_post_layernorm": (False,),
-    "activation_func_clamp_value": (None,),
-    "glu_linear_offset": (0,),
-    "use_mup": (False,),
-    "mtp_num_layers": (None, 0),
-    "hybrid_layer_pattern": (None,),
-    "heterogeneous_layers_config_path": (None,),
-}
-
-
-# Attributes that tell the families apart.
-KIND = ("add_qkv_bias", "qk_layernorm")
+from megatron_patches.checkpoint.model_arguments import KNOWN, TELL_FAMILIES
 
 
 @dataclass(frozen=True)
 class RunArgs:
     """The part of a run's arguments that an export needs; windows in tokens.
 
-    ``sizes`` may lack the vocabulary. ``kind`` holds the attributes of
-    :data:`KIND`. ``own_factor`` is a linear factor that the pre-trained model had.
-    ``base_window`` is L, ``train_window`` R; ``trained_scale`` is the one g that was trained, or
-    None if many were (E2-LLM proper).
+    ``sizes`` may lack the vocabulary. ``kind`` holds what tells the families apart. ``own_factor``
+    is a linear factor that the pre-trained model had. ``base_window`` is L, ``train_window`` R;
+    ``trained_scale`` is the one g that was trained, or None if many were (E2-LLM proper).
     """
 
     sizes: ModelSizes
@@ -88,8 +55,8 @@ def run_args(common: dict[str, Any]) -> RunArgs:
         raise UserError("--load: the checkpoint holds no arguments; save it with Megatron's train")
     refused = [
         f"{name}={getattr(args, name)!r}"
-        for name, harmless in PLAIN.items()
-        if hasattr(args, name) and getattr(args, name) not in harmless
+        for name, known in KNOWN.items()
+        if hasattr(args, name) and getattr(args, name) not in known
     ]
     if refused:
         raise UserError(
@@ -114,7 +81,7 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
         )
     return RunArgs(
         sizes=ModelSizes.from_arguments(args),
-        kind={name: bool(getattr(args, name, False)) for name in KIND},
+        kind={name: bool(getattr(args, name, False)) for name in TELL_FAMILIES},
         own_factor=float(own_factor),
         norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
         rope_theta=float(args.rotary_base),

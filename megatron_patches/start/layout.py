@@ -41,17 +41,17 @@ class Layout:
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> "Layout":
         """The layout of this run, from Megatron's validated arguments and torchrun's variables."""
+        micro_batch, data = args.micro_batch_size, args.data_parallel_size
         return cls(
             tensor=args.tensor_model_parallel_size,
             pipeline=args.pipeline_model_parallel_size,
             virtual=args.virtual_pipeline_model_parallel_size or 1,
             context=args.context_parallel_size,
-            data=args.data_parallel_size,
+            data=data,
             sequence_parallel=args.sequence_parallel,
             recompute=args.recompute_granularity or "none",
-            micro_batch=args.micro_batch_size,
-            micro_batches=args.global_batch_size
-            // (args.micro_batch_size * args.data_parallel_size),
+            micro_batch=micro_batch,
+            micro_batches=args.global_batch_size // (micro_batch * data),
             window=args.seq_length,
             gpus_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size)),
         )

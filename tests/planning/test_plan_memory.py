@@ -233,6 +233,7 @@ def arguments():
         ffn_hidden_size=11008,
         num_attention_heads=32,
         num_query_groups=None,
+        untie_embeddings_and_output_weights=True,
         kv_channels=128,
         padded_vocab_size=32000,
         swiglu=True,

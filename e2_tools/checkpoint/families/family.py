@@ -85,7 +85,7 @@ class Family:
         title: for messages.
         model_type: in config.json, and with ``architecture`` what transformers builds.
         layer_rules: the tensors of one layer, in the order in which they are read and written.
-        megatron: Megatron's arguments that make this family, beside those of :data:`COMMON`.
+        megatron: Megatron's arguments that make this family, beside those that all families share.
         config: what config.json must say to be of the plain kind that Megatron builds.
     """
 
