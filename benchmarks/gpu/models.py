@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from e2_common.model_sizes import ModelSizes
 from e2_tools.planning.models import MODELS, Model
+from megatron_patches.start.gpus import GPUS
 
 GIB = 2**30
-PEAK_TFLOPS = 989.0  # dense bf16 of an H100 or H200 SXM, by its data sheet
-
+PEAK = GPUS["H100"].peak  # the same as an H200's
 
 PRESETS = {name: MODELS[name] for name in ("llama2-7b", "llama2-13b")}
 PRESETS["tiny"] = Model("tiny", ModelSizes(2, 64, 160, 4, 4, 16, 256, 256, tied=False), 64)

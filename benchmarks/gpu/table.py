@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.models import GIB, PEAK_TFLOPS, cut
+from benchmarks.gpu.models import GIB, PEAK, cut
 from benchmarks.step_overhead import bootstrap
 from e2_tools.planning.models import Model
 
@@ -37,11 +37,10 @@ def row(
         known["note"] = f"{len(seconds)} of {options.steps} steps within the time limit"
     tokens = options.micro_batch_size * options.micro_batches * model.window
     speed = tokens / float(np.median(seconds))
-    peak = PEAK_TFLOPS * 1e12
     sizes = cut(model.sizes, run["layers"])
 
     def mfu(causal: bool) -> float | None:
-        return None if on_cpu else speed * sizes.flops(model.window, causal) / peak
+        return None if on_cpu else speed * sizes.flops(model.window, causal) / PEAK
 
     return {
         **known,

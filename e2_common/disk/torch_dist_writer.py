@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from e2_common.disk.checkpoint_folder import RELEASE, TRACKER, folder_of
+from e2_common.disk.checkpoint_folder import RELEASE, folder_of, track
 from e2_common.disk.torch_dist_index import FORMAT
 
 # Objects that Megatron's modules ask for on loading; without FP8 they hold nothing. The first four
@@ -99,7 +99,7 @@ def write_release(
         save({}, storage_writer=writer, planner=planner, no_dist=True)
     metadata = {"sharded_backend": FORMAT, "sharded_backend_version": 1}
     (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
-    (save_folder / TRACKER).write_text(RELEASE, encoding="utf-8")
+    track(save_folder, RELEASE)
 
 
 class _StreamingPlanner(SavePlanner):
