@@ -15,25 +15,27 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.model_sizes import ModelSizes
+from e2_tools.planning.models import MODELS
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from e2_tools.checkpoint.names import Shape
+    from e2_tools.checkpoint.tensor_rules import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
-# layers, hidden, feed-forward, heads, key/value heads, vocabulary
 SHAPES = {
-    "tiny": (2, 64, 96, 4, 2, 256),
-    "smollm2-135m": (30, 576, 1536, 9, 3, 49152),
-    "tinyllama-1.1b": (22, 2048, 5632, 32, 4, 32000),
-    "llama2-7b": (32, 4096, 11008, 32, 32, 32000),
-    "llama2-13b": (40, 5120, 13824, 40, 40, 32000),
+    "tiny": ModelSizes(2, 64, 96, 4, 2, 16, 256, 256, tied=False),
+    "smollm2-135m": replace(MODELS["smollm2-135m"].sizes, tied=False),
+    "tinyllama-1.1b": ModelSizes(22, 2048, 5632, 32, 4, 64, 32000, 32000, tied=False),
+    "llama2-7b": MODELS["llama2-7b"].sizes,
+    "llama2-13b": MODELS["llama2-13b"].sizes,
 }
 
 
@@ -111,11 +113,9 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
 
     from e2_tools.checkpoint.families import FAMILIES
     from e2_tools.checkpoint.hf_config import write_json
-    from e2_tools.checkpoint.names import Sizes
     from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 
-    layers, hidden, ffn, heads, groups, vocab = SHAPES[shape]
-    sizes = Sizes(layers, hidden, ffn, heads, groups, hidden // heads, vocab, vocab, tied=False)
+    sizes = SHAPES[shape]
     kind = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
     shapes = {}
     for rule, layer in FAMILIES["llama"].rules(sizes):
@@ -143,12 +143,12 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)
     LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=hidden,
-        intermediate_size=ffn,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
+        vocab_size=sizes.vocab,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.ffn,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.groups,
         max_position_embeddings=4096,
         architectures=["LlamaForCausalLM"],
         dtype=str(kind).removeprefix("torch."),

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.gpu.models import PRESETS
 from benchmarks.gpu.plan import plan
-from benchmarks.gpu.shapes import PRESETS, Shape
 from benchmarks.gpu.table import ratios, row, table
 from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.planning.models import Model
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
@@ -89,22 +90,22 @@ def main() -> None:
     origin = provenance()
     as_single_process()
     on_cpu = prepare(options.device)
-    shape = PRESETS[options.preset]
+    model = PRESETS[options.preset]
     if options.correctness:
         from benchmarks.gpu import correctness
 
-        rows = correctness.check(shape, options, on_cpu)
+        rows = correctness.check(model, options, on_cpu)
         body: dict[str, Any] = {"correctness": rows}
         text = correctness.table(rows)
         failed = any(not row.get("passed", True) for row in rows)
     else:
-        body = measure(shape, options, extra, on_cpu)
+        body = measure(model, options, extra, on_cpu)
         text, failed = table(body), False
     result = {
         "schema": SCHEMA,
         "label": f"{options.preset}, {options.device}",
         "preset": options.preset,
-        "window": shape.window,
+        "window": model.window,
         "device": device_name(on_cpu),
         "settings": {key: value for key, value in vars(options).items() if key != "output"},
         "provenance": origin,
@@ -148,7 +149,7 @@ def device_name(on_cpu: bool) -> str:
 
 
 def measure(
-    shape: Shape, options: argparse.Namespace, extra: list[str], on_cpu: bool
+    model: Model, options: argparse.Namespace, extra: list[str], on_cpu: bool
 ) -> dict[str, Any]:
     """Run the plan.
 
@@ -158,7 +159,7 @@ def measure(
     import torch
 
     capacity = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    runs = plan(shape, options, float(capacity))
+    runs = plan(model, options, float(capacity))
     end = time.monotonic() + options.time_limit
     rows: list[dict[str, Any]] = []
     for index, run in enumerate(runs):
@@ -168,14 +169,14 @@ def measure(
         limits = {"warm_up": options.warm_up, "rounds": options.steps, "deadline": deadline}
         limits["profiled"] = options.profile_steps
         print(f"{run['variant']}: {run['why']}", flush=True)
-        names, measured = run_one(shape, run, options, extra, limits, on_cpu)
+        names, measured = run_one(model, run, options, extra, limits, on_cpu)
         for name, seconds in zip(names, measured["seconds"], strict=True):
-            rows.append(row(shape, run, name, seconds, measured, options, on_cpu))
+            rows.append(row(model, run, name, seconds, measured, options, on_cpu))
     return {"variants": rows, "ratios": ratios(rows, options.seed)}
 
 
 def run_one(
-    shape: Shape,
+    model: Model,
     run: dict[str, Any],
     options: argparse.Namespace,
     extra: list[str],
@@ -187,7 +188,7 @@ def run_one(
         from benchmarks.gpu import transformers_run
 
         return ["transformers, SDPA, torch.compile"], transformers_run.measure(
-            shape,
+            model,
             run["layers"],
             options.micro_batch_size,
             options.micro_batches,
@@ -197,7 +198,7 @@ def run_one(
         )
     from benchmarks.gpu import megatron_runs
 
-    arguments = megatron_runs.megatron_arguments(shape, run["layers"], options)
+    arguments = megatron_runs.megatron_arguments(model, run["layers"], options)
     if run["variant"] == "stock":
         measured = megatron_runs.measure(
             [*arguments, *megatron_runs.STOCK], lambda plain: [None], True, limits, on_cpu

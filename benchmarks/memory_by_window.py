@@ -16,7 +16,8 @@ from e2_tools.planning.models import MODELS
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.plots import draw_by_window
 from e2_tools.planning.run import Run
-from megatron_patches.start.training_time import GPUS, Layout
+from megatron_patches.start.gpus import GPUS
+from megatron_patches.start.layout import Layout
 
 WINDOWS = (4096, 8192, 16384, 32768, 65536)
 # Figure 1: GB, of Llama-2-7B with FlashAttention-2 and ZeRO-2; PI at 64k was out of memory.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ground that every package stands on: errors, files, progress, what lies on disk."""
+"""The ground of all packages: errors, files, progress, a model's sizes, what lies on disk."""

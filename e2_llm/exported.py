@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from e2_common.errors import UserError
 from e2_llm.frequencies import RULES, Rule
+from e2_llm.methods.base import PositionMethod
 from e2_llm.registry import METHODS
 from e2_llm.serving import serving_scale
 
@@ -41,6 +42,39 @@ class Exported:
     keep_first: int | None = None
     iteration: int | None = None
     whole_scales: bool | None = None
+
+    @classmethod
+    def of_training(
+        cls,
+        method: PositionMethod,
+        *,
+        rope_theta: float,
+        own_factor: float = 1.0,
+        iteration: int | None = None,
+    ) -> Self:
+        """What an export of a training run remembers.
+
+        Args:
+            method: of the run.
+            rope_theta: θ before any scaling.
+            own_factor: the linear factor that the pre-trained model had.
+            iteration: of the checkpoint.
+        """
+        config = method.config
+        many_scales = method.draws_scale() and method.trained_scale is None
+        goes_without_saying = method.whole_scales == method.draws_scale()
+        return cls(
+            method=method.name,
+            frequencies=method.rule.name if method.rule.name in RULES else "linear",
+            rope_theta=rope_theta,
+            own_factor=own_factor,
+            base_window=config.base_window,
+            train_window=config.train_window,
+            max_scale=config.max_scale if many_scales else None,
+            keep_first=config.keep_first if "keep_first" in method.reads else None,
+            iteration=iteration,
+            whole_scales=None if goes_without_saying else method.whole_scales,
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self | None:

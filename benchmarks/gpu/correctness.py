@@ -25,11 +25,11 @@ from megatron.training.argument_utils import gpt_config_from_args
 from torch import Tensor
 
 from benchmarks.gpu.megatron_runs import STOCK, end_run, megatron_arguments
-from benchmarks.gpu.shapes import Shape
 from e2_common.errors import UserError
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
+from e2_tools.planning.models import Model
 from megatron_patches.kernels import adamw
 from megatron_patches.kernels.registry import PARTS, PLAIN
 from megatron_patches.model.build import model_config
@@ -42,11 +42,11 @@ FLOOR = {torch.float32: 2e-5, torch.bfloat16: 1e-3}  # of relative errors
 Gradients = dict[str, Tensor]
 
 
-def check(shape: Shape, options: argparse.Namespace, on_cpu: bool) -> list[dict[str, Any]]:
+def check(model: Model, options: argparse.Namespace, on_cpu: bool) -> list[dict[str, Any]]:
     """Compare every kernel that can run here.
 
     Args:
-        shape: of the model; two layers are built.
+        model: its sizes and window; two layers are built.
         options: with ``micro_batch_size`` (at least 2 is used), ``micro_batches`` and ``seed``.
         on_cpu: whether the CPU runtime is installed.
 
@@ -59,8 +59,8 @@ def check(shape: Shape, options: argparse.Namespace, on_cpu: bool) -> list[dict[
     options = argparse.Namespace(
         **{**vars(options), "micro_batch_size": samples, "micro_batches": 1}
     )
-    case = _Case(shape, options, on_cpu)
-    shared, apart = [Draw(5.0, 3 * shape.window)], [Draw(2.0, shape.window // 2), Draw(7.0, 11)]
+    case = _Case(model, options, on_cpu)
+    shared, apart = [Draw(5.0, 3 * model.window)], [Draw(2.0, model.window // 2), Draw(7.0, 11)]
     rows = []
     for name, draws in (("one draw", shared), ("a draw per sample", apart)):
         reference = case.run([*STOCK], draws, torch.float32, stock=True)
@@ -109,15 +109,15 @@ def _flags(names: dict[str, str]) -> list[str]:
 class _Case:
     """One model, one batch; run under different kernels."""
 
-    def __init__(self, shape: Shape, options: argparse.Namespace, on_cpu: bool) -> None:
+    def __init__(self, model: Model, options: argparse.Namespace, on_cpu: bool) -> None:
         self.on_cpu = on_cpu
         self.dtype = torch.float32 if on_cpu else torch.bfloat16
-        self.arguments = megatron_arguments(shape, LAYERS, options)
-        self.window, self.theta = shape.window, 10000.0
+        self.arguments = megatron_arguments(model, LAYERS, options)
+        self.window, self.theta = model.window, 10000.0
         self.seed = options.seed
-        size = (options.micro_batch_size, shape.window + 1)
+        size = (options.micro_batch_size, model.window + 1)
         generator = torch.Generator().manual_seed(options.seed)
-        self.tokens = torch.randint(shape.vocabulary, size, generator=generator)
+        self.tokens = torch.randint(model.sizes.vocab, size, generator=generator)
         self.weights: dict[str, Tensor] = {}
 
     def run(

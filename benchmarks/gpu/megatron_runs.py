@@ -18,10 +18,10 @@ from megatron.training import pretrain, training
 from megatron.training.argument_utils import gpt_config_from_args, pretrain_cfg_container_from_args
 
 from benchmarks.gpu.profile import profile
-from benchmarks.gpu.shapes import Shape
 from benchmarks.side_by_side import SideBySide, plain_forward_step, put_in
 from e2_common.errors import UserError
 from e2_llm.config import E2Config
+from e2_tools.planning.models import Model
 from megatron_patches.data.datasets import train_valid_test_datasets
 from megatron_patches.model.build import model_config
 from megatron_patches.runtime.replace import replace
@@ -106,18 +106,19 @@ class Measurement(SideBySide):
         return [row[self.warm_up :] for row in rows]
 
 
-def megatron_arguments(shape: Shape, layers: int, options: argparse.Namespace) -> list[str]:
-    """A Llama of this shape, trained on made-up data as E2 fine-tunes."""
-    sizes = {
+def megatron_arguments(model: Model, layers: int, options: argparse.Namespace) -> list[str]:
+    """A Llama of these sizes, trained on made-up data as E2 fine-tunes."""
+    sizes = model.sizes
+    values = {
         "--num-layers": layers,
-        "--hidden-size": shape.hidden,
-        "--ffn-hidden-size": shape.mlp,
-        "--num-attention-heads": shape.heads,
-        "--seq-length": shape.window,
-        "--max-position-embeddings": shape.window,
+        "--hidden-size": sizes.hidden,
+        "--ffn-hidden-size": sizes.ffn,
+        "--num-attention-heads": sizes.heads,
+        "--seq-length": model.window,
+        "--max-position-embeddings": model.window,
         "--micro-batch-size": options.micro_batch_size,
         "--global-batch-size": options.micro_batch_size * options.micro_batches,
-        "--vocab-size": shape.vocabulary - 1,  # NullTokenizer adds one
+        "--vocab-size": sizes.vocab - 1,  # NullTokenizer adds one
         "--seed": options.seed,
     }
     fixed = """
@@ -129,7 +130,7 @@ def megatron_arguments(shape: Shape, layers: int, options: argparse.Namespace) -
         --clip-grad 1.0 --train-iters 1000000 --eval-iters 0 --log-interval 1000000 --bf16
         --use-distributed-optimizer
     """.split()  # noqa: SIM905
-    return fixed + [str(word) for pair in sizes.items() for word in pair]
+    return fixed + [str(word) for pair in values.items() for word in pair]
 
 
 def measure(

@@ -4,17 +4,18 @@
 import argparse
 from typing import Any
 
-from benchmarks.gpu.shapes import DEMANDS, GIB, Shape, layers_that_fit, needed_bytes
+from benchmarks.gpu.models import DEMANDS, GIB, layers_that_fit, needed_bytes
 from e2_common.errors import UserError
+from e2_tools.planning.models import Model
 
 USABLE = 0.97  # of the memory
 
 
-def plan(shape: Shape, options: argparse.Namespace, capacity: float) -> list[dict[str, Any]]:
+def plan(model: Model, options: argparse.Namespace, capacity: float) -> list[dict[str, Any]]:
     """What is run: variant, layers, and why so many.
 
     Args:
-        shape: of the model.
+        model: to measure.
         options: of the command line.
         capacity: memory of the device in bytes.
 
@@ -22,7 +23,7 @@ def plan(shape: Shape, options: argparse.Namespace, capacity: float) -> list[dic
         UserError: not even one layer fits.
     """
     fits = {
-        name: layers_that_fit(shape, DEMANDS[name], USABLE * capacity, options.micro_batch_size)
+        name: layers_that_fit(model, DEMANDS[name], USABLE * capacity, options.micro_batch_size)
         for name in options.variants
     }
     common = options.layers or min(fits.values())
@@ -37,9 +38,9 @@ def plan(shape: Shape, options: argparse.Namespace, capacity: float) -> list[dic
     runs += [{"variant": name, "layers": common} for name in options.variants]
     for run in runs:
         demand = DEMANDS[run["variant"]]
-        need = needed_bytes(shape, demand, run["layers"], options.micro_batch_size) / GIB
+        need = needed_bytes(model, demand, run["layers"], options.micro_batch_size) / GIB
         run["why"] = (
-            f"{run['layers']} of {shape.layers} layers: {need:.0f} GiB by arithmetic "
+            f"{run['layers']} of {model.sizes.layers} layers: {need:.0f} GiB by arithmetic "
             f"({demand.why}) of {capacity / GIB:.0f}"
         )
     return runs

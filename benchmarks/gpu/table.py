@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.shapes import GIB, PEAK_TFLOPS, Shape
+from benchmarks.gpu.models import GIB, PEAK, cut
 from benchmarks.step_overhead import bootstrap
+from e2_tools.planning.models import Model
 
 
 def row(
-    shape: Shape,
+    model: Model,
     run: dict[str, Any],
     name: str,
     seconds: list[float],
@@ -34,12 +35,12 @@ def row(
         return {**known, "note": "the time limit came before a step was counted"}
     if len(seconds) < options.steps:
         known["note"] = f"{len(seconds)} of {options.steps} steps within the time limit"
-    tokens = options.micro_batch_size * options.micro_batches * shape.window
+    tokens = options.micro_batch_size * options.micro_batches * model.window
     speed = tokens / float(np.median(seconds))
-    peak = PEAK_TFLOPS * 1e12
+    sizes = cut(model.sizes, run["layers"])
 
     def mfu(causal: bool) -> float | None:
-        return None if on_cpu else speed * shape.flops_per_token(run["layers"], causal) / peak
+        return None if on_cpu else speed * sizes.flops(model.window, causal) / PEAK
 
     return {
         **known,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.gpu.profile import profile
-from benchmarks.gpu.shapes import Shape
+from e2_tools.planning.models import Model
 
 
 class MasterAdamW:
@@ -52,7 +52,7 @@ class MasterAdamW:
 
 
 def measure(
-    shape: Shape,
+    known: Model,
     layers: int,
     micro_batch_size: int,
     micro_batches: int,
@@ -63,7 +63,7 @@ def measure(
     """Train on random tokens.
 
     Args:
-        shape: of the model.
+        known: the model's sizes and window.
         layers: how many of them.
         micro_batch_size: samples of a micro-batch.
         micro_batches: of a step.
@@ -77,13 +77,14 @@ def measure(
     torch.manual_seed(seed)
     device = torch.cuda.current_device()
     torch.cuda.reset_peak_memory_stats()
+    sizes = known.sizes
     config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.mlp,
+        vocab_size=sizes.vocab,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.ffn,
         num_hidden_layers=layers,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.window,
+        num_attention_heads=sizes.heads,
+        max_position_embeddings=known.window,
         attn_implementation="sdpa",
         use_cache=False,
     )
@@ -91,11 +92,11 @@ def measure(
         model = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16).train()
     optimizer = MasterAdamW(list(model.parameters()), 1e-5)
     compiled = model if on_cpu else torch.compile(model)
-    size = (micro_batch_size, shape.window)
+    size = (micro_batch_size, known.window)
 
     def step() -> None:
         for _ in range(micro_batches):
-            tokens = torch.randint(shape.vocabulary, size, device=device)
+            tokens = torch.randint(sizes.vocab, size, device=device)
             compiled(input_ids=tokens, labels=tokens).loss.backward()
             optimizer.accumulate()
         optimizer.step(micro_batches)

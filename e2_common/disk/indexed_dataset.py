@@ -127,6 +127,16 @@ class Index:
         return int(self.lengths.sum(dtype=np.int64))
 
 
+def begins_as_index(path: str | Path) -> bool:
+    """Whether a file's first bytes are those of an .idx, of any version.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
 def prefix_of(path: str) -> str:
     """Return a dataset's path less its suffix, whichever of prefix, .bin or .idx is given."""
     return path.removesuffix(".bin").removesuffix(".idx")
@@ -155,7 +165,7 @@ def _map(prefix: str, path: str) -> Index:
     size = os.path.getsize(path)
     with open(path, "rb") as stream:
         header = stream.read(_HEADER_BYTES)
-    if header[: len(_MAGIC)] != _MAGIC or len(header) < _HEADER_BYTES:
+    if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
         raise _damaged(path, "it does not begin as the index of a Megatron dataset")
     fields = np.frombuffer(header, np.dtype("<u8,u1,<u8,<u8"), offset=len(_MAGIC))[0].tolist()
     version, code, sequences, starts = fields

@@ -27,9 +27,9 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from e2_common.disk.torch_dist import TRACKER
+from e2_common.disk.checkpoint_folder import RELEASE, folder_of, track
+from e2_common.disk.torch_dist_index import FORMAT
 
-FORMAT = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
 # Objects that Megatron's modules ask for on loading; without FP8 they hold nothing. The first four
 # are what local layers have, Transformer Engine's layers have the others too.
 EXTRA_STATES = (
@@ -79,7 +79,7 @@ def write_release(
     Raises:
         OSError: the folder cannot be written.
     """
-    folder = save_folder / "release"
+    folder = folder_of(save_folder, RELEASE)
     common = {
         "args": args,
         "checkpoint_version": 3.0,
@@ -97,8 +97,9 @@ def write_release(
     with warnings.catch_warnings():  # that there is no process group, which is what we want
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         save({}, storage_writer=writer, planner=planner, no_dist=True)
-    (folder / "metadata.json").write_text(json.dumps(FORMAT), encoding="utf-8")
-    (save_folder / TRACKER).write_text("release", encoding="utf-8")
+    metadata = {"sharded_backend": FORMAT, "sharded_backend_version": 1}
+    (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    track(save_folder, RELEASE)
 
 
 class _StreamingPlanner(SavePlanner):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.disk.checkpoint_folder import find_iteration
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
 from e2_tools.checkpoint.hf_config import read_json

@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Megatron checkpoint to a Hugging Face directory: the steps, in order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.disk.checkpoint_folder import find_iteration
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
+from e2_common.model_sizes import ModelSizes
 from e2_tools.checkpoint import hf_config
-from e2_tools.checkpoint.check import check_export
+from e2_tools.checkpoint.check_export import check_export
 from e2_tools.checkpoint.compare_logits import TooLittleMemory
+from e2_tools.checkpoint.dtypes import DTYPES
 from e2_tools.checkpoint.families import Family, family_of_arguments, family_of_config
 from e2_tools.checkpoint.families.family import EMBEDDING
 from e2_tools.checkpoint.hf_writer import plan_shards, write_weights
 from e2_tools.checkpoint.model_card import write_model_card
-from e2_tools.checkpoint.names import Sizes, plan_moves
 from e2_tools.checkpoint.run_args import RunArgs, run_args
 from e2_tools.checkpoint.source_rope import source_rope
+from e2_tools.checkpoint.tensor_moves import plan_moves
 from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
 from e2_tools.checkpoint.window import Config, rope_parameters
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Besides the model, Megatron saves the optimizer's tensors under these names.
 NOT_MODEL = ("optimizer.", "chained_", "rng_state")
 
@@ -66,7 +68,7 @@ def export(options: ExportOptions) -> None:
     sizes = _sizes(run, stored, base, base_path, tokenizer)
     family = _family(run, base, base_path)
     moves = plan_moves(stored, sizes, family)
-    reader.require_files({move.source for move in moves})
+    reader.require_whole({move.source for move in moves})
     if base is not None:
         hf_config.require_same_model(run, sizes, base_path)
 
@@ -104,15 +106,16 @@ def _sizes(
     base: Config | None,
     base_path: Path | None,
     tokenizer: Any,
-) -> Sizes:
+) -> ModelSizes:
     """Collect the model's sizes; the true vocabulary is that of base, the run or the tokenizer."""
-    rows = stored.get(EMBEDDING.megatron[0], (run.padded_vocab or run.vocab or 0,))[0]
+    known = run.sizes
+    rows = stored.get(EMBEDDING.megatron[0], (known.padded_vocab or known.vocab or 0,))[0]
     if base is not None:
         source, vocab = f"{base_path}: vocab_size", base.get("vocab_size")
-        if not isinstance(vocab, int) or (run.vocab or 0) > vocab:
-            raise UserError(f"{source} is {vocab!r}, in the checkpoint's arguments {run.vocab}")
-    elif run.vocab is not None:
-        source, vocab = "--load: vocab_size in the checkpoint's arguments", run.vocab
+        if not isinstance(vocab, int) or (known.vocab or 0) > vocab:
+            raise UserError(f"{source} is {vocab!r}, in the checkpoint's arguments {known.vocab}")
+    elif known.vocab is not None:
+        source, vocab = "--load: vocab_size in the checkpoint's arguments", known.vocab
     elif tokenizer is not None:
         source, vocab = "the tokenizer's size", len(tokenizer)
     else:
@@ -122,17 +125,7 @@ def _sizes(
         )
     if vocab > rows:
         raise UserError(f"{source} is {vocab}, but the checkpoint holds {rows} rows")
-    return Sizes(
-        layers=run.layers,
-        hidden=run.hidden,
-        ffn=run.ffn,
-        heads=run.heads,
-        groups=run.groups,
-        head_dim=run.head_dim,
-        vocab=vocab,
-        padded_vocab=run.padded_vocab or rows,
-        tied=run.tied,
-    )
+    return replace(known, vocab=vocab, padded_vocab=known.padded_vocab or rows)
 
 
 def _family(run: RunArgs, base: Config | None, base_path: Path | None) -> Family:

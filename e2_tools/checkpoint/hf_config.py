@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
 from e2_tools.checkpoint.families import Family
-from e2_tools.checkpoint.names import Sizes
 from e2_tools.checkpoint.run_args import RunArgs
 from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale, with_window
 
@@ -52,7 +52,7 @@ def write_json(path: Path, content: Config) -> None:
 
 
 def model_config(
-    run: RunArgs, sizes: Sizes, dtype: str, family: Family, base: Config | None = None
+    run: RunArgs, sizes: ModelSizes, dtype: str, family: Family, base: Config | None = None
 ) -> Config:
     """Build ``config.json`` at the pre-trained window, without the ``e2_llm`` block.
 
@@ -90,7 +90,7 @@ def model_config(
     return config
 
 
-def require_same_model(run: RunArgs, sizes: Sizes, path: Path) -> None:
+def require_same_model(run: RunArgs, sizes: ModelSizes, path: Path) -> None:
     """Check that ``config.json`` describes the checkpoint's model.
 
     Raises:
@@ -112,7 +112,7 @@ def require_same_model(run: RunArgs, sizes: Sizes, path: Path) -> None:
         raise UserError(f"{path}: another model than --load: {'; '.join(wrong)}")
 
 
-def _expected(run: RunArgs, sizes: Sizes) -> dict[str, Any]:
+def _expected(run: RunArgs, sizes: ModelSizes) -> dict[str, Any]:
     return {
         "vocab_size": sizes.vocab,
         "hidden_size": sizes.hidden,

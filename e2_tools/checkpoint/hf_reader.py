@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from e2_common.errors import UserError
-from e2_tools.checkpoint.names import Shape
+from e2_tools.checkpoint.dtypes import SAFETENSORS
+from e2_tools.checkpoint.tensor_rules import Shape
 
 # In the order in which transformers looks for them.
 SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -113,16 +114,13 @@ def _describe(path: Path) -> dict[str, tuple[Shape, torch.dtype]]:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {
-                name: (tuple(part.get_shape()), _DTYPES[part.get_dtype()])
+                name: (tuple(part.get_shape()), SAFETENSORS[part.get_dtype()])
                 for name, part in slices.items()
             }
     except KeyError as error:
         raise UserError(f"{path}: holds {error.args[0]} numbers, which are not weights") from error
     except Exception as error:
         raise UserError(f"{path}: {DAMAGED}") from error
-
-
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
 def _load_bin(path: Path) -> dict[str, Tensor]:

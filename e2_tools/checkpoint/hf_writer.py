@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
-from torch import Tensor
 from tqdm import tqdm
 
-from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
+from e2_tools.checkpoint.dtypes import cast
 from e2_tools.checkpoint.hf_config import write_json
-from e2_tools.checkpoint.names import Move
 from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
+from e2_tools.checkpoint.tensor_moves import Move
 
 
 def plan_shards(moves: Sequence[Move], dtype: torch.dtype, max_shard_size: str) -> StateDictSplit:
@@ -82,15 +82,3 @@ def write_weights(
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)
-
-
-def cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
-    """Return the tensor in ``dtype``, itself where it is so already.
-
-    Raises:
-        UserError: a finite value would become infinite.
-    """
-    result = tensor.to(dtype)
-    if dtype == torch.float16 and result.isinf().any() and not tensor.isinf().any():
-        raise UserError(f"--dtype fp16: {name} holds values too large for it; take bf16 or fp32")
-    return result

@@ -18,21 +18,20 @@ from tqdm import tqdm
 from e2_common.disk.torch_dist_writer import Piece, write_release
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
+from e2_common.model_sizes import ModelSizes
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
-from e2_tools.checkpoint.export import DTYPES
+from e2_tools.checkpoint.dtypes import DTYPES, cast
 from e2_tools.checkpoint.families import Family, family_of_config
 from e2_tools.checkpoint.hf_config import complete_config, read_json
 from e2_tools.checkpoint.hf_reader import HFReader
-from e2_tools.checkpoint.hf_writer import cast
 from e2_tools.checkpoint.megatron_args import (
     command_line,
     model_flags,
-    sizes_of_config,
     stored_arguments,
     tokenizer_flags,
 )
-from e2_tools.checkpoint.names import Move, Sizes, plan_import
 from e2_tools.checkpoint.source_rope import SourceRope, source_rope
+from e2_tools.checkpoint.tensor_moves import Move, plan_import
 from e2_tools.checkpoint.tokenizer import find_tokenizer
 
 
@@ -56,7 +55,7 @@ class Source:
     path: Path
     config: dict[str, Any]
     family: Family
-    sizes: Sizes
+    sizes: ModelSizes
     rope: SourceRope
     flags: dict[str, Any]
 
@@ -119,7 +118,7 @@ def read_source(options: ImportOptions) -> Source:
         config["max_position_embeddings"] = config["sliding_window"]
         config["sliding_window"] = None
     _require_plain(config, family, path)
-    sizes = sizes_of_config(config, path)
+    sizes = ModelSizes.from_config(config, path)
     rope = source_rope(config, options.rope_scaling, path)
     tokenizer = find_tokenizer(None, options.hf_model, None)
     flags = model_flags(config, family, sizes, rope, path) | tokenizer_flags(tokenizer)

@@ -9,42 +9,13 @@ from typing import Any
 import torch
 
 from e2_common.errors import UserError
+from e2_common.model_sizes import ModelSizes, vocab_divisor
 from e2_tools.checkpoint.families import Family
-from e2_tools.checkpoint.sizes import Sizes, vocab_divisor
 from e2_tools.checkpoint.source_rope import SourceRope
 
 
-def sizes_of_config(config: dict[str, Any], path: object) -> Sizes:
-    """The sizes of a complete config.json; the vocabulary is not padded.
-
-    Raises:
-        UserError: a size is missing or they contradict each other.
-    """
-    try:
-        heads = config["num_attention_heads"]
-        sizes = Sizes(
-            layers=config["num_hidden_layers"],
-            hidden=config["hidden_size"],
-            ffn=config["intermediate_size"],
-            heads=heads,
-            groups=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            vocab=config["vocab_size"],
-            padded_vocab=config["vocab_size"],
-            tied=bool(config["tie_word_embeddings"]),
-        )
-    except KeyError as error:
-        raise UserError(f"{path}: lacks {error.args[0]}") from error
-    if sizes.heads % sizes.groups:
-        raise UserError(
-            f"{path}: num_attention_heads {sizes.heads} is no multiple of "
-            f"num_key_value_heads {sizes.groups}"
-        )
-    return sizes
-
-
 def model_flags(
-    config: dict[str, Any], family: Family, sizes: Sizes, rope: SourceRope, path: object
+    config: dict[str, Any], family: Family, sizes: ModelSizes, rope: SourceRope, path: object
 ) -> dict[str, Any]:
     """Megatron's flags of the model, without the leading dashes; True is a flag without value.
 
@@ -103,7 +74,7 @@ def command_line(flags: dict[str, Any]) -> str:
 
 
 def stored_arguments(
-    flags: dict[str, Any], sizes: Sizes, dtype: torch.dtype, rope: SourceRope
+    flags: dict[str, Any], sizes: ModelSizes, dtype: torch.dtype, rope: SourceRope
 ) -> argparse.Namespace:
     """What ``--use-checkpoint-args`` and the exporter read: the flags under argparse's names."""
     values = {name.replace("-", "_"): value for name, value in flags.items()}

@@ -22,17 +22,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.disk.checkpoint_folder import find_iteration
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.config import E2Config
-from megatron_patches.checkpoint.same_model import MODEL_ARGUMENTS
+from megatron_patches.checkpoint.model_arguments import COMPARED, WINDOWS
 from megatron_patches.kernels.registry import PLAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ("embedding.", "decoder.", "output_layer.")  # how the names of weights begin
 EMBEDDING = "embedding.word_embeddings.weight"
-# What makes a model beside MODEL_ARGUMENTS, as far as a checkpoint knows it.
-MORE_ARGUMENTS = ("max_position_embeddings", "seq_length")
 # How this one evaluation runs, whatever the run did: on the CPU, in fp32, nothing fused.
 RUNTIME: dict[str, Any] = {
     "micro_batch_size": 1,
@@ -170,7 +169,7 @@ def arguments(
     args = megatron_arguments.parse_args(add_arguments)
     positions = [argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata]
     args.position_method = "none"  # unless the checkpoint says otherwise: a plain Megatron run
-    for name in (*MODEL_ARGUMENTS, *MORE_ARGUMENTS, *positions):
+    for name in (*COMPARED, *WINDOWS, *positions):
         if hasattr(stored, name):
             setattr(args, name, getattr(stored, name))
     if not hasattr(stored, "layernorm_epsilon") and hasattr(stored, "norm_epsilon"):

@@ -6,65 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.model_sizes import ModelSizes
 from e2_llm.arguments import config_from_args
 from e2_llm.exported import Exported
-from e2_llm.frequencies import RULES
 from e2_llm.methods import method_for
-
-# Attribute of Megatron's arguments: the values with which the model is of a known family, but for
-# KIND. Absent attributes (other versions of Megatron) count as harmless.
-PLAIN = {
-    "normalization": ("RMSNorm",),
-    "swiglu": (True,),
-    "add_bias_linear": (False,),
-    "position_embedding_type": ("rope",),
-    "rotary_percent": (1,),
-    "rotary_interleaved": (False,),
-    "use_rope_scaling": (False,),
-    "no_rope_freq": (None,),
-    "num_experts": (None, 0),
-    "multi_latent_attention": (False,),
-    "qk_l2_norm": (False,),
-    "softmax_type": ("vanilla",),
-    "window_size": (None,),
-    "attention_output_gate": (False,),
-    "experimental_attention_variant": (None,),
-    "layernorm_zero_centered_gamma": (False,),
-    "apply_layernorm_1p": (False,),
-    "apply_residual_connection_post_layernorm": (False,),
-    "activation_func_clamp_value": (None,),
-    "glu_linear_offset": (0,),
-    "use_mup": (False,),
-    "mtp_num_layers": (None, 0),
-    "hybrid_layer_pattern": (None,),
-    "heterogeneous_layers_config_path": (None,),
-}
-
-
-# Attributes that tell the families apart.
-KIND = ("add_qkv_bias", "qk_layernorm")
+from megatron_patches.checkpoint.model_arguments import KNOWN, TELL_FAMILIES
 
 
 @dataclass(frozen=True)
 class RunArgs:
     """The part of a run's arguments that an export needs.
 
-    ``vocab`` is None when only the tokenizer knows it. ``kind`` holds the attributes of
-    :data:`KIND`. ``exported`` is what config.json will remember; ``trained_scale`` is the one g
-    that was trained, or None if many were (E2-LLM proper).
+    ``sizes`` may lack the vocabulary. ``kind`` holds what tells the families apart. ``exported`` is
+    what config.json will remember; ``trained_scale`` is the one g that was trained, or None if many
+    were (E2-LLM proper).
     """
 
+    sizes: ModelSizes
     kind: dict[str, bool]
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    groups: int
-    head_dim: int
     norm_eps: float
-    tied: bool
-    vocab: int | None
-    padded_vocab: int | None
     dtype: str
     init_std: float
     tokenizer: str | None
@@ -88,8 +48,8 @@ def run_args(common: dict[str, Any]) -> RunArgs:
         raise UserError("--load: the checkpoint holds no arguments; save it with Megatron's train")
     refused = [
         f"{name}={getattr(args, name)!r}"
-        for name, harmless in PLAIN.items()
-        if hasattr(args, name) and getattr(args, name) not in harmless
+        for name, known in KNOWN.items()
+        if hasattr(args, name) and getattr(args, name) not in known
     ]
     if refused:
         raise UserError(
@@ -103,7 +63,6 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 
 
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
-    heads = args.num_attention_heads
     positions = config_from_args(args)
     method = method_for(positions)
     own_factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
@@ -112,31 +71,16 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
             f"--load: a model of linear factor {own_factor} trained by {method.rule.name} "
             "frequencies has no rope_type in transformers"
         )
-    many_scales = method.draws_scale() and method.trained_scale is None
-    exported = Exported(
-        method=method.name,
-        frequencies=method.rule.name if method.rule.name in RULES else "linear",
+    exported = Exported.of_training(
+        method,
         rope_theta=float(args.rotary_base),
         own_factor=float(own_factor),
-        base_window=positions.base_window,
-        train_window=positions.train_window,
-        max_scale=positions.max_scale if many_scales else None,
-        keep_first=positions.keep_first if "keep_first" in method.reads else None,
         iteration=iteration,
-        whole_scales=None if method.whole_scales == method.draws_scale() else method.whole_scales,
     )
     return RunArgs(
-        kind={name: bool(getattr(args, name, False)) for name in KIND},
-        layers=args.num_layers,
-        hidden=args.hidden_size,
-        ffn=args.ffn_hidden_size,
-        heads=heads,
-        groups=args.num_query_groups if getattr(args, "group_query_attention", False) else heads,
-        head_dim=getattr(args, "kv_channels", None) or args.hidden_size // heads,
+        sizes=ModelSizes.from_arguments(args),
+        kind={name: bool(getattr(args, name, False)) for name in TELL_FAMILIES},
         norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
-        tied=not args.untie_embeddings_and_output_weights,
-        vocab=getattr(args, "vocab_size", None),
-        padded_vocab=getattr(args, "padded_vocab_size", None),
         dtype=str(args.params_dtype).removeprefix("torch."),
         init_std=getattr(args, "init_method_std", 0.02),
         tokenizer=getattr(args, "tokenizer_model", None),

@@ -14,9 +14,10 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from e2_tools.checkpoint.names import Shape
+from e2_tools.checkpoint.dtypes import SAFETENSORS
+from e2_tools.checkpoint.tensor_rules import Shape
 
-NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+NAMES = {dtype: name for name, dtype in SAFETENSORS.items()}
 
 
 class SafetensorsStream:

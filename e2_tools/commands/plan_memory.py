@@ -22,7 +22,9 @@ from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import KERNELS, SHARDING, Run, check
 from e2_tools.planning.suggest import suggestions
 from e2_tools.planning.table import by_window, ranking, report
-from megatron_patches.start.training_time import COMPUTE_MFU, GPUS, RECOMPUTE, Gpu, Layout
+from megatron_patches.start.gpus import GPUS, Gpu
+from megatron_patches.start.layout import RECOMPUTE, Layout
+from megatron_patches.start.step_time import COMPUTE_MFU
 
 SCHEMA = "e2-llm/plan/1"
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models a plan can be made for: some by name, any other by its config.json."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from e2_common.errors import UserError
-from e2_tools.checkpoint.sizes import Sizes, vocab_divisor
-from megatron_patches.start.training_time import Shape
+from e2_common.model_sizes import ModelSizes
 
 
 @dataclass(frozen=True)
@@ -23,35 +21,14 @@ class Model:
     """
 
     name: str
-    sizes: Sizes
+    sizes: ModelSizes
     window: int
     qkv_bias: bool = False
     qk_norm: bool = False
 
     def padded(self, tensor: int, divisor: int | None = None) -> "Model":
-        """With the vocabulary padded as Megatron does.
-
-        Args:
-            tensor: tensor-parallel size.
-            divisor: ``--make-vocab-size-divisible-by``; default: what the converter suggests.
-        """
-        multiple = (divisor or vocab_divisor(self.sizes.vocab)) * tensor
-        vocab = math.ceil(self.sizes.vocab / multiple) * multiple
-        return replace(self, sizes=replace(self.sizes, padded_vocab=vocab))
-
-    @property
-    def shape(self) -> Shape:
-        """What its FLOPs depend on."""
-        sizes = self.sizes
-        return Shape(
-            sizes.layers,
-            sizes.hidden,
-            sizes.ffn,
-            sizes.heads,
-            sizes.groups,
-            sizes.head_dim,
-            sizes.padded_vocab,
-        )
+        """With the vocabulary padded, see :meth:`ModelSizes.padded`."""
+        return replace(self, sizes=self.sizes.padded(tensor, divisor))
 
 
 def _named(
@@ -65,7 +42,7 @@ def _named(
     window: int,
     tied: bool = False,
 ) -> Model:
-    sizes = Sizes(layers, hidden, ffn, heads, groups, hidden // heads, vocab, vocab, tied)
+    sizes = ModelSizes(layers, hidden, ffn, heads, groups, hidden // heads, vocab, vocab, tied)
     return Model(name, sizes, window)
 
 
@@ -97,13 +74,12 @@ def find_model(text: str) -> Model:
         )
     from e2_tools.checkpoint.families import family_of_config
     from e2_tools.checkpoint.hf_config import complete_config
-    from e2_tools.checkpoint.megatron_args import sizes_of_config
 
     config = complete_config(path)
     family = family_of_config(config, path)
     return Model(
         path.resolve().parent.name,
-        sizes_of_config(config, path),
+        ModelSizes.from_config(config, path),
         config["max_position_embeddings"],
         qkv_bias=bool(family.megatron.get("add_qkv_bias")),
         qk_norm=bool(family.megatron.get("qk_layernorm")),

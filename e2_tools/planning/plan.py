@@ -7,9 +7,9 @@ from typing import Any
 from e2_tools.planning.memory import Stage, fullest, stages
 from e2_tools.planning.models import Model
 from e2_tools.planning.run import Run
-from megatron_patches.start.training_time import (
+from megatron_patches.start.gpus import Gpu
+from megatron_patches.start.step_time import (
     COMPUTE_MFU,
-    Gpu,
     StepTime,
     reached_mfu,
     step_time,
@@ -54,12 +54,12 @@ class Plan:
     @property
     def step(self) -> StepTime:
         """Where an iteration's time goes, by the estimate."""
-        return step_time(self.model.shape, self.run.layout, self.gpu)
+        return step_time(self.model.sizes, self.run.layout, self.gpu)
 
     @property
     def tokens_per_second(self) -> float:
         """Of all GPUs."""
-        return tokens_per_second(self.model.shape, self.run.layout, self.gpu, self.mfu)
+        return tokens_per_second(self.model.sizes, self.run.layout, self.gpu, self.mfu)
 
     @property
     def hours(self) -> float:
@@ -73,7 +73,7 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """As JSON; bytes, tokens and seconds."""
-        layout, shape = self.run.layout, self.model.shape
+        layout, sizes = self.run.layout, self.model.sizes
         return {
             "model": self.model.name,
             "gpu": self.gpu.name,
@@ -106,8 +106,8 @@ class Plan:
             "gpu_memory": self.gpu.memory,
             "fits": self.fits,
             "flops_per_token": {
-                "causal": shape.flops(layout.window),
-                "full": shape.flops(layout.window, causal=False),
+                "causal": sizes.flops(layout.window),
+                "full": sizes.flops(layout.window, causal=False),
             },
             "mfu": {
                 "causal": self.mfu,
@@ -126,8 +126,8 @@ class Plan:
     @property
     def mfu_full(self) -> float:
         """The same speed's share of the peak when attention counts without the causal half."""
-        shape, window = self.model.shape, self.run.layout.window
-        return self.mfu * shape.flops(window, causal=False) / shape.flops(window)
+        sizes, window = self.model.sizes, self.run.layout.window
+        return self.mfu * sizes.flops(window, causal=False) / sizes.flops(window)
 
 
 def make_plan(
@@ -149,7 +149,7 @@ def make_plan(
             what the layout loses by the estimate of :func:`step_time`.
         price: of a GPU for an hour.
     """
-    reached = reached_mfu(model.shape, run.layout, gpu) if mfu is None else mfu
+    reached = reached_mfu(model.sizes, run.layout, gpu) if mfu is None else mfu
     given = mfu is not None
     return Plan(model, run, gpu, stages(model, run), reached, given, iterations, price)
 

@@ -9,7 +9,8 @@ from e2_common.errors import UserError
 from e2_tools.planning.models import Model
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import Run, check
-from megatron_patches.start.training_time import RECOMPUTE, Gpu
+from megatron_patches.start.gpus import Gpu
+from megatron_patches.start.layout import RECOMPUTE
 
 MICRO_BATCHES = (1, 2, 4, 8)
 CLOSE = 0.01  # relative difference of speed below which the freer memory decides
@@ -23,7 +24,7 @@ def suggestions(
 
     Of each (TP, PP, virtual stages, micro-batch) only the one with the least recompute that fits:
     recomputing more only costs. Speed counts recomputed FLOPs, pipeline bubble and communication
-    (``training_time.step_time``). Within 1 %, which the estimate cannot tell apart, fewer virtual
+    (``step_time.step_time``). Within 1 %, which the estimate cannot tell apart, fewer virtual
     stages win (fewer and larger messages), then more free memory.
 
     Args:

@@ -71,9 +71,9 @@ def _verdict(plan: Plan) -> str:
 
 
 def _speed(plan: Plan) -> list[str]:
-    layout, shape, step = plan.run.layout, plan.model.shape, plan.step
+    layout, sizes, step = plan.run.layout, plan.model.sizes, plan.step
     tokens = plan.iterations * layout.tokens
-    causal, full = (shape.flops(layout.window, flag) / 1e9 for flag in (True, False))
+    causal, full = (sizes.flops(layout.window, flag) / 1e9 for flag in (True, False))
     origin = "given" if plan.mfu_given else f"estimated: {ASSUMED_MFU}"
     losses = {
         "recompute": step.recompute,

@@ -7,7 +7,9 @@ Megatron has no hook there, so its functions are wrapped in place.
 import shutil
 from typing import Any
 
+from e2_common.disk.checkpoint_folder import empty
 from e2_common.errors import UserError
+from megatron_patches.checkpoint.starting_point import check_sums
 from megatron_patches.runtime.replace import replace
 
 FULL = 2**24  # bytes; a disk on which no more are free after a failed save was too small for it
@@ -35,8 +37,6 @@ def check_sums_before_loading() -> None:
     """
     import megatron.training.training as training
 
-    from megatron_patches.checkpoint.starting_point import check_sums
-
     def load_checkpoint(*args: Any, **kwargs: Any) -> Any:
         arguments = training.get_args()
         if not arguments.skip_checksums:
@@ -55,8 +55,6 @@ def empty_the_folder_before_saving() -> None:
     """
     import torch.distributed as dist
     from megatron.core import dist_checkpointing
-
-    from e2_common.disk.whole_checkpoint import empty
 
     def save(state: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
         if dist.get_rank() == 0:

@@ -9,38 +9,17 @@ import argparse
 import contextlib
 import copy
 import io
-import os
+from pathlib import Path
 
+from e2_common.disk.checkpoint_folder import RELEASE, tracked
 from e2_common.errors import UserError
+from e2_common.model_sizes import query_groups
 from e2_llm.arguments import config_from_args
 from e2_llm.config import differences
 from e2_llm.registry import method_class
+from megatron_patches.checkpoint.model_arguments import COMPARED, FORGOTTEN
+from megatron_patches.checkpoint.starting_point import source_of
 from megatron_patches.data.blend import changed_blend
-
-# Arguments that make a model, and how the command line says them.
-MODEL_ARGUMENTS = {
-    "num_layers": "--num-layers",
-    "hidden_size": "--hidden-size",
-    "ffn_hidden_size": "--ffn-hidden-size",
-    "num_attention_heads": "--num-attention-heads",
-    "group_query_attention": "--group-query-attention",
-    "num_query_groups": "--num-query-groups",
-    "kv_channels": "--kv-channels",
-    "untie_embeddings_and_output_weights": "--untie-embeddings-and-output-weights",
-    "swiglu": "--swiglu",
-    "normalization": "--normalization",
-    "add_bias_linear": "--disable-bias-linear",
-    "add_qkv_bias": "--add-qkv-bias",
-    "qk_layernorm": "--qk-layernorm",
-    "position_embedding_type": "--position-embedding-type",
-    "rotary_base": "--rotary-base",
-    "rotary_percent": "--rotary-percent",
-    "rotary_interleaved": "--rotary-interleaved",
-    "rotary_seq_len_interpolation_factor": "--rotary-seq-len-interpolation-factor",
-    "layernorm_epsilon": "--norm-epsilon",
-}
-# Those that Megatron's --use-checkpoint-args forgets.
-FORGOTTEN = ("qk_layernorm", "layernorm_epsilon", "rotary_seq_len_interpolation_factor")
 
 
 def check_checkpoint(args: argparse.Namespace) -> list[str]:
@@ -55,23 +34,23 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     Raises:
         UserError: the checkpoint is unreadable or of another model.
     """
-    flag = _flag(args)
-    if flag is None:
+    source = source_of(args)
+    if source is None:
         return []
-    where = _where(args, flag)
-    stored = _stored_arguments(args, flag)
+    where = _where(args, source)
+    stored = _stored_arguments(args, source)
     if stored is None:
         return [f"{where}: holds no arguments, so the model's shape was not checked"]
     wrong = [
         f"{option} is {_value(stored, name)} there and {_value(args, name)} here"
-        for name, option in MODEL_ARGUMENTS.items()
+        for name, option in COMPARED.items()
         if hasattr(stored, name) and _value(stored, name) != _value(args, name)
     ]
     if wrong:
         raise UserError(
             f"{where}: another model: {'; '.join(wrong)} (--use-checkpoint-args takes them over)"
         )
-    resumed = flag == "load" and not args.finetune and not _is_release(args.load)
+    resumed = source == "load" and not args.finetune and tracked(Path(args.load)) != RELEASE
     if resumed and not args.e2_override:
         _require_same_positions(stored, args, where)
     warnings = _other_fixed_scaling(stored, args, where)
@@ -100,28 +79,13 @@ def forgotten_arguments(args: argparse.Namespace) -> dict[str, object]:
     Raises:
         UserError: the checkpoint is unreadable.
     """
-    flag = _flag(args)
-    stored = _stored_arguments(args, flag) if flag else None
+    source = source_of(args)
+    stored = _stored_arguments(args, source) if source else None
     return {name: getattr(stored, name) for name in FORGOTTEN if hasattr(stored, name)}
 
 
-def _is_release(folder: str) -> bool:
-    """Whether a checkpoint was converted, not trained: Megatron starts from it at iteration 0."""
-    with open(f"{folder}/latest_checkpointed_iteration.txt") as tracker:
-        return tracker.read().strip() == "release"
-
-
-def _flag(args: argparse.Namespace) -> str | None:
-    """The argument that names the checkpoint which the run will load."""
-    for flag in ("load", "pretrained_checkpoint"):
-        folder = getattr(args, flag)
-        if folder and os.path.exists(f"{folder}/latest_checkpointed_iteration.txt"):
-            return flag
-    return None
-
-
-def _where(args: argparse.Namespace, flag: str) -> str:
-    return f"--{flag.replace('_', '-')} {getattr(args, flag)}"
+def _where(args: argparse.Namespace, source: str) -> str:
+    return f"--{source.replace('_', '-')} {getattr(args, source)}"
 
 
 def _other_fixed_scaling(
@@ -154,21 +118,19 @@ def _require_same_positions(
 
 
 def _value(args: argparse.Namespace, name: str) -> object:
-    if name == "num_query_groups" and not args.group_query_attention:
-        return args.num_attention_heads  # Megatron writes this into it only while training
-    return getattr(args, name)
+    return query_groups(args) if name == "num_query_groups" else getattr(args, name)
 
 
-def _stored_arguments(args: argparse.Namespace, flag: str) -> argparse.Namespace | None:
+def _stored_arguments(args: argparse.Namespace, source: str) -> argparse.Namespace | None:
     from megatron.training.checkpointing import load_args_from_checkpoint
     from torch.distributed.checkpoint import CheckpointException
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it tells every argument it takes over
-            found = load_args_from_checkpoint(copy.copy(args), load_arg=flag)
+            found = load_args_from_checkpoint(copy.copy(args), load_arg=source)
     # A damaged file can raise nearly anything, and torch's own error is no Exception.
     except (Exception, CheckpointException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        where = _where(args, flag)
+        where = _where(args, source)
         raise UserError(f"{where}: cannot be read ({reason}); it may be incomplete") from error
     return found[1] if isinstance(found, tuple) else None

@@ -12,18 +12,20 @@ import sys
 import time
 from pathlib import Path
 
-from e2_common.disk.whole_checkpoint import (
+import torch.distributed as dist
+
+from e2_common.disk.checkpoint_folder import (
     RELEASE,
     TRACKER,
-    flaw,
     folder_of,
+    has_tracker,
     iterations,
-    newest_whole,
     size,
     track,
     tracked,
-    wrong_sum,
 )
+from e2_common.disk.checksums import wrong_sum
+from e2_common.disk.torch_dist_index import FORMAT, flaw, newest_whole
 from e2_common.errors import UserError
 
 
@@ -45,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def source_of(args: argparse.Namespace) -> str | None:
+    """The argument that names the save folder which the run will load from, if it loads at all."""
+    for name in ("load", "pretrained_checkpoint"):
+        folder = getattr(args, name)
+        if folder and has_tracker(folder):
+            return name
+    return None
+
+
 def choose(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     """Choose the checkpoint to load by what can be seen without reading it.
 
@@ -60,10 +71,10 @@ def choose(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     """
     if args.ckpt_step and args.load_newest_whole:
         raise UserError("--ckpt-step and --load-newest-whole exclude each other: drop one")
-    if args.ckpt_format != "torch_dist":
+    if args.ckpt_format != FORMAT:
         return None, []
     load = Path(args.load) if args.load else None
-    if load is None or not ((load / TRACKER).exists() or iterations(load)):
+    if load is None or not (has_tracker(load) or iterations(load)):
         _check_base(args)
         return None, []
     checkpoint = args.ckpt_step or tracked(load)
@@ -72,7 +83,7 @@ def choose(args: argparse.Namespace) -> tuple[int | None, list[str]]:
         if reason is None:
             return None, []
         reason = f"{folder_of(load, checkpoint).name} is not whole: {reason}"
-    elif (load / TRACKER).exists():
+    elif has_tracker(load):
         reason = f"{TRACKER} holds no iteration"
     elif newest_whole(load) is None:
         # Ended in its first save: nothing was ever finished, so nothing is lost.
@@ -96,8 +107,6 @@ def check_sums(args: argparse.Namespace) -> None:
     Raises:
         UserError: a checksum is wrong. Only the first rank raises it, the others end.
     """
-    import torch.distributed as dist
-
     load, checkpoint = _to_load(args)
     while checkpoint is not None:
         # File systems may show the ranks different things: the first one decides.
@@ -142,15 +151,14 @@ def _check_base(args: argparse.Namespace) -> None:
 
 def _to_load(args: argparse.Namespace) -> tuple[Path, int | str | None]:
     """Folder and checkpoint that Megatron would load now; None if there is nothing to check."""
-    for folder in (args.load, args.pretrained_checkpoint):
-        if args.ckpt_format == "torch_dist" and folder and (Path(folder) / TRACKER).exists():
-            return Path(folder), args.ckpt_step or tracked(Path(folder))
-    return Path(), None
+    source = source_of(args)
+    if source is None or args.ckpt_format != FORMAT:
+        return Path(), None
+    folder = Path(getattr(args, source))
+    return folder, args.ckpt_step or tracked(folder)
 
 
 def _broadcast(value: list) -> list:
-    import torch.distributed as dist
-
     dist.broadcast_object_list(value, src=0)
     return value
 

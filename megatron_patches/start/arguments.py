@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from megatron.training import arguments as megatron_arguments
 
+from e2_common.disk.checkpoint_folder import TRACKER, has_tracker
+from e2_common.disk.indexed_dataset import begins_as_index
 from e2_common.errors import UserError
 from e2_llm.arguments import add_arguments, config_from_args
 from e2_llm.config import E2Config
@@ -22,9 +24,6 @@ from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
 from megatron_patches.start.report import findings
-
-INDEX_HEADER = b"MMIDIDX\x00\x00"  # the first bytes of every .idx, any version
-
 
 # Megatron's arguments without a CUDA device; only defaults: what the user types stands.
 CPU_DEFAULTS = {
@@ -165,9 +164,9 @@ def _check_files(args: argparse.Namespace) -> None:
             raise UserError(f"--tokenizer-model {folder}: no tokenizer_config.json there")
     for flag in ("load", "pretrained_checkpoint"):
         folder = getattr(args, flag)
-        tracker = Path(folder or "") / "latest_checkpointed_iteration.txt"
         # Megatron starts from scratch when --load holds nothing; only resuming may mean that.
-        if folder and not tracker.exists() and folder != args.save:
+        if folder and not has_tracker(folder) and folder != args.save:
+            tracker = Path(folder) / TRACKER
             raise UserError(f"--{flag.replace('_', '-')} {folder}: no checkpoint there ({tracker})")
 
 
@@ -176,12 +175,10 @@ def _check_data_file(path: Path) -> None:
         raise UserError(f"--data-path: {path} does not exist; make it with preprocess_data.py")
     if path.stat().st_size == 0:
         raise UserError(f"--data-path: {path} is empty; run preprocess_data.py again")
-    if path.suffix == ".idx":
-        with path.open("rb") as file:
-            if file.read(len(INDEX_HEADER)) != INDEX_HEADER:
-                raise UserError(
-                    f"--data-path: {path} is not an index of Megatron; run preprocess_data.py again"
-                )
+    if path.suffix == ".idx" and not begins_as_index(path):
+        raise UserError(
+            f"--data-path: {path} is not an index of Megatron; run preprocess_data.py again"
+        )
 
 
 def _is_hub_name(path: Path) -> bool:

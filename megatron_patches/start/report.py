@@ -5,16 +5,18 @@ A wrong layout, a slow kernel or a missing package is then seen in the first sec
 """
 
 import argparse
-import os
 from collections.abc import Iterator
 
 import torch
 
+from e2_common.model_sizes import ModelSizes
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.kernels.choice import Choice
 from megatron_patches.kernels.facts import Facts
-from megatron_patches.start import training_time
+from megatron_patches.start.gpus import Gpu, known_gpu
+from megatron_patches.start.layout import Layout
+from megatron_patches.start.step_time import reached_mfu, tokens_per_second
 
 
 def findings(
@@ -34,7 +36,7 @@ def findings(
     for line in choice.missing(facts):
         yield f"missing: {line}"
     yield f"positions: {method_for(config).summary()}"
-    gpu = None if facts.on_cpu else training_time.known_gpu(torch.cuda.get_device_name())
+    gpu = None if facts.on_cpu else known_gpu(torch.cuda.get_device_name())
     yield f"work: {_work(args, gpu)}"
 
 
@@ -67,7 +69,7 @@ def _layout(args: argparse.Namespace) -> str:
     return " x ".join(parts) + (f", {recompute} recompute" if recompute else ", no recompute")
 
 
-def _work(args: argparse.Namespace, gpu: training_time.Gpu | None) -> str:
+def _work(args: argparse.Namespace, gpu: Gpu | None) -> str:
     tokens = args.global_batch_size * args.seq_length
     micro = args.global_batch_size // (args.micro_batch_size * args.data_parallel_size)
     text = (
@@ -80,45 +82,16 @@ def _work(args: argparse.Namespace, gpu: training_time.Gpu | None) -> str:
     return text
 
 
-def _planned_hours(args: argparse.Namespace, gpu: training_time.Gpu | None) -> str:
+def _planned_hours(args: argparse.Namespace, gpu: Gpu | None) -> str:
     """FLOPs of the run, and on GPUs whose speed is known its hours; of dense models only."""
     if args.num_experts is not None:
         return ""
-    shape, layout = _shape(args), _parallelism(args)
-    flops = args.train_iters * layout.tokens * shape.flops(args.seq_length)
+    sizes, layout = ModelSizes.from_arguments(args), Layout.from_arguments(args)
+    flops = args.train_iters * layout.tokens * sizes.flops(args.seq_length)
     text = f", {flops:.3g} FLOPs"
     if gpu is None or not (args.bf16 or args.fp16):
         return text
-    mfu = training_time.reached_mfu(shape, layout, gpu)
-    speed = training_time.tokens_per_second(shape, layout, gpu, mfu)
+    mfu = reached_mfu(sizes, layout, gpu)
+    speed = tokens_per_second(sizes, layout, gpu, mfu)
     hours = args.train_iters * layout.tokens / speed / 3600
     return text + f", about {hours:.1f} h at {mfu:.0%} of {gpu.peak / 1e12:.0f} TFLOP/s"
-
-
-def _shape(args: argparse.Namespace) -> training_time.Shape:
-    return training_time.Shape(
-        layers=args.num_layers,
-        hidden=args.hidden_size,
-        ffn=args.ffn_hidden_size,
-        heads=args.num_attention_heads,
-        groups=args.num_query_groups or args.num_attention_heads,
-        head_dim=args.kv_channels,
-        vocab=args.padded_vocab_size,
-        gated=args.swiglu,
-    )
-
-
-def _parallelism(args: argparse.Namespace) -> training_time.Layout:
-    return training_time.Layout(
-        tensor=args.tensor_model_parallel_size,
-        pipeline=args.pipeline_model_parallel_size,
-        virtual=args.virtual_pipeline_model_parallel_size or 1,
-        context=args.context_parallel_size,
-        data=args.data_parallel_size,
-        sequence_parallel=args.sequence_parallel,
-        recompute=args.recompute_granularity or "none",
-        micro_batch=args.micro_batch_size,
-        micro_batches=args.global_batch_size // (args.micro_batch_size * args.data_parallel_size),
-        window=args.seq_length,
-        gpus_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size)),
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from tests.distributed.corpus import make_corpus, write_dataset
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 from tests.end_to_end.command_lines import refused

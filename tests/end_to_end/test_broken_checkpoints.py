@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from e2_common.disk.whole_checkpoint import TRACKER, empty, flaw, folder_of, tracked
+from e2_common.disk.checkpoint_folder import TRACKER, empty, folder_of, tracked
+from e2_common.disk.torch_dist_index import flaw
 from tests.distributed.corpus import make_corpus
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 from tests.end_to_end.command_lines import refused

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.plan import plan
-from benchmarks.gpu.profile import busy_time, kernel_class, summarize
-from benchmarks.gpu.shapes import (
+from benchmarks.gpu.models import (
     DEMANDS,
     GIB,
     PRESETS,
@@ -19,6 +17,8 @@ from benchmarks.gpu.shapes import (
     layers_that_fit,
     needed_bytes,
 )
+from benchmarks.gpu.plan import plan
+from benchmarks.gpu.profile import busy_time, kernel_class, summarize
 from benchmarks.gpu.table import ratios
 from benchmarks.gpu_training import build_parser
 
@@ -123,16 +123,16 @@ def test_the_check_of_kernels_fails_where_one_is_wrong(tmp_path):
 
 
 def test_flops_are_those_of_the_published_tables():
-    assert LLAMA.parameters(32) == 6_738_415_616
-    assert LLAMA.flops_per_token(32, causal=True) == pytest.approx(42.86e9, rel=2e-4)
-    assert LLAMA.flops_per_token(32, causal=False) == pytest.approx(46.08e9, rel=2e-4)
-    larger = PRESETS["llama2-13b"]
-    assert larger.flops_per_token(40, causal=True) == pytest.approx(82.14e9, rel=1e-4)
-    assert larger.flops_per_token(40, causal=False) == pytest.approx(87.18e9, rel=1e-4)
+    assert LLAMA.sizes.parameters == 6_738_415_616
+    assert LLAMA.sizes.flops(4096, causal=True) == pytest.approx(42.86e9, rel=2e-4)
+    assert LLAMA.sizes.flops(4096, causal=False) == pytest.approx(46.08e9, rel=2e-4)
+    larger = PRESETS["llama2-13b"].sizes
+    assert larger.flops(4096, causal=True) == pytest.approx(82.14e9, rel=1e-4)
+    assert larger.flops(4096, causal=False) == pytest.approx(87.18e9, rel=1e-4)
 
 
 def test_layers_are_cut_to_the_memory():
-    assert activation_bytes(LLAMA) == 148_112
+    assert activation_bytes(LLAMA.sizes) == 148_112
     ours = DEMANDS["ours"]
     assert needed_bytes(LLAMA, ours, 32, 1) / GIB == pytest.approx(134.1, abs=1)
     assert layers_that_fit(LLAMA, ours, 139 * GIB, 1) == 32

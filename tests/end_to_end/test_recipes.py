@@ -15,10 +15,10 @@ import torch
 from transformers import LlamaConfig
 
 from e2_common.disk.torch_dist_writer import write_release
+from e2_common.model_sizes import ModelSizes
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.checkpoint.megatron_args import (
     model_flags,
-    sizes_of_config,
     stored_arguments,
     tokenizer_flags,
 )
@@ -112,7 +112,7 @@ SHAPES = {
 def checkpoint_without_weights(folder, shape, tokenizer):
     """A converted checkpoint's arguments, which is all that a command line is checked against."""
     config = LlamaConfig(**{"max_position_embeddings": 4096} | shape).to_dict()
-    rope, sizes = source_rope(config, None, folder), sizes_of_config(config, folder)
+    rope, sizes = source_rope(config, None, folder), ModelSizes.from_config(config, folder)
     flags = model_flags(config, family_of_config(config, folder), sizes, rope, folder)
     flags |= tokenizer_flags(tokenizer)
     args = stored_arguments(flags, sizes, torch.bfloat16, rope)

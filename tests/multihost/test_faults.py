@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from e2_common.disk.whole_checkpoint import TRACKER, flaw, folder_of, iterations, tracked
+from e2_common.disk.checkpoint_folder import TRACKER, folder_of, iterations, tracked
+from e2_common.disk.torch_dist_index import flaw
 from tests.multihost.conftest import ITERATIONS, LIMIT, on_one_host, saving
 from tests.multihost.fault_table import record
 from tests.multihost.hosts import (

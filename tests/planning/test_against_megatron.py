@@ -18,7 +18,7 @@ from e2_tools.planning import activations
 from e2_tools.planning.memory import activation_bytes, static_bytes
 from e2_tools.planning.models import MODELS
 from e2_tools.planning.run import KERNELS, Run
-from megatron_patches.start.training_time import Layout
+from megatron_patches.start.layout import Layout
 
 LAYOUTS = {
     "DP 16": Layout(data=16),
@@ -138,12 +138,12 @@ def test_flops_are_megatrons(name, layout):
     model, run = planned(name, layout)
     theirs = num_floating_point_operations(arguments(model, run), batch_size=7)
     tokens = 7 * run.layout.window
-    assert tokens * model.shape.flops(run.layout.window) == pytest.approx(theirs, rel=1e-12)
+    assert tokens * model.sizes.flops(run.layout.window) == pytest.approx(theirs, rel=1e-12)
 
 
 def test_flops_a_token_are_the_published_ones():
     """6 x 6.607e9 and 12 L h s, halved by the causal mask; see the anchors in docs/scaling.md."""
-    shape = MODELS["llama2-7b"].shape
+    shape = MODELS["llama2-7b"].sizes
     assert shape.layers * shape.layer_parameters + shape.hidden * shape.vocab == 6_607_077_376
     assert shape.flops(4096) / 1e9 == pytest.approx(42.86, abs=0.01)
     assert shape.flops(4096, causal=False) / 1e9 == pytest.approx(46.08, abs=0.01)

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from e2_tools.checkpoint.sizes import Sizes
+from e2_common.model_sizes import ModelSizes
 from e2_tools.planning import activations
 from e2_tools.planning.memory import activation_bytes, static_bytes
 from e2_tools.planning.models import Model
 from e2_tools.planning.run import KERNELS, Run
-from megatron_patches.start.training_time import Layout
+from megatron_patches.start.layout import Layout
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 
 pytestmark = pytest.mark.timeout(400)
-MODEL = Model("tiny", Sizes(4, 64, 160, 4, 2, 16, 256, 256, False), 64).padded(1, 64)
-ODD = Model("odd", Sizes(4, 72, 152, 4, 2, 18, 256, 256, True), 64, True, True)
+MODEL = Model("tiny", ModelSizes(4, 64, 160, 4, 2, 16, 256, 256, False), 64).padded(1, 64)
+ODD = Model("odd", ModelSizes(4, 72, 152, 4, 2, 18, 256, 256, True), 64, True, True)
 ODD_FLAGS = [
     *("--hidden-size", "72", "--ffn-hidden-size", "152", "--qk-layernorm", "--add-qkv-bias"),
     *("--kv-channels", "18"),

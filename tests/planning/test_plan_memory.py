@@ -17,8 +17,9 @@ from e2_tools.planning.memory import fullest, in_flight_chunks, stages
 from e2_tools.planning.models import MODELS, find_model
 from e2_tools.planning.run import Run, check
 from e2_tools.planning.suggest import suggestions
-from megatron_patches.start import training_time
-from megatron_patches.start.training_time import GPUS, Layout, reached_mfu, step_time
+from megatron_patches.start.gpus import GPUS, known_gpu
+from megatron_patches.start.layout import Layout
+from megatron_patches.start.step_time import COMPUTE_MFU, reached_mfu, step_time
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ["--model", "llama2-7b", "--gpu", "A100-80GB", "--gpus", "16"]
@@ -92,7 +93,7 @@ def test_recompute_and_sharding_take_memory_away():
 
 
 def test_time_goes_where_the_layout_loses_it():
-    shape = MODELS["llama2-7b"].shape
+    shape = MODELS["llama2-7b"].sizes
     alone = step_time(shape, Layout(micro_batches=16), A100)
     assert alone.total == alone.compute
     piped = step_time(shape, Layout(pipeline=4, micro_batches=16), A100)
@@ -106,7 +107,7 @@ def test_time_goes_where_the_layout_loses_it():
     assert outside.tensor > inside.tensor > 0
     layout = Layout(tensor=2, data=8, sequence_parallel=True, micro_batches=2)
     reached = reached_mfu(shape, layout, A100)
-    assert 0.3 < reached < training_time.COMPUTE_MFU
+    assert 0.3 < reached < COMPUTE_MFU
 
 
 def test_suggestions_fit_and_come_fastest_first():
@@ -232,6 +233,7 @@ def arguments():
         ffn_hidden_size=11008,
         num_attention_heads=32,
         num_query_groups=None,
+        untie_embeddings_and_output_weights=True,
         kv_channels=128,
         padded_vocab_size=32000,
         swiglu=True,
@@ -258,9 +260,9 @@ def test_the_start_up_report_plans_the_same_hours(tmp_path, monkeypatch):
 
     monkeypatch.setitem(os.environ, "LOCAL_WORLD_SIZE", "8")
     (plan,) = plans(tmp_path, *BASE, "--tp", "2")
-    known = training_time.known_gpu("NVIDIA A100-SXM4-80GB")
+    known = known_gpu("NVIDIA A100-SXM4-80GB")
     text = _work(arguments(), known)
     share = f"{plan['mfu']['causal']:.0%} of 312 TFLOP/s"
     assert text.endswith(f", 8.43e+19 FLOPs, about {plan['hours']:.1f} h at {share}")
-    assert training_time.known_gpu("cpu") is None
+    assert known_gpu("cpu") is None
     assert _work(arguments(), None).endswith("8.43e+19 FLOPs")  # nothing is invented

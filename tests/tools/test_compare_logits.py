@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_tools.checkpoint import compare_logits as module
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits, prompts

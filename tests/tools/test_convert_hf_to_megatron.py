@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from e2_common.disk.torch_dist import TorchDistReader, find_iteration
+from e2_common.disk.checkpoint_folder import find_iteration
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.import_hf import ImportOptions, import_model

@@ -26,17 +26,16 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from e2_common.disk.whole_checkpoint import (
+from e2_common.disk.checkpoint_folder import (
     TRACKER,
     empty,
-    flaw,
     folder_of,
     iterations,
-    newest_whole,
     track,
     tracked,
-    wrong_sum,
 )
+from e2_common.disk.checksums import wrong_sum
+from e2_common.disk.torch_dist_index import flaw, newest_whole
 
 
 class Quarters(SavePlanner):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2_tools.checkpoint.names import (
+from e2_common.model_sizes import ModelSizes
+from e2_tools.checkpoint.tensor_rules import (
     Rule,
-    Sizes,
     cut_vocab,
     join_gate_up,
     join_qkv,
@@ -85,7 +85,7 @@ class Family:
         title: for messages.
         model_type: in config.json, and with ``architecture`` what transformers builds.
         layer_rules: the tensors of one layer, in the order in which they are read and written.
-        megatron: Megatron's arguments that make this family, beside those of :data:`COMMON`.
+        megatron: Megatron's arguments that make this family, beside those that all families share.
         config: what config.json must say to be of the plain kind that Megatron builds.
     """
 
@@ -96,7 +96,7 @@ class Family:
     megatron: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
-    def rules(self, sizes: Sizes) -> Iterator[tuple[Rule, int | None]]:
+    def rules(self, sizes: ModelSizes) -> Iterator[tuple[Rule, int | None]]:
         """Every tensor of a model of these sizes: its rule, and its layer or None."""
         yield EMBEDDING, None
         for layer in range(sizes.layers):

@@ -9,11 +9,11 @@ import torch
 from huggingface_hub import StateDictSplit
 from safetensors import safe_open
 
-from e2_common.disk.torch_dist import TorchDistReader
+from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_tools.checkpoint.compare_logits import compare_logits
-from e2_tools.checkpoint.hf_writer import cast
-from e2_tools.checkpoint.names import Move
+from e2_tools.checkpoint.dtypes import cast
+from e2_tools.checkpoint.tensor_moves import Move
 
 
 def check_export(

@@ -1,81 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a Megatron ``torch_dist`` checkpoint on the CPU: no process group, no GPU, no launcher.
 
-On disk: ``metadata.json`` names the format, ``.metadata`` says which bytes of which ``*.distcp``
-file hold which piece of which global tensor. The run's arguments lie in ``common.pt`` or, from
-Megatron-core 0.19 on, in the object ``common_state`` among the ``*.distcp`` files.
-Both are pickles: only read checkpoints you trust.
+The run's arguments lie in ``common.pt`` or, from Megatron-core 0.19 on, in the object
+``common_state`` among the ``*.distcp`` files. Both are pickles: only read checkpoints you trust.
 """
 
+import contextlib
 import io
-import json
 import logging
 import math
-import pickle
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
-    Metadata,
     MetadataIndex,
     TensorStorageMetadata,
 )
 from torch.distributed.checkpoint.utils import _create_file_view
 
+from e2_common.disk.torch_dist_index import (
+    FORMAT,
+    FlawError,
+    check_files,
+    read_index,
+    saved_format,
+)
 from e2_common.errors import UserError
 
-TRACKER = "latest_checkpointed_iteration.txt"
 DAMAGED = "damaged or incomplete; use another --iteration or copy the checkpoint again"
-
-
-def find_iteration(load: Path, iteration: int | None = None) -> Path:
-    """Return the folder of one iteration.
-
-    Args:
-        load: a run's save folder, or the folder of one iteration.
-        iteration: which one; the latest by default.
-
-    Raises:
-        UserError: there is no such folder or iteration.
-    """
-    if not load.is_dir():
-        raise UserError(f"--load {load}: no such folder")
-    if (load / "metadata.json").exists() or load.name.startswith("iter_"):
-        if iteration is not None and load.name != _folder_name(iteration):
-            raise UserError(f"--load {load}: already one iteration; leave out --iteration")
-        return load
-    if iteration is None:
-        name = _latest(load)
-    else:
-        name = _folder_name(iteration)
-    if not (load / name).is_dir():
-        there = sorted(p.name for p in load.iterdir() if p.is_dir()) or ["none"]
-        raise UserError(f"{load / name}: no such iteration; there are: {', '.join(there)}")
-    return load / name
-
-
-def _latest(load: Path) -> str:
-    tracker = load / TRACKER
-    if not tracker.is_file():
-        raise UserError(
-            f"{tracker}: no such file; name a Megatron save folder or an iter_* folder by --load"
-        )
-    text = tracker.read_text(errors="replace").strip()
-    if text == "release":
-        return text
-    if not text.isdigit():
-        raise UserError(f"{tracker}: holds no iteration number; choose one by --iteration")
-    return _folder_name(int(text))
-
-
-def _folder_name(iteration: int) -> str:
-    return f"iter_{iteration:07d}"
 
 
 class TorchDistReader:
@@ -90,8 +47,10 @@ class TorchDistReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        _require_torch_dist(folder)
-        self._metadata = _read_metadata(folder)
+        with _no_flaw(folder):
+            _require_torch_dist(folder)
+            self._metadata = read_index(folder)
+        self._checked: set[str] = set()
         self._kept: dict[str, tuple[ChunkStorageMetadata, Tensor]] = {}
 
     @property
@@ -111,20 +70,18 @@ class TorchDistReader:
                 return self._load(index, weights_only=False)[0]
         raise UserError(f"{path}: no such file, and no common_state either; checkpoint {DAMAGED}")
 
-    def require_files(self, names: Iterable[str]) -> None:
+    def require_whole(self, names: Iterable[str]) -> None:
         """Check that every byte of these tensors is there, without reading them.
 
+        The checks are those of a run that starts from the checkpoint.
+
         Raises:
-            UserError: a file is missing or too short.
+            UserError: pieces are missing, or a file is missing or too short.
         """
-        for name in names:
-            for chunk in self.tensors[name].chunks:
-                place = self._place(MetadataIndex(name, chunk.offsets))
-                path = self.folder / place.relative_path
-                if not path.is_file():
-                    raise UserError(f"{path}: no such file; checkpoint {DAMAGED}")
-                if path.stat().st_size < place.offset + place.length:
-                    raise UserError(f"{path}: too short; checkpoint {DAMAGED}")
+        unchecked = set(names) - self._checked
+        with _no_flaw(self.folder):
+            check_files(self.folder, self._metadata, sorted(unchecked))
+        self._checked |= unchecked
 
     def read(self, name: str, layer: int | None = None) -> Tensor:
         """Read one global tensor.
@@ -139,7 +96,8 @@ class TorchDistReader:
         Raises:
             UserError: a file is damaged, or pieces are missing.
         """
-        info = self.tensors[name]
+        self.require_whole([name])
+        info = self._metadata.state_dict_metadata[name]
         start, stop = [0] * len(info.size), list(info.size)
         if layer is not None:
             start[0], stop[0] = layer, layer + 1
@@ -149,17 +107,12 @@ class TorchDistReader:
                 data = self._chunk(name, chunk, keep=False)
                 return data if layer is None else data[0]
         result = torch.empty(shape, dtype=info.properties.dtype)
-        filled = 0
         for chunk in info.chunks:
             inside = _overlap(chunk, start, stop)
             if inside is None:
                 continue
             data = self._chunk(name, chunk, keep=layer is not None and chunk.sizes[0] > 1)
-            target = result[_slices(inside, start)]
-            target.copy_(data[_slices(inside, chunk.offsets)])
-            filled += target.numel()
-        if filled != result.numel():
-            raise UserError(f"{self.folder}: pieces of {name} are missing; checkpoint {DAMAGED}")
+            result[_slices(inside, start)].copy_(data[_slices(inside, chunk.offsets)])
         return result if layer is None else result[0]
 
     def _chunk(self, name: str, chunk: ChunkStorageMetadata, keep: bool) -> Tensor:
@@ -171,22 +124,15 @@ class TorchDistReader:
         index = MetadataIndex(name, chunk.offsets)
         data = self._load(index, weights_only=True)
         if not isinstance(data, Tensor) or data.numel() != math.prod(chunk.sizes):
-            path = self.folder / self._place(index).relative_path
+            path = self.folder / self._metadata.storage_data[index].relative_path
             raise UserError(f"{path}: {name} is not as announced; checkpoint {DAMAGED}")
         data = data.reshape(chunk.sizes)
         if keep:
             self._kept[name] = (chunk, data)
         return data
 
-    def _place(self, index: MetadataIndex) -> Any:
-        place = self._metadata.storage_data.get(index)
-        if place is None:
-            path = self.folder / ".metadata"
-            raise UserError(f"{path}: {index.fqn} has no place; checkpoint {DAMAGED}")
-        return place
-
     def _load(self, index: MetadataIndex, weights_only: bool) -> Any:
-        place = self._place(index)
+        place = self._metadata.storage_data[index]
         path = self.folder / place.relative_path
         if getattr(place, "transform_descriptors", None):
             raise UserError(f"{path}: compressed checkpoints are not supported; save it plainly")
@@ -212,36 +158,27 @@ class TorchDistReader:
             raise UserError(f"{path}: cannot be read; checkpoint {DAMAGED}") from error
 
 
+@contextlib.contextmanager
+def _no_flaw(folder: Path) -> Iterator[None]:
+    """Turn a flaw of the checkpoint in ``folder`` into a :class:`UserError`."""
+    try:
+        yield
+    except FlawError as error:
+        path = folder / error.file
+        raise UserError(f"{path}: {error.reason}; checkpoint {DAMAGED}") from error
+
+
 def _require_torch_dist(folder: Path) -> None:
-    path = folder / "metadata.json"
-    if not path.is_file():
+    found, path = saved_format(folder), folder / "metadata.json"
+    if found is None:
         raise UserError(
             f"{path}: no such file, so this is no torch_dist checkpoint; "
             "save with --ckpt-format torch_dist"
         )
-    try:
-        backend = json.loads(path.read_text())["sharded_backend"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read; checkpoint {DAMAGED}") from error
-    if backend != "torch_dist":
+    if found != FORMAT:
         raise UserError(
-            f"{path}: format {backend!r} cannot be read; save with --ckpt-format torch_dist"
+            f"{path}: format {found!r} cannot be read; save with --ckpt-format torch_dist"
         )
-
-
-def _read_metadata(folder: Path) -> Metadata:
-    path = folder / ".metadata"
-    try:
-        metadata = FileSystemReader(folder).read_metadata()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; checkpoint {DAMAGED}") from error
-    except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read; checkpoint {DAMAGED}") from error
-    except Exception as error:  # a broken pickle can raise nearly anything
-        raise UserError(f"{path}: cannot be read ({error}); checkpoint {DAMAGED}") from error
-    if not isinstance(metadata, Metadata) or not metadata.storage_data:
-        raise UserError(f"{path}: cannot be read; checkpoint {DAMAGED}")
-    return metadata
 
 
 def _overlap(

@@ -1,88 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Megatron tensor is which Hugging Face tensor, how one is made of the other.
+"""Which tensors of a checkpoint become which of the other kind; all are named that do not fit.
 
-The names themselves are data, see :mod:`e2_tools.checkpoint.families`. Megatron fuses query, key
-and value by group and gate above up; both rotate halves in RoPE, so no row is permuted. Shapes: h
-hidden, d head size, n heads, k groups (of keys and values), f the feed-forward size, v the
-vocabulary.
+The names themselves are data, see :mod:`e2_tools.checkpoint.families`; how one tensor is made of
+others is said in :mod:`e2_tools.checkpoint.tensor_rules`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from e2_common.errors import UserError
-from e2_tools.checkpoint.sizes import Sizes
-
-if TYPE_CHECKING:
-    from e2_tools.checkpoint.families import Family
-
-
-Shape = tuple[int, ...]
-Split = Callable[[Tensor, Sizes], list[Tensor]]
-Join = Callable[[Sequence[Tensor], Sizes], Tensor]
-
-
-def split_qkv(fused: Tensor, sizes: Sizes) -> list[Tensor]:
-    """Take apart [k * (n/k + 2) * d, h], per group its queries, key, value; a bias has no h.
-
-    Returns:
-        query [n * d, h], key [k * d, h], value [k * d, h].
-    """
-    per_group = sizes.heads // sizes.groups
-    rest = fused.shape[1:]
-    grouped = fused.view(sizes.groups, per_group + 2, sizes.head_dim, *rest)  # [k, n/k + 2, d, h]
-    parts = grouped.split((per_group, 1, 1), dim=1)
-    return [part.reshape(-1, *rest) for part in parts]
-
-
-def join_qkv(parts: Sequence[Tensor], sizes: Sizes) -> Tensor:
-    """Undo :func:`split_qkv`."""
-    rest = parts[0].shape[1:]
-    grouped = [part.view(sizes.groups, -1, sizes.head_dim, *rest) for part in parts]
-    return torch.cat(grouped, dim=1).view(-1, *rest)
-
-
-def split_gate_up(fused: Tensor, sizes: Sizes) -> list[Tensor]:
-    """Take apart [2f, h]: gate [f, h] above up [f, h]."""
-    return list(fused.split(sizes.ffn, dim=0))
-
-
-def join_gate_up(parts: Sequence[Tensor], sizes: Sizes) -> Tensor:
-    """Undo :func:`split_gate_up`."""
-    return torch.cat(list(parts), dim=0)
-
-
-def cut_vocab(padded: Tensor, sizes: Sizes) -> list[Tensor]:
-    """Drop the rows that only pad the vocabulary: [padded v, h] to [v, h]."""
-    return [padded[: sizes.vocab]]
-
-
-def whole(tensor: Tensor, sizes: Sizes) -> list[Tensor]:
-    """Return a tensor that is the same in both worlds."""
-    return [tensor]
-
-
-def join_whole(parts: Sequence[Tensor], sizes: Sizes) -> Tensor:
-    """Undo :func:`whole`; the padding that :func:`cut_vocab` dropped stays dropped."""
-    return parts[0]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One Megatron tensor (any of its names), the Hugging Face tensors in it, and its shape.
-
-    The first of the Megatron names is the one to write: every layer specification loads it.
-    """
-
-    megatron: tuple[str, ...]
-    hf: tuple[str, ...]
-    shape: Callable[[Sizes], Shape]
-    split: Split = whole
-    join: Join = join_whole
+from e2_common.model_sizes import ModelSizes
+from e2_tools.checkpoint.families import Family
+from e2_tools.checkpoint.tensor_rules import Rule, Shape
 
 
 @dataclass(frozen=True)
@@ -93,7 +25,7 @@ class Move:
     layer: int | None
     targets: tuple[str, ...]
     rule: Rule
-    sizes: Sizes
+    sizes: ModelSizes
 
     def split(self, tensor: Tensor) -> dict[str, Tensor]:
         """Return the Hugging Face tensors by name; they may be views of ``tensor``."""
@@ -109,7 +41,7 @@ class Move:
         return {name: tuple(tensor.shape) for name, tensor in shapes.items()}
 
 
-def plan_moves(stored: Mapping[str, Shape], sizes: Sizes, family: "Family") -> list[Move]:
+def plan_moves(stored: Mapping[str, Shape], sizes: ModelSizes, family: Family) -> list[Move]:
     """Map every stored Megatron tensor to Hugging Face names, in the order of the model.
 
     Args:
@@ -147,7 +79,7 @@ def plan_moves(stored: Mapping[str, Shape], sizes: Sizes, family: "Family") -> l
     return moves
 
 
-def plan_import(stored: Mapping[str, Shape], sizes: Sizes, family: "Family") -> list[Move]:
+def plan_import(stored: Mapping[str, Shape], sizes: ModelSizes, family: Family) -> list[Move]:
     """Map every Hugging Face tensor to stacked Megatron names, in the order of the model.
 
     Args:
