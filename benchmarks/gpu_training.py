@@ -25,6 +25,7 @@ from benchmarks.gpu.plan import plan
 from benchmarks.gpu.shapes import PRESETS, Shape
 from benchmarks.gpu.table import ratios, row, table
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import check_output
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
@@ -82,7 +83,7 @@ def main() -> None:
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
     from e2_tools.evaluation.provenance import provenance
-    from e2_tools.evaluation.results import check_output, write_results
+    from e2_tools.evaluation.results import write_results
 
     if options.output:
         check_output(options.output)

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from benchmarks.processes import check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import check_output
 from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
+from e2_tools.evaluation.results import write_results
 
 SCHEMA = "e2-llm/preprocess-memory/1"
 _BEGINS = b'{"text": "'

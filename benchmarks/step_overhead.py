@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 import numpy as np
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.results import check_output, write_results
+from e2_common.files import check_output
+from e2_tools.evaluation.results import write_results
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/step-overhead/1"

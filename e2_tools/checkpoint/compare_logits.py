@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from e2_common.disk.torch_dist import TorchDistReader, find_iteration
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_tools.checkpoint.hf_config import read_json
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
 from e2_tools.checkpoint.tokenizer import find_tokenizer, load_tokenizer
@@ -165,8 +165,7 @@ def load_hf(folder: Path) -> Any:
             folder, dtype="auto", output_loading_info=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--check: transformers cannot load the model ({reason})") from error
+        raise UserError(f"--check: transformers cannot load the model ({brief(error)})") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(kind):
             raise UserError(f"--check: transformers reports {kind}: {sorted(info[kind])}")

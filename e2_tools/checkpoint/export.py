@@ -78,21 +78,18 @@ def export(options: ExportOptions) -> None:
     split = plan_shards(moves, dtype, options.max_shard_size)
 
     unchecked = None
-    try:
-        with atomic_directory(options.save) as folder:
-            write_weights(folder, reader, moves, split, dtype)
-            hf_config.write_json(folder / "config.json", config)
-            _write_generation_config(folder, options.hf_model, config)
-            if tokenizer_from is not None:
-                copy_tokenizer(tokenizer_from, folder)
-            write_model_card(folder, config, run, options.hf_model)
-            if options.check:
-                try:
-                    check_export(folder, reader, moves, split, dtype)
-                except TooLittleMemory as error:  # the result is fine: it stays
-                    unchecked = error
-    except OSError as error:
-        raise UserError(f"--save {options.save}: cannot be written ({error})") from error
+    with atomic_directory(options.save, "--save") as folder:
+        write_weights(folder, reader, moves, split, dtype)
+        hf_config.write_json(folder / "config.json", config)
+        _write_generation_config(folder, options.hf_model, config)
+        if tokenizer_from is not None:
+            copy_tokenizer(tokenizer_from, folder)
+        write_model_card(folder, config, run, options.hf_model)
+        if options.check:
+            try:
+                check_export(folder, reader, moves, split, dtype)
+            except TooLittleMemory as error:  # the result is fine: it stays
+                unchecked = error
     _report(options, run, config, base, tokenizer_from, tokenizer, checked=not unchecked)
     if unchecked:
         raise unchecked

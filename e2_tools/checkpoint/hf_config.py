@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.names import Sizes
 from e2_tools.checkpoint.run_args import RunArgs
@@ -40,8 +40,7 @@ def complete_config(path: Path) -> Config:
     try:
         return AutoConfig.from_pretrained(path.parent, local_files_only=True).to_dict()
     except Exception as error:  # each kind of model refuses in its own way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: transformers refuses it ({reason})") from error
+        raise UserError(f"{path}: transformers refuses it ({brief(error)})") from error
 
 
 def write_json(path: Path, content: Config) -> None:

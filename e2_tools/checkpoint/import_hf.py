@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from tqdm import tqdm
 
 from e2_common.disk.torch_dist_writer import Piece, write_release
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_common.files import atomic_directory
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
 from e2_tools.checkpoint.export import DTYPES
@@ -83,8 +83,11 @@ def import_model(options: ImportOptions) -> None:
     _require_space(options.save, size)
     args = stored_arguments(source.flags, source.sizes, dtype, source.rope)
     unchecked = None
-    with _clear_write_errors(options.save), atomic_directory(options.save) as folder:
-        with tqdm(total=size, unit="B", unit_scale=True, desc="weights") as bar:
+    with atomic_directory(options.save, "--save") as folder:
+        with (
+            _clear_write_errors(options.save),
+            tqdm(total=size, unit="B", unit_scale=True, desc="weights") as bar,
+        ):
             pieces = [_piece(move, reader, dtype) for move in moves]
             write_release(folder, pieces, source.sizes.layers, dtype, args, bar.update)
         if options.check:
@@ -185,14 +188,11 @@ def _require_space(save: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _clear_write_errors(save: Path) -> Iterator[None]:
-    """Unwrap what torch's writer wraps, and say in one line what a full disk does."""
+    """Unwrap what torch's writer wraps; say in one line what its own errors say of a disk."""
     try:
         try:
             yield
         except CheckpointException as error:
             raise next(iter(error.failures.values()))[0] from error
-    except UserError:
-        raise
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"--save {save}: cannot be written ({reason})") from error
+    except RuntimeError as error:
+        raise UserError(f"--save {save}: cannot be written ({brief(error)})") from error

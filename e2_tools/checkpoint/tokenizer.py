@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds and carries over the files of a Hugging Face tokenizer."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,17 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def copy_tokenizer(source: Path, target: Path) -> list[str]:
-    """Copy the tokenizer's files and return their names."""
+    """Copy the tokenizer's files and return their names.
+
+    Raises:
+        UserError: one cannot be read.
+        OSError: one cannot be written.
+    """
     names = [name for name in FILES if (source / name).is_file()]
     for name in names:
-        shutil.copyfile(source / name, target / name)
+        try:
+            content = (source / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{source / name}: cannot be read ({error.strerror})") from error
+        (target / name).write_bytes(content)
     return names

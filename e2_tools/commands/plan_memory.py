@@ -243,8 +243,5 @@ def _write_json(path: Path, plans: list[Plan], model: str) -> None:
         "plans": [plan.record() for plan in plans],
         "provenance": origin,
     }
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path, "--json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

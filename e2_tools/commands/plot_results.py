@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import check_output
 from e2_tools.evaluation.longbench import summaries as longbench
-from e2_tools.evaluation.results import METRICS, check_output, differences, read_results
+from e2_tools.evaluation.results import METRICS, differences, read_results
 from e2_tools.evaluation.seeds import over_seeds
 from e2_tools.evaluation.table import by_label, markdown_table, number, perplexity_rows
 

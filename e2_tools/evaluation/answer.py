@@ -10,12 +10,12 @@ import transformers
 from transformers import TextStreamer
 
 from e2_common.errors import UserError
+from e2_common.files import read_text
 from e2_tools.checkpoint.hf_config import window_note
 from e2_tools.checkpoint.window import Config, base_window, with_scale
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate, scale_of_request
-from e2_tools.evaluation.texts import read_text
 
 
 def answer(args: argparse.Namespace) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
+from e2_common.files import sha256_of
 from e2_tools.evaluation.sampling import draw_sample
-from e2_tools.evaluation.texts import brief
 
 
 class Text(NamedTuple):
@@ -137,7 +137,7 @@ def load_corpus(
         raise UserError(f"{too_few}lower --min-document-tokens or use longer documents")
     if sample and len(documents) < sample.documents:
         raise UserError(f"{too_few}lower --sample-documents, now {sample.documents}")
-    return Corpus(str(path), _sha256(path), bos, documents)
+    return Corpus(str(path), sha256_of(path), bos, documents)
 
 
 def _first(
@@ -200,8 +200,3 @@ def _text(path: Path, number: int, line: bytes, key: str) -> str:
             f"{path}: line {number} has no text under {key!r}; name its key with --json-key"
         )
     return record[key]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

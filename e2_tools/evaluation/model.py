@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_llm.positions import e2_scale_for
 from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale
-from e2_tools.evaluation.texts import brief
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

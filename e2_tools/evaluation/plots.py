@@ -122,11 +122,8 @@ def save_png(figure: Figure, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    try:
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 def tick_label(window: int) -> str:

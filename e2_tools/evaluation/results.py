@@ -9,7 +9,6 @@ before there were documents, intervals and provenance lack these and can be read
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -89,32 +88,13 @@ def write_results(path: Path, results: Results) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_text(_one_line_lists(json.dumps(results, indent=2, allow_nan=False)))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path) as temporary:
+        temporary.write_text(_one_line_lists(json.dumps(results, indent=2, allow_nan=False)))
 
 
 def _one_line_lists(text: str) -> str:
     """Put each list of numbers on one line. JSON strings hold no line breaks: none is touched."""
     return re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
-
-
-def check_output(path: Path) -> None:
-    """Make the folder of an output file, so that a long run does not fail at its end.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or ``path`` is a folder.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file with --output")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot make this folder ({error.strerror})") from error
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent}: cannot be written to; name another --output")
 
 
 def rows_to_keep(

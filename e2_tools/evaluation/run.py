@@ -11,13 +11,14 @@ import transformers
 from tqdm import tqdm
 
 from e2_common.errors import UserError
+from e2_common.files import check_output
 from e2_tools.checkpoint.window import frequency_rule, with_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import Corpus, Sample, load_corpus, load_tokenizer
 from e2_tools.evaluation.perplexity import Job, Material, evaluate_jobs, tokens_read
 from e2_tools.evaluation.protocols import PROTOCOLS
 from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import SCHEMA, check_output, rows_to_keep, write_results
+from e2_tools.evaluation.results import SCHEMA, rows_to_keep, write_results
 from e2_tools.evaluation.sampling import RULE
 from e2_tools.evaluation.streams import streams_of
 from e2_tools.evaluation.table import run_table

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file
+from e2_common.files import atomic_file, read_text
 from e2_tools.evaluation.arguments import count_argument
-from e2_tools.evaluation.texts import read_text
 
 PARAGRAPHS = 30  # LongBench's prompt of passage_retrieval_en says so
 PASSAGE_WORDS = 120

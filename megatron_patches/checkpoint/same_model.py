@@ -11,7 +11,7 @@ import copy
 import io
 import os
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_llm.config import config_from_args, differences
 from megatron_patches.data.blend import changed_blend
 
@@ -166,7 +166,8 @@ def _stored_arguments(args: argparse.Namespace, flag: str) -> argparse.Namespace
             found = load_args_from_checkpoint(copy.copy(args), load_arg=flag)
     # A damaged file can raise nearly anything, and torch's own error is no Exception.
     except (Exception, CheckpointException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         where = _where(args, flag)
-        raise UserError(f"{where}: cannot be read ({reason}); it may be incomplete") from error
+        raise UserError(
+            f"{where}: cannot be read ({brief(error)}); it may be incomplete"
+        ) from error
     return found[1] if isinstance(found, tuple) else None

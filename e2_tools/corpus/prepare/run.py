@@ -81,7 +81,7 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
     sizes = [source.size for source in sources]
     interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
     with (
-        atomic_file(output) as temporary,
+        atomic_file(output, "--output") as temporary,
         tqdm(
             total=None if None in sizes else sum(sizes),
             unit="B",
@@ -90,18 +90,15 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
             delay=2,  # short runs show none
         ) as bar,
     ):
-        try:
-            with temporary.open("wb") as raw, contextlib.ExitStack() as stack:
-                stream = compressing(raw, compression, stack)
-                for record in _all_records(sources):
-                    bar.update(record.file_bytes)
-                    line = _line(record, args, convert, summary)
-                    if line is not None:
-                        stream.write(line.encode("utf-8"))
-                    if args.max_documents and summary.written >= args.max_documents:
-                        break
-        except OSError as error:
-            raise UserError(f"--output {output}: cannot be written ({error.strerror})") from error
+        with temporary.open("wb") as raw, contextlib.ExitStack() as stack:
+            stream = compressing(raw, compression, stack)
+            for record in _all_records(sources):
+                bar.update(record.file_bytes)
+                line = _line(record, args, convert, summary)
+                if line is not None:
+                    stream.write(line.encode("utf-8"))
+                if args.max_documents and summary.written >= args.max_documents:
+                    break
         if not summary.written:
             reasons = ", ".join(summary.broken) or "none was asked for"
             raise UserError(f"--input: no good record among {summary.read:,} ({reasons})")

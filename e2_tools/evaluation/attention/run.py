@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from e2_common.errors import UserError
+from e2_common.files import check_output, read_text
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
@@ -29,8 +30,7 @@ from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scal
 from e2_tools.evaluation.plots import save_png
 from e2_tools.evaluation.progress import progress_bar
 from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
-from e2_tools.evaluation.texts import read_text
+from e2_tools.evaluation.results import write_results
 
 SCHEMA = "e2-llm/attention/1"
 

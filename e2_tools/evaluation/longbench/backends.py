@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_tools.checkpoint.window import Config, base_window, with_scale
-from e2_tools.evaluation.texts import brief
 
 BATCH_SIZES = {"transformers": 1, "vllm": 64}  # LongBench's own; vLLM schedules by itself
 SPARE_TOKENS = 64  # a prompt may grow when it is tokenized again after truncation

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from e2_common.errors import UserError
-from e2_tools.evaluation.texts import brief
+from e2_common.errors import UserError, brief
 
 Record = dict[str, Any]
 

@@ -169,8 +169,5 @@ def _check_paragraphs(task: Task, path: Path, records: list[Record]) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=4) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=4) + "\n")

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Protocol
 
-from e2_common.errors import UserError
-from e2_tools.evaluation.texts import brief, read_text
+from e2_common.errors import UserError, brief
+from e2_common.files import read_text
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*$""")

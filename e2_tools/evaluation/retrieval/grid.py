@@ -10,6 +10,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
+from e2_common.files import check_output
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import load_tokenizer
@@ -17,7 +18,7 @@ from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.plots import save_png
 from e2_tools.evaluation.progress import progress_bar
 from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
+from e2_tools.evaluation.results import write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
 
