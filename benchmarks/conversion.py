@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,6 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
     """Write a Llama of random bits tensor by tensor; returns its bytes."""
     import torch
     from huggingface_hub import split_state_dict_into_shards_factory
-    from tqdm import tqdm
     from transformers import LlamaConfig
 
     from e2_tools.checkpoint.families import FAMILIES
@@ -131,7 +131,7 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
     folder.mkdir()
     torch.manual_seed(0)
     total = split.metadata["total_size"]
-    with tqdm(total=total, unit="B", unit_scale=True, desc="random model") as bar:
+    with progress_bar(total, "B", "random model") as bar:
         for file, names in split.filename_to_tensors.items():
             announced = {name: shapes[name] for name in names}
             with SafetensorsStream(folder / file, announced, kind) as stream:

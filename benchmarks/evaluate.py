@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.progress import progress_bar
 from e2_tools.evaluation.arguments import count_argument
 from e2_tools.evaluation.protocols import PROTOCOLS
 from e2_tools.evaluation.windows import check_windows, sliding_windows
@@ -77,7 +78,6 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
         UserError: their numbers differ.
     """
     import numpy as np
-    from tqdm import tqdm
 
     from e2_tools.evaluation.perplexity import Material, evaluate_jobs
     from e2_tools.evaluation.streams import streams_of
@@ -102,7 +102,7 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
     wall: dict[str, list[float]] = {name: [] for name in ways}
     memory: dict[str, list[int]] = {name: [] for name in ways}
     nll: dict[str, float] = {}
-    with tqdm(desc=f"{layers} layers", total=2 * args.rounds, mininterval=5.0) as bar:
+    with progress_bar(2 * args.rounds, "document", f"{layers} layers") as bar:
         for number in range(args.rounds):
             for name in NAMES[:: 1 if number % 2 else -1]:
                 started = time.perf_counter()

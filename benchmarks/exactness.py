@@ -12,10 +12,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.progress import progress_bar
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 
@@ -47,7 +46,7 @@ def main() -> None:
         }
         results = {}
         # A world for each method, so that progress is seen.
-        for method in tqdm(args.methods, unit="method"):
+        for method in progress_bar(len(args.methods), "method", iterable=args.methods):
             for (layout, recompute), flags in grid.items():
                 run = f"{method}/{layout}/{recompute}"
                 runs.append((run, [*tune, *METHOD_FLAGS[method], *flags]))

@@ -16,11 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.processes import check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
+from e2_common.progress import progress_bar
 from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import write_results
 
@@ -82,8 +81,7 @@ def measure(args: argparse.Namespace, gigabytes: float) -> dict[str, Any]:
 def repeat(source: Path, target: Path, size: int) -> int:
     """Write at least ``size`` bytes of JSON lines out of another file; return how many."""
     written = number = 0
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    bar = tqdm(total=size, unit="B", unit_scale=True, delay=2, mininterval=interval)
+    bar = progress_bar(size, "B", delay=2)
     with target.open("wb") as stream, bar:
         while written < size:
             begin = written

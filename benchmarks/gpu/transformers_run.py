@@ -10,11 +10,11 @@ import time
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.gpu.profile import profile
 from benchmarks.gpu.shapes import Shape
+from e2_common.progress import progress_bar
 
 
 class MasterAdamW:
@@ -102,7 +102,7 @@ def measure(
 
     seconds: list[float] = []
     total = limits["warm_up"] + limits["rounds"]
-    for _ in tqdm(range(total), desc="transformers", unit="step"):
+    for _ in progress_bar(total, "step", "transformers", iterable=range(total)):
         torch.cuda.synchronize()
         started = time.perf_counter()
         step()

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from tqdm import tqdm
 
 from e2_common.disk.torch_dist_writer import Piece, write_release
 from e2_common.errors import UserError, brief
 from e2_common.files import atomic_directory
+from e2_common.progress import progress_bar
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
 from e2_tools.checkpoint.export import DTYPES
 from e2_tools.checkpoint.families import Family, family_of_config
@@ -86,7 +86,7 @@ def import_model(options: ImportOptions) -> None:
     with atomic_directory(options.save, "--save") as folder:
         with (
             _clear_write_errors(options.save),
-            tqdm(total=size, unit="B", unit_scale=True, desc="weights") as bar,
+            progress_bar(size, "B", "weights") as bar,
         ):
             pieces = [_piece(move, reader, dtype) for move in moves]
             write_release(folder, pieces, source.sizes.layers, dtype, args, bar.update)

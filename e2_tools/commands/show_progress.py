@@ -53,7 +53,7 @@ def run(command: list[str], log: Path, label: str) -> int:
         log: file that gets its standard output and standard error.
         label: shown before the bar.
     """
-    from tqdm import tqdm
+    from e2_common.progress import progress_bar
 
     try:
         process = subprocess.Popen(
@@ -67,9 +67,7 @@ def run(command: list[str], log: Path, label: str) -> int:
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run ({error.strerror})") from error
     try:
-        # A log file gets a line now and then, not one for each step.
-        interval = 0.5 if sys.stderr.isatty() else 20.0
-        with tqdm(desc=label, unit="it", mininterval=interval, dynamic_ncols=True) as bar:
+        with progress_bar(None, "it", label, dynamic_ncols=True) as bar:
             for now, total, loss in iterations(process, log):
                 if bar.total is None:
                     # A resumed run starts somewhere in the middle: time only what is still to do.

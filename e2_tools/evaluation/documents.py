@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from e2_common.errors import UserError, brief
 from e2_common.files import sha256_of
+from e2_common.progress import Bar, progress_bar
 from e2_tools.evaluation.sampling import draw_sample
 
 
@@ -137,7 +136,9 @@ def load_corpus(
         raise UserError(f"{too_few}lower --min-document-tokens or use longer documents")
     if sample and len(documents) < sample.documents:
         raise UserError(f"{too_few}lower --sample-documents, now {sample.documents}")
-    return Corpus(str(path), sha256_of(path), bos, documents)
+    with _bar(path, "hashing") as bar:
+        digest = sha256_of(path, bar.update)
+    return Corpus(str(path), digest, bos, documents)
 
 
 def _first(
@@ -165,19 +166,7 @@ def _texts(path: Path, key: str) -> Iterator[Text]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; name a JSON lines file with --data")
     empty = True
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    with (
-        path.open("rb") as file,
-        tqdm(
-            desc="tokenizing",
-            total=path.stat().st_size,
-            unit="B",
-            unit_scale=True,
-            mininterval=interval,
-            delay=2.0,
-            leave=False,
-        ) as bar,
-    ):
+    with path.open("rb") as file, _bar(path, "tokenizing") as bar:
         for number, line in enumerate(file, 1):
             if line.strip():
                 empty = False
@@ -188,6 +177,11 @@ def _texts(path: Path, key: str) -> Iterator[Text]:
             bar.update(len(line))
     if empty:
         raise UserError(f"{path}: is empty; put one JSON object a line into it")
+
+
+def _bar(path: Path, label: str) -> Bar:
+    """A bar over a file's bytes, for as long as that takes more than a moment."""
+    return progress_bar(path.stat().st_size, "B", label, delay=2.0, leave=False)
 
 
 def _text(path: Path, number: int, line: bytes, key: str) -> str:

@@ -2,16 +2,14 @@
 """A whole perplexity evaluation: load, score window by window, write results as they come."""
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import transformers
-from tqdm import tqdm
 
 from e2_common.errors import UserError
 from e2_common.files import check_output
+from e2_common.progress import progress_bar
 from e2_tools.checkpoint.window import frequency_rule, with_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import Corpus, Sample, load_corpus, load_tokenizer
@@ -52,7 +50,8 @@ def evaluate(args: argparse.Namespace) -> str:
     if todo:
         transformers.logging.disable_progress_bar()
         model = models.load_model(args.model, models.DTYPES[args.dtype], device)
-        with _progress(sum(map(tokens_read, todo.values()))) as bar:
+        # Tokens read, overlaps included: their number is what the time goes with.
+        with progress_bar(sum(map(tokens_read, todo.values())), "tok") as bar:
             for window in todo:
                 bar.set_description(f"window {window}")
                 if args.scale != "none":  # frozen before the pass: one g for all its documents
@@ -162,14 +161,6 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
             f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
         )
     return with_rule(config, args.frequencies)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[tqdm]:
-    """Show the tokens read, overlaps included: their number is what the time goes with."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    with tqdm(total=total, unit="tok", unit_scale=True, mininterval=interval) as bar:
-        yield bar
 
 
 def _note_short_documents(material: Material, windows: list[int], full_context: int | None) -> None:

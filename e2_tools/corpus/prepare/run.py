@@ -9,10 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_common.progress import progress_bar
 from e2_tools.corpus.compression import compressing, suffix_of
 from e2_tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources
 from e2_tools.corpus.prepare.corpora import Convert
@@ -79,16 +78,10 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
         raise UserError(f"--output {output}: is one of the inputs")
     summary = Summary()
     sizes = [source.size for source in sources]
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    size = None if None in sizes else sum(sizes)
     with (
         atomic_file(output, "--output") as temporary,
-        tqdm(
-            total=None if None in sizes else sum(sizes),
-            unit="B",
-            unit_scale=True,
-            mininterval=interval,
-            delay=2,  # short runs show none
-        ) as bar,
+        progress_bar(size, "B", delay=2) as bar,  # short runs show none
     ):
         with temporary.open("wb") as raw, contextlib.ExitStack() as stack:
             stream = compressing(raw, compression, stack)

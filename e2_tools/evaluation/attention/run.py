@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import transformers
-from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from e2_common.errors import UserError
 from e2_common.files import check_output, read_text
+from e2_common.progress import Bar, progress_bar
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
@@ -28,7 +28,6 @@ from e2_tools.evaluation.attention.rows import generate_with_rows
 from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.progress import progress_bar
 from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import write_results
 
@@ -83,7 +82,8 @@ def evaluate(args: argparse.Namespace) -> str:
     transformers.logging.disable_progress_bar()
     model = models.load_model(args.model, models.DTYPES[args.dtype], device)
     _check_sliding(model, args)
-    with progress_bar(sum(len(p.ids) + args.max_new_tokens for p in prompts.values())) as bar:
+    tokens = sum(len(prompt.ids) + args.max_new_tokens for prompt in prompts.values())
+    with progress_bar(tokens, "tok") as bar:
         for window, prompt in prompts.items():
             bar.set_description(f"window {window}")
             row = ask(model, config, tokenizer, prompt, layers, heads, args, bar)
@@ -101,7 +101,7 @@ def ask(
     layers: list[int],
     heads: list[int] | None,
     args: argparse.Namespace,
-    bar: tqdm,
+    bar: Bar,
 ) -> dict[str, Any]:
     """Ask the question of one window; return its part of the result file."""
     scale = scale_of_request(config, len(prompt.ids), args.max_new_tokens, args.scale)

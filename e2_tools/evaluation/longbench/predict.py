@@ -9,6 +9,7 @@ from typing import Any
 import transformers
 
 from e2_common.errors import UserError
+from e2_common.progress import progress_bar
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import scale_of_request
@@ -22,7 +23,6 @@ from e2_tools.evaluation.longbench.predictions import Record
 from e2_tools.evaluation.longbench.progress import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS, Task, find_task
-from e2_tools.evaluation.progress import progress_bar
 from e2_tools.evaluation.provenance import provenance
 
 Batch = tuple[tuple[int, list[int]], ...]  # record numbers and the token ids of their prompts
@@ -54,7 +54,7 @@ def predict(args: argparse.Namespace) -> list[Path]:
         backend = _backend(args, config, max(task.max_new_tokens for task in sources))
         write_settings(args.output, settings)
         total = sum(output.total for output in outputs.values())
-        with progress_bar(total, "prompt", total - left) as bar:
+        with progress_bar(total, "prompt", done=total - left) as bar:
             for task, output in outputs.items():
                 bar.set_description(task.name)
                 for batch in _batches(args, task, records[task], output.left, tokenizer):

@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
 from e2_common.files import check_output
+from e2_common.progress import progress_bar
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.progress import progress_bar
 from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
@@ -51,7 +51,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     if todo:
         transformers.logging.disable_progress_bar()
         model = models.load_model(args.model, models.DTYPES[args.dtype], device)
-        with progress_bar(args.trials * sum(window for window, _ in todo)) as bar:
+        with progress_bar(args.trials * sum(window for window, _ in todo), "tok") as bar:
             for window, depth in todo:
                 bar.set_description(f"window {window}, depth {depth:g} %")
                 asked = [
