@@ -17,9 +17,10 @@ from torch import Tensor
 
 from e2_common.disk.torch_dist import TorchDistReader, find_iteration
 from e2_common.errors import UserError, brief
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.checkpoint.hf_config import read_json
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
-from e2_tools.checkpoint.tokenizer import find_tokenizer, load_tokenizer
+from e2_tools.checkpoint.tokenizer import find_tokenizer
 from e2_tools.checkpoint.window import Config, frequency_rule, rope_parameters
 
 PROMPTS = (
@@ -120,7 +121,7 @@ def _tokenized(folder: Path, vocab: int) -> list[list[int]]:
     if find_tokenizer(None, folder, None) is None:
         return []
     try:
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_hf_tokenizer(folder)
     except UserError:  # it may need a package; any tokens will do
         return []
     return [[number for number in tokenizer.encode(text) if number < vocab] for text in PROMPTS]

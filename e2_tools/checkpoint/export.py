@@ -10,6 +10,7 @@ import torch
 from e2_common.disk.torch_dist import TorchDistReader, find_iteration
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.checkpoint import hf_config
 from e2_tools.checkpoint.check import check_export
 from e2_tools.checkpoint.compare_logits import TooLittleMemory
@@ -20,7 +21,7 @@ from e2_tools.checkpoint.model_card import write_model_card
 from e2_tools.checkpoint.names import Sizes, plan_moves
 from e2_tools.checkpoint.run_args import RunArgs, run_args
 from e2_tools.checkpoint.source_rope import source_rope
-from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
+from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer
 from e2_tools.checkpoint.window import Config, rope_parameters
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,7 +57,7 @@ def export(options: ExportOptions) -> None:
     base_path = options.hf_model / "config.json" if options.hf_model else None
     base = hf_config.read_json(base_path) if base_path else None
     tokenizer_from = find_tokenizer(options.tokenizer, options.hf_model, run.tokenizer)
-    tokenizer = load_tokenizer(tokenizer_from) if tokenizer_from else None
+    tokenizer = load_hf_tokenizer(tokenizer_from) if tokenizer_from else None
 
     stored = {
         name: tuple(info.size)

@@ -2,7 +2,6 @@
 """Finds and carries over the files of a Hugging Face tokenizer."""
 
 from pathlib import Path
-from typing import Any
 
 from e2_common.errors import UserError
 
@@ -46,21 +45,6 @@ def find_tokenizer(
 
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in VOCABULARIES)
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Load a tokenizer with transformers, from local files only.
-
-    Raises:
-        UserError: transformers cannot read it.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # each kind of tokenizer fails in its own way
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UserError(f"{folder}: the tokenizer cannot be loaded ({reason[0]})") from error
 
 
 def copy_tokenizer(source: Path, target: Path) -> list[str]:

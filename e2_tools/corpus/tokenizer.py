@@ -91,7 +91,7 @@ def check_tokenizer_path(tokenizer_type: str, path: str) -> None:
         raise UserError(f"--tokenizer-model {path}: {TIKTOKEN} needs the vocabulary's .json file")
 
 
-def load_tokenizer(
+def load_megatron_tokenizer(
     tokenizer_type: str, path: str, tiktoken: TiktokenOptions | None = None
 ) -> Tokenizer:
     """Load the tokenizer at ``path`` as Megatron does.

@@ -11,10 +11,10 @@ from transformers import TextStreamer
 
 from e2_common.errors import UserError
 from e2_common.files import read_text
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.checkpoint.hf_config import window_note
 from e2_tools.checkpoint.window import Config, base_window, with_scale
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate, scale_of_request
 
 
@@ -37,7 +37,7 @@ def answer(args: argparse.Namespace) -> None:
     )
     if not text.strip():
         raise UserError(f"--prompt-file {path}: is empty; put a text into it")
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     ids = _tokens(tokenizer, text.removesuffix("\n"), args)
     scale = scale_of_request(config, len(ids), args.max_new_tokens, args.scale)
     device = models.choose_device(args.device)

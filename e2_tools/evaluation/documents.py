@@ -55,24 +55,6 @@ class Corpus:
         return sum(len(document.tokens) for document in self.documents)
 
 
-def load_tokenizer(path: Path) -> Any:
-    """Load the tokenizer of the model in ``path``.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # transformers raises about anything here
-        raise UserError(
-            f"{path}: no tokenizer that transformers can load ({brief(error)})"
-        ) from error
-    tokenizer.model_max_length = 10**12  # documents are long on purpose: no warning
-    return tokenizer
-
-
 def adds_bos(tokenizer: Any) -> bool:
     """Tell whether the tokenizer has a BOS and puts it before a text by default."""
     bos = tokenizer.bos_token_id

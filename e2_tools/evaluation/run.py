@@ -9,10 +9,11 @@ import transformers
 
 from e2_common.errors import UserError
 from e2_common.files import check_output
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_tools.checkpoint.window import frequency_rule, with_rule
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import Corpus, Sample, load_corpus, load_tokenizer
+from e2_tools.evaluation.documents import Corpus, Sample, load_corpus
 from e2_tools.evaluation.perplexity import Job, Material, evaluate_jobs, tokens_read
 from e2_tools.evaluation.protocols import PROTOCOLS
 from e2_tools.evaluation.provenance import provenance
@@ -74,7 +75,7 @@ def evaluate(args: argparse.Namespace) -> str:
 def _material(args: argparse.Namespace) -> tuple[Corpus, Material]:
     """Read the documents and lay them out as the protocol wants them."""
     protocol = PROTOCOLS[args.protocol]
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     prefix: list[int] = []
     if protocol.bos == "window" and not args.no_bos and tokenizer.bos_token_id is not None:
         prefix = [tokenizer.bos_token_id]

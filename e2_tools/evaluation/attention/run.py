@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from e2_common.errors import UserError
 from e2_common.files import check_output, read_text
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import Bar, progress_bar
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
@@ -25,7 +26,6 @@ from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.attention.pooling import pooled
 from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs
 from e2_tools.evaluation.attention.rows import generate_with_rows
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from e2_tools.evaluation.plots import save_png
 from e2_tools.evaluation.provenance import provenance
@@ -55,7 +55,7 @@ def evaluate(args: argparse.Namespace) -> str:
     for path in (args.output, results_file):
         check_output(path)
     text = read_text(args.text, "--text")
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     if not tokenizer.is_fast:
         raise UserError(f"{args.model}: its tokenizer does not tell where tokens stand (not fast)")
     pairs = draw_pairs(args.seed)

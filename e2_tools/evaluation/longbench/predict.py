@@ -9,9 +9,9 @@ from typing import Any
 import transformers
 
 from e2_common.errors import UserError
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import scale_of_request
 from e2_tools.evaluation.longbench.backends import (
     BATCH_SIZES,
@@ -44,7 +44,7 @@ def predict(args: argparse.Namespace) -> list[Path]:
     records = {task: read_task(path, args.limit) for task, path in sources.items()}
     config = models.load_config(args.model)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     check_chat(tokenizer, args.chat, args.model)
     data = {task.name: path for task, path in sources.items()}
     settings = check_settings(args.output, _settings(args), data)

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
 from e2_common.files import check_output
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.plots import save_png
 from e2_tools.evaluation.provenance import provenance
@@ -44,7 +44,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
         check_output(path)
     if args.resume:
         results["results"] = cells_to_keep(args.output, results, test.settings)
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     sizes = {window: fill(test, tokenizer, window) for window in dict.fromkeys(args.windows)}
     done = {(cell["window"], cell["depth"]) for cell in results["results"]}
     todo = [cell for cell in itertools.product(sizes, depths) if cell not in done]
