@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.json_file import write_json
 from e2_common.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -110,7 +111,6 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
     from transformers import LlamaConfig
 
     from e2_tools.checkpoint.families import FAMILIES
-    from e2_tools.checkpoint.hf_config import write_json
     from e2_tools.checkpoint.names import Sizes
     from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 

@@ -10,7 +10,6 @@ wall-clock times. Peak memory is what a pass adds to the process (Linux) or to t
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.json_file import write_json
 from e2_common.progress import progress_bar
 from e2_tools.evaluation.arguments import count_argument
 from e2_tools.evaluation.protocols import PROTOCOLS
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = {"window": args.window, "stride": args.stride, "windows": args.slides}
         content = {"schema": SCHEMA, **settings, "results": rows, "provenance": provenance()}
         with atomic_file(args.output) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            write_json(temporary, content)
     print(table(rows))
 
 

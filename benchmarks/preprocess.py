@@ -12,7 +12,6 @@ words, so a text that repeats itself flatters them. benchmarks/debian_text.py ma
 
 import argparse
 import itertools
-import json
 import os
 import pstats
 import statistics
@@ -24,6 +23,7 @@ from typing import Any
 from benchmarks.processes import Measured, check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output, sha256_of
+from e2_common.json_file import read_json_object
 from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import write_results
 
@@ -124,7 +124,7 @@ def begun(args: argparse.Namespace) -> dict[str, Any]:
         "tokenizer_sha256": sha256_of(Path(args.tokenizer) / "tokenizer.json"),
     }
     if args.output and args.output.exists():
-        result = json.loads(args.output.read_bytes())
+        result = read_json_object(args.output, "name a new file")
         if result.get("schema") != SCHEMA or result["settings"] != settings:
             raise UserError(
                 f"--output {args.output}: of another text or tokenizer; name a new file"

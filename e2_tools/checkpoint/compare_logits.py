@@ -18,7 +18,7 @@ from torch import Tensor
 from e2_common.disk.torch_dist import TorchDistReader, find_iteration
 from e2_common.errors import UserError, brief
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_tools.checkpoint.hf_config import read_json
+from e2_common.json_file import read_json_object
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
 from e2_tools.checkpoint.tokenizer import find_tokenizer
 from e2_tools.checkpoint.window import Config, frequency_rule, rope_parameters
@@ -59,7 +59,7 @@ def compare_logits(megatron: Path, hf: Path, vocab: int | None = None) -> float:
             are not finite.
         TooLittleMemory: the memory that is free does not hold the model in fp32.
     """
-    config = read_json(hf / "config.json")
+    config = read_json_object(hf / "config.json")
     reader = TorchDistReader(find_iteration(megatron))
     require_memory(_parameters(reader))
     tokens, lengths = prompts(hf, vocab or config["vocab_size"], config["max_position_embeddings"])

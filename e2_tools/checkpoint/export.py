@@ -11,6 +11,7 @@ from e2_common.disk.torch_dist import TorchDistReader, find_iteration
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
 from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.json_file import read_json_object, write_json
 from e2_tools.checkpoint import hf_config
 from e2_tools.checkpoint.check import check_export
 from e2_tools.checkpoint.compare_logits import TooLittleMemory
@@ -55,7 +56,7 @@ def export(options: ExportOptions) -> None:
     reader = TorchDistReader(find_iteration(options.load, options.iteration))
     run = run_args(reader.common())
     base_path = options.hf_model / "config.json" if options.hf_model else None
-    base = hf_config.read_json(base_path) if base_path else None
+    base = read_json_object(base_path) if base_path else None
     tokenizer_from = find_tokenizer(options.tokenizer, options.hf_model, run.tokenizer)
     tokenizer = load_hf_tokenizer(tokenizer_from) if tokenizer_from else None
 
@@ -81,7 +82,7 @@ def export(options: ExportOptions) -> None:
     unchecked = None
     with atomic_directory(options.save, "--save") as folder:
         write_weights(folder, reader, moves, split, dtype)
-        hf_config.write_json(folder / "config.json", config)
+        write_json(folder / "config.json", config)
         _write_generation_config(folder, options.hf_model, config)
         if tokenizer_from is not None:
             copy_tokenizer(tokenizer_from, folder)
@@ -152,13 +153,13 @@ def _special_tokens(tokenizer: Any) -> Config:
 def _write_generation_config(folder: Path, hf_model: Path | None, config: Config) -> None:
     path = hf_model / "generation_config.json" if hf_model else None
     if path is not None and path.is_file():
-        content = hf_config.read_json(path)
+        content = read_json_object(path)
     else:
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         found = {name: config.get(name) for name in names}
         content = {name: value for name, value in found.items() if value is not None}
         content["_from_model_config"] = True
-    hf_config.write_json(folder / "generation_config.json", content)
+    write_json(folder / "generation_config.json", content)
 
 
 def _report(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from e2_common.disk.torch_dist import TorchDistReader
 from e2_common.errors import UserError
+from e2_common.json_file import write_json
 from e2_common.progress import progress_bar
-from e2_tools.checkpoint.hf_config import write_json
 from e2_tools.checkpoint.names import Move
 from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 

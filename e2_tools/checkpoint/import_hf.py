@@ -17,11 +17,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 from e2_common.disk.torch_dist_writer import Piece, write_release
 from e2_common.errors import UserError, brief
 from e2_common.files import atomic_directory
+from e2_common.json_file import read_json_object
 from e2_common.progress import progress_bar
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
 from e2_tools.checkpoint.export import DTYPES
 from e2_tools.checkpoint.families import Family, family_of_config
-from e2_tools.checkpoint.hf_config import complete_config, read_json
+from e2_tools.checkpoint.hf_config import complete_config
 from e2_tools.checkpoint.hf_reader import HFReader
 from e2_tools.checkpoint.hf_writer import cast
 from e2_tools.checkpoint.megatron_args import (
@@ -116,7 +117,7 @@ def read_source(options: ImportOptions) -> Source:
     if not options.hf_model.is_dir():
         raise UserError(f"--hf-model {options.hf_model}: no such folder")
     path = options.hf_model / "config.json"
-    family = family_of_config(read_json(path), path)
+    family = family_of_config(read_json_object(path), path)
     config = complete_config(path)
     if options.full_attention and config.get("sliding_window"):
         config["max_position_embeddings"] = config["sliding_window"]

@@ -11,12 +11,12 @@ an estimate too, see docs/scaling.md.
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.json_file import write_json
 from e2_tools.planning.models import MODELS, Model, find_model
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import KERNELS, SHARDING, Run, check
@@ -244,4 +244,4 @@ def _write_json(path: Path, plans: list[Plan], model: str) -> None:
         "provenance": origin,
     }
     with atomic_file(path, "--json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(temporary, content)

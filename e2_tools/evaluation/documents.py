@@ -2,7 +2,6 @@
 """Documents to score: the records of a JSON lines file, as token ids."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from e2_common.errors import UserError, brief
+from e2_common.errors import UserError
 from e2_common.files import sha256_of
+from e2_common.json_file import parse_json_line
 from e2_common.progress import Bar, progress_bar
 from e2_tools.evaluation.sampling import draw_sample
 
@@ -167,10 +167,7 @@ def _bar(path: Path, label: str) -> Bar:
 
 
 def _text(path: Path, number: int, line: bytes, key: str) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}: line {number} is not JSON ({brief(error)})") from error
+    record = parse_json_line(line, path, number)
     if not isinstance(record, dict) or not isinstance(record.get(key), str):
         raise UserError(
             f"{path}: line {number} has no text under {key!r}; name its key with --json-key"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Hugging Face causal language model whose RoPE scale can be changed after loading."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from e2_common.errors import UserError, brief
+from e2_common.json_file import read_json_object
 from e2_llm.positions import e2_scale_for
 from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale
 
@@ -28,11 +28,8 @@ def load_config(path: Path) -> Config:
         raise UserError(
             f"{path}: has no config.json; name a Hugging Face model folder with --model"
         )
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{file}: is not JSON ({brief(error)})") from error
-    if not isinstance(config, dict) or "max_position_embeddings" not in config:
+    config = read_json_object(file)
+    if "max_position_embeddings" not in config:
         raise UserError(f"{file}: has no max_position_embeddings; use a RoPE language model")
     return config
 

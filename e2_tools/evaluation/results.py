@@ -15,6 +15,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_common.json_file import read_json_object
 
 SCHEMA = "e2-llm/perplexity/1"
 METRICS = ("perplexity", "perplexity_full_context")
@@ -47,13 +48,8 @@ def read_schema(path: Path, schema: str, made_by: str) -> Results:
     Raises:
         UserError: it is missing, not JSON, or of another schema.
     """
-    try:
-        results = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name a result file") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON; name a file of {made_by}") from error
-    found = results.get("schema") if isinstance(results, dict) else None
+    results = read_json_object(path, f"name a file of {made_by} (schema {schema!r})")
+    found = results.get("schema")
     if found != schema:
         raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
     return results

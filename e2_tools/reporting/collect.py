@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of a run can be reported: result files by schema, TensorBoard folders."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
+from e2_common.json_file import read_json_object
 
 OURS = "e2-llm/"
 _NOT_A_RESULT = "e2-llm/longbench-predict"  # the settings beside predictions: the summary has them
@@ -49,7 +49,7 @@ def collect(folder: Path) -> Run:
             if path.parent not in events:
                 events.append(path.parent)
         elif path.suffix == ".json" and _is_ours(path):
-            content = _read(path)
+            content = read_json_object(path, "remove it or evaluate anew", "whole JSON")
             if kind_of(content) == _NOT_A_RESULT:
                 continue
             results.setdefault(kind_of(content), []).append(Result(path, content))
@@ -81,11 +81,3 @@ def _is_ours(path: Path) -> bool:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend or move it") from error
     compact = "".join(head.split())
     return compact.startswith('{"schema":"' + OURS)
-
-
-def _read(path: Path) -> Content:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: is not whole JSON; remove it or evaluate anew") from error
-    return content

@@ -13,6 +13,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file, sha256_of, writing
+from e2_common.json_file import read_json_object, write_json
 from e2_tools.evaluation.longbench.predictions import Record, read_records
 
 SCHEMA = "e2-llm/longbench-predict/1"
@@ -72,7 +73,7 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """
     path = folder / "settings.json"
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        write_json(temporary, settings)
 
 
 class TaskFile:
@@ -140,10 +141,7 @@ class TaskFile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; name another --output") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("data"), dict):
+    settings = read_json_object(path, "name another --output")
+    if not isinstance(settings.get("data"), dict):
         raise UserError(f"{path}: was not made by predict; name another --output")
     return settings

@@ -6,7 +6,6 @@ A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``de
 ``wrong``, what was hidden and what was answered in each trial that failed.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from e2_common.errors import UserError
+from e2_common.json_file import read_json_object
 from e2_tools.evaluation.heat_map import draw_heat_map
 
 Results = dict[str, Any]
@@ -37,11 +37,8 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
     """
     if not path.exists():
         return []
-    try:
-        before = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON; drop --resume") from error
-    schema = before.get("schema") if isinstance(before, dict) else None
+    before = read_json_object(path, "drop --resume")
+    schema = before.get("schema")
     if schema != results["schema"] or not isinstance(before.get("results"), list):
         raise UserError(
             f"{path}: has schema {schema!r}, not {results['schema']!r}; name another --output"
