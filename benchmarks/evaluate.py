@@ -58,8 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_windows([args.window], args.stride)
     if args.hidden_size % 192:
         raise UserError(f"--hidden-size {args.hidden_size}: has to be a multiple of 192")
+    from e2_common.provenance import provenance
     from e2_tools.evaluation.model import choose_device
-    from e2_tools.evaluation.provenance import provenance
 
     device = choose_device(args.device)
     rows = [measure(args, layers, device) for layers in args.layers]

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
 from benchmarks.gpu.plan import plan
 from benchmarks.gpu.shapes import PRESETS, Shape
 from benchmarks.gpu.table import ratios, row, table
@@ -82,7 +81,7 @@ def main() -> None:
     strangers = [word for word in extra if word.startswith("--") and "--kernel-" not in word]
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
-    from e2_tools.evaluation.provenance import provenance
+    from e2_common.provenance import provenance
     from e2_tools.evaluation.results import write_results
 
     if options.output:

@@ -24,7 +24,7 @@ from benchmarks.processes import Measured, check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output, sha256_of
 from e2_common.json_file import read_json_object
-from e2_tools.evaluation.provenance import provenance
+from e2_common.provenance import provenance, versions
 from e2_tools.evaluation.results import write_results
 
 SCHEMA = "e2-llm/preprocess-speed/1"
@@ -132,8 +132,8 @@ def begun(args: argparse.Namespace) -> dict[str, Any]:
         return result
     return {
         "schema": SCHEMA,
-        "provenance": provenance(None),
-        "gigatoken": _version("gigatoken"),
+        "provenance": provenance(),
+        "gigatoken": versions(["gigatoken"]).get("gigatoken"),
         "settings": settings,
         "runs": [],
     }
@@ -151,15 +151,6 @@ def _compare(result: dict[str, Any], folder: str) -> None:
     result["tokens"], result["documents"] = index.tokens, index.documents
     for name in found:
         os.unlink(f"{prefix}.{name}")
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def table(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from benchmarks.processes import check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_common.progress import progress_bar
-from e2_tools.evaluation.provenance import provenance
+from e2_common.provenance import provenance
 from e2_tools.evaluation.results import write_results
 
 SCHEMA = "e2-llm/preprocess-memory/1"
@@ -52,7 +52,7 @@ def main() -> None:
     if free < need:
         raise UserError(f"{args.input.parent}: {need / 1e9:.0f} GB needed, {free / 1e9:.0f} free")
     rows = [measure(args, gigabytes) for gigabytes in args.gigabytes]
-    result = {"schema": SCHEMA, "provenance": provenance(None), "runs": rows}
+    result = {"schema": SCHEMA, "provenance": provenance(), "runs": rows}
     print(table(rows))
     if args.output:
         write_results(args.output, result)

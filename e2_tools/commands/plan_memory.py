@@ -235,7 +235,7 @@ def _suggest(args: argparse.Namespace, model: Model, gpu: Gpu) -> list[Plan]:
 
 
 def _write_json(path: Path, plans: list[Plan], model: str) -> None:
-    from e2_tools.evaluation.provenance import provenance  # imports torch
+    from e2_common.provenance import provenance  # imports torch
 
     origin = provenance(Path(model) if model not in MODELS else None)
     content = {

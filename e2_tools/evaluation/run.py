@@ -11,12 +11,12 @@ from e2_common.errors import UserError
 from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
+from e2_common.provenance import provenance
 from e2_tools.checkpoint.window import frequency_rule, with_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.documents import Corpus, Sample, load_corpus
 from e2_tools.evaluation.perplexity import Job, Material, evaluate_jobs, tokens_read
 from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import SCHEMA, rows_to_keep, write_results
 from e2_tools.evaluation.sampling import RULE
 from e2_tools.evaluation.streams import streams_of

@@ -19,6 +19,7 @@ from e2_common.errors import UserError
 from e2_common.files import check_output, read_text
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import Bar, progress_bar
+from e2_common.provenance import provenance
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
@@ -28,7 +29,6 @@ from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pair
 from e2_tools.evaluation.attention.rows import generate_with_rows
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import write_results
 
 SCHEMA = "e2-llm/attention/1"

@@ -13,11 +13,11 @@ from e2_common.errors import UserError
 from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
+from e2_common.provenance import provenance
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.results import write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
