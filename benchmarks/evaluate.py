@@ -21,8 +21,8 @@ from e2_common.files import atomic_file
 from e2_common.json_file import write_json
 from e2_common.progress import progress_bar
 from e2_tools.evaluation.arguments import count_argument
-from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.windows import check_windows, sliding_windows
+from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
+from e2_tools.evaluation.perplexity.windows import check_windows, sliding_windows
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +79,8 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
     """
     import numpy as np
 
-    from e2_tools.evaluation.perplexity import Material, evaluate_jobs
-    from e2_tools.evaluation.streams import streams_of
+    from e2_tools.evaluation.perplexity.scoring import Material, evaluate_jobs
+    from e2_tools.evaluation.perplexity.streams import streams_of
 
     model = make_model(args, layers, device)
     tokens = args.window + (args.slides - 1) * args.stride

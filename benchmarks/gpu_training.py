@@ -82,7 +82,7 @@ def main() -> None:
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
     from e2_common.provenance import provenance
-    from e2_tools.evaluation.results import write_results
+    from e2_tools.evaluation.result_file import write_results
 
     if options.output:
         check_output(options.output)

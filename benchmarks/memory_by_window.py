@@ -11,11 +11,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from e2_tools.evaluation.plots import save_png
 from e2_tools.planning.models import MODELS
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.plots import draw_by_window
 from e2_tools.planning.run import Run
+from e2_tools.plotting import save_png
 from megatron_patches.start.training_time import GPUS, Layout
 
 WINDOWS = (4096, 8192, 16384, 32768, 65536)

@@ -25,7 +25,7 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output, sha256_of
 from e2_common.json_file import read_json_object
 from e2_common.provenance import provenance, versions
-from e2_tools.evaluation.results import write_results
+from e2_tools.evaluation.result_file import write_results
 
 SCHEMA = "e2-llm/preprocess-speed/1"
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
-from e2_tools.evaluation.results import write_results
+from e2_tools.evaluation.result_file import write_results
 
 SCHEMA = "e2-llm/preprocess-memory/1"
 _BEGINS = b'{"text": "'

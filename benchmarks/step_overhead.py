@@ -24,7 +24,7 @@ import numpy as np
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_common.provenance import command_line, commit, processor, versions
-from e2_tools.evaluation.results import write_results
+from e2_tools.evaluation.result_file import write_results
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/step-overhead/1"

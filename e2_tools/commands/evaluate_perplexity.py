@@ -13,8 +13,8 @@ from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_tools.evaluation.arguments import count_argument, scale_argument
-from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.windows import check_windows
+from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
+from e2_tools.evaluation.perplexity.windows import check_windows
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -104,6 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.stride is not None and not slides:
         raise UserError(f"--stride {args.stride}: protocol {args.protocol} has none; drop it")
     args.windows, args.stride = check_windows(args.windows, args.stride, slides=slides)
-    from e2_tools.evaluation.run import evaluate  # torch and transformers take seconds to import
+    from e2_tools.evaluation.perplexity.run import (
+        evaluate,  # torch and transformers take seconds to import
+    )
 
     print(evaluate(args))

@@ -142,8 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.json:
         _write_json(args.json, plans, args.model)
     if args.plot:
-        from e2_tools.evaluation.plots import save_png  # matplotlib is slow to import
         from e2_tools.planning.plots import draw_by_window, draw_parts
+        from e2_tools.plotting import save_png  # matplotlib is slow to import
 
         figure = draw_by_window({"": plans}) if args.windows else draw_parts(plans[: args.top])
         save_png(figure, args.plot)

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from e2_llm.config import E2Config
     from e2_llm.methods import method_for
-    from e2_tools.evaluation.plots import save_png
+    from e2_tools.plotting import save_png
 
     chosen = {"max_scale": args.max_scale, "keep_first": args.keep_first, "factor": args.factor}
     config = E2Config(

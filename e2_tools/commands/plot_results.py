@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_tools.evaluation.longbench import summaries as longbench
-from e2_tools.evaluation.results import METRICS, differences, read_results
-from e2_tools.evaluation.seeds import over_seeds
-from e2_tools.evaluation.table import by_label, markdown_table, number, perplexity_rows
+from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
+from e2_tools.evaluation.perplexity.seeds import over_seeds
+from e2_tools.evaluation.perplexity.tables import perplexity_rows
+from e2_tools.evaluation.table import by_label, markdown_table, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
                 name = f"--{flag.replace('_', '-')}"
                 raise UserError(f"{name}: is for --kind {other}, this is {kind}; drop it")
     figure, table = by_window(args) if kind == "window" else of_longbench(args, kind)
-    from e2_tools.evaluation.plots import save_png  # matplotlib is slow to import
+    from e2_tools.plotting import save_png  # matplotlib is slow to import
 
     save_png(figure, args.output)
     if args.table:
@@ -116,7 +117,7 @@ def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
     check_output(args.output)
     for setting in differences([results for _, results in runs], metric):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
-    from e2_tools.evaluation.plots import draw
+    from e2_tools.evaluation.perplexity.plots import draw
 
     figure = draw(files, metric, args.title, args.train_window, args.intervals)
     return figure, perplexity_rows(files, metric, args.intervals)

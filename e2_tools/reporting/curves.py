@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2_tools.evaluation.plots import COLORS, INK
+from e2_tools.plotting import COLORS, INK
 
 SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
 

@@ -10,11 +10,12 @@ from e2_common.errors import UserError
 from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
 from e2_tools.evaluation.longbench.summaries import read_summary
-from e2_tools.evaluation.plots import draw
-from e2_tools.evaluation.results import differences, read_results
+from e2_tools.evaluation.perplexity.plots import draw
+from e2_tools.evaluation.perplexity.results import differences, read_results
+from e2_tools.evaluation.perplexity.seeds import over_seeds
+from e2_tools.evaluation.perplexity.tables import perplexity_rows
 from e2_tools.evaluation.retrieval.results import draw_results
-from e2_tools.evaluation.seeds import over_seeds
-from e2_tools.evaluation.table import by_label, number, perplexity_rows
+from e2_tools.evaluation.table import by_label, number
 from e2_tools.reporting.collect import Result, Run
 from e2_tools.reporting.curves import draw_curves, read_scalars
 from e2_tools.reporting.page import Section, Table

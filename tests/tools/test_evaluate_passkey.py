@@ -9,9 +9,9 @@ from matplotlib import image
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.evaluate_passkey import main
-from e2_tools.evaluation.heat_map import draw_heat_map
 from e2_tools.evaluation.passkey.prompt import FILLER, LARGEST_KEY, Passkey, build_prompt, draw_key
 from e2_tools.evaluation.retrieval.grid import fill
+from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
 from tests.tools.tiny_llama import BASE_WINDOW, make_tiny_llama, one_thread
 
 

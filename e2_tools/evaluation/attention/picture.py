@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from e2_tools.evaluation.plots import INK, tick_label
+from e2_tools.plotting import INK, tick_label
 
 FAINTEST = 1e-4  # weights below have the darkest colour
 MARK = "#D55E00"

@@ -28,8 +28,8 @@ from e2_tools.evaluation.attention.pooling import pooled
 from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs
 from e2_tools.evaluation.attention.rows import generate_with_rows
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
-from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.results import write_results
+from e2_tools.evaluation.result_file import write_results
+from e2_tools.plotting import save_png
 
 SCHEMA = "e2-llm/attention/1"
 

@@ -17,10 +17,10 @@ from e2_common.provenance import provenance
 from e2_tools.checkpoint.window import Config, base_window, frequency_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.generate import generate, scale_of_request
-from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.results import write_results
+from e2_tools.evaluation.result_file import write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
+from e2_tools.plotting import save_png
 
 
 def evaluate(args: argparse.Namespace, test: Retrieval) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
-from e2_tools.evaluation.heat_map import draw_heat_map
+from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
 
 Results = dict[str, Any]
 Cell = dict[str, Any]

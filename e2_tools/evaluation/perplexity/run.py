@@ -14,14 +14,15 @@ from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_tools.checkpoint.window import frequency_rule, with_rule
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import Corpus, Sample, load_corpus
-from e2_tools.evaluation.perplexity import Job, Material, evaluate_jobs, tokens_read
-from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.results import SCHEMA, rows_to_keep, write_results
-from e2_tools.evaluation.sampling import RULE
-from e2_tools.evaluation.streams import streams_of
-from e2_tools.evaluation.table import run_table
-from e2_tools.evaluation.windows import full_context_from
+from e2_tools.evaluation.perplexity.documents import Corpus, Sample, load_corpus
+from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
+from e2_tools.evaluation.perplexity.results import SCHEMA, rows_to_keep
+from e2_tools.evaluation.perplexity.sampling import RULE
+from e2_tools.evaluation.perplexity.scoring import Job, Material, evaluate_jobs, tokens_read
+from e2_tools.evaluation.perplexity.streams import streams_of
+from e2_tools.evaluation.perplexity.tables import run_table
+from e2_tools.evaluation.perplexity.windows import full_context_from
+from e2_tools.evaluation.result_file import write_results
 
 
 def evaluate(args: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ from e2_common.errors import UserError
 from e2_common.files import sha256_of
 from e2_common.json_file import parse_json_line
 from e2_common.progress import Bar, progress_bar
-from e2_tools.evaluation.sampling import draw_sample
+from e2_tools.evaluation.perplexity.sampling import draw_sample
 
 
 class Text(NamedTuple):
@@ -34,7 +34,7 @@ class Document(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Which documents to draw, see :mod:`e2_tools.evaluation.sampling`."""
+    """Which documents to draw, see :mod:`e2_tools.evaluation.perplexity.sampling`."""
 
     documents: int
     seed: int

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result file of a perplexity evaluation: a versioned JSON schema, written whole or not at all.
+"""The result file of a perplexity evaluation, and which of several can be compared.
 
 ``results`` has an object per window, the smallest first, with ``window`` and ``tokens`` in
 tokens, ``scale`` (g, None for a RoPE that is neither default nor linear), and what
-:func:`e2_tools.evaluation.perplexity.evaluate_jobs` returns. ``documents`` at the top says which
-lines of the data were taken, in the order of the lists in every window's ``documents``. Files from
-before there were documents, intervals and provenance lack these and can be read.
+:func:`e2_tools.evaluation.perplexity.scoring.evaluate_jobs` returns. ``documents`` at the top says
+which lines of the data were taken, in the order of the lists in every window's ``documents``. Files
+from before there were documents, intervals and provenance lack these and can be read.
 """
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_common.files import atomic_file
-from e2_common.json_file import read_json_object
+from e2_tools.evaluation.result_file import Results, read_schema
 
 SCHEMA = "e2-llm/perplexity/1"
 METRICS = ("perplexity", "perplexity_full_context")
-Results = dict[str, Any]
 
 # What has to be the same for windows of two runs to belong into one file.
 _SETTINGS = (
@@ -35,24 +31,6 @@ _SETTINGS = (
     "frequencies",
     "full_context_from",
 )
-
-
-def read_schema(path: Path, schema: str, made_by: str) -> Results:
-    """Read a JSON file of a given schema.
-
-    Args:
-        path: of the file.
-        schema: that it has to have.
-        made_by: the command that makes such files, for messages.
-
-    Raises:
-        UserError: it is missing, not JSON, or of another schema.
-    """
-    results = read_json_object(path, f"name a file of {made_by} (schema {schema!r})")
-    found = results.get("schema")
-    if found != schema:
-        raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
-    return results
 
 
 def read_results(path: Path) -> Results:
@@ -76,21 +54,6 @@ def read_results(path: Path) -> Results:
             f"{path}: has no complete results; make it anew with evaluate_perplexity.py"
         )
     return results
-
-
-def write_results(path: Path, results: Results) -> None:
-    """Write a result file atomically.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    with atomic_file(path) as temporary:
-        temporary.write_text(_one_line_lists(json.dumps(results, indent=2, allow_nan=False)))
-
-
-def _one_line_lists(text: str) -> str:
-    """Put each list of numbers on one line. JSON strings hold no line breaks: none is touched."""
-    return re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def rows_to_keep(
