@@ -6,7 +6,6 @@ import math
 import sys
 from typing import Any
 
-import transformers
 from transformers import TextStreamer
 
 from e2_common.errors import UserError
@@ -40,10 +39,9 @@ def answer(args: argparse.Namespace) -> None:
     tokenizer = load_hf_tokenizer(args.model)
     ids = _tokens(tokenizer, text.removesuffix("\n"), args)
     scale = scale_of_request(config, len(ids), args.max_new_tokens, args.scale)
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     print(_told(config, scale, len(ids), args.max_new_tokens), file=sys.stderr)
-    transformers.logging.disable_progress_bar()
-    model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+    model = load()
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     fixed = "none" if scale is None else scale
     generate(model, config, [ids], args.max_new_tokens, scale=fixed, streamer=streamer)

@@ -12,7 +12,6 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import transformers
 from transformers import DynamicCache, PreTrainedModel
 
 from e2_common.errors import UserError
@@ -21,7 +20,7 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import Bar, progress_bar
 from e2_common.provenance import provenance
 from e2_tools.checkpoint.families import family_of_config
-from e2_tools.checkpoint.window import Config, base_window, frequency_rule
+from e2_tools.checkpoint.window import Config, base_window
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.attention.pooling import pooled
@@ -50,7 +49,7 @@ def evaluate(args: argparse.Namespace) -> str:
     family_of_config(config, args.model / "config.json")
     layers, heads = _chosen(args, config)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     results_file = args.output.with_suffix(".json")
     for path in (args.output, results_file):
         check_output(path)
@@ -65,22 +64,17 @@ def evaluate(args: argparse.Namespace) -> str:
     }
     results: dict[str, Any] = {
         "schema": SCHEMA,
-        "label": args.label or args.model.resolve().name,
-        "model": str(args.model),
+        **models.described(args, config),
         "text": {"file": args.text.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
         "pairs": pairs,
         "layers": layers,
         "heads": heads,
         "pool": args.pool,
-        "dtype": args.dtype,
         "base_window": None if args.scale == "none" else base_window(config),
-        "scale_mode": args.scale,
-        "frequencies": frequency_rule(config),
         "results": [],
         "provenance": provenance(args.model),
     }
-    transformers.logging.disable_progress_bar()
-    model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+    model = load()
     _check_sliding(model, args)
     tokens = sum(len(prompt.ids) + args.max_new_tokens for prompt in prompts.values())
     with progress_bar(tokens, "tok") as bar:

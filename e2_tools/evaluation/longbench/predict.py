@@ -6,8 +6,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
@@ -115,8 +113,7 @@ def _backend(args: argparse.Namespace, config: dict[str, Any], max_new_tokens: i
     if args.backend == "vllm":
         longest = args.max_length + max_new_tokens
         return VllmBackend(args.model, config, args.scale, args.dtype, longest)
-    transformers.logging.disable_progress_bar()
-    return TransformersBackend(args.model, config, args.scale, args.dtype, args.device)
+    return TransformersBackend(models.model_loader(args)(), config, args.scale)
 
 
 def _batches(

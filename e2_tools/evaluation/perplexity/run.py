@@ -5,14 +5,12 @@ import argparse
 import sys
 from typing import Any
 
-import transformers
-
 from e2_common.errors import UserError
 from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
-from e2_tools.checkpoint.window import frequency_rule, with_rule
+from e2_tools.checkpoint.window import with_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.perplexity.documents import Corpus, Sample, load_corpus
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
@@ -39,7 +37,7 @@ def evaluate(args: argparse.Namespace) -> str:
     """
     config = _config(args)
     base, scales = models.scales_for(config, args.windows, args.scale)
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     corpus, material = _material(args)
     results = _header(args, config, base, corpus, material)
     jobs = {window: _jobs(args, material, window) for window in args.windows}
@@ -50,8 +48,7 @@ def evaluate(args: argparse.Namespace) -> str:
     todo = {window: jobs[window] for window in args.windows if window not in done}
     _note_short_documents(material, args.windows, results["full_context_from"])
     if todo:
-        transformers.logging.disable_progress_bar()
-        model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+        model = load()
         # Tokens read, overlaps included: their number is what the time goes with.
         with progress_bar(sum(map(tokens_read, todo.values())), "tok") as bar:
             for window in todo:
@@ -108,8 +105,7 @@ def _header(
     sample = _sample(args)
     return {
         "schema": SCHEMA,
-        "label": args.label or args.model.resolve().name,
-        "model": str(args.model),
+        **models.described(args, config),
         "data": {
             "path": corpus.path,
             "sha256": corpus.sha256,
@@ -126,10 +122,7 @@ def _header(
         "average_over": material.protocol.average,
         "stride": args.stride,
         "bos": corpus.bos or bool(material.prefix),
-        "dtype": args.dtype,
         "base_window": base,
-        "scale_mode": args.scale,
-        "frequencies": frequency_rule(config),
         "full_context_from": (
             full_context_from(args.windows, args.stride) if material.protocol.full_context else None
         ),
