@@ -8,7 +8,6 @@ conversion stands a plain ``cp`` of the same files, timed just before it, both u
 the disk. Peak memory is the largest resident set of the converter's process.
 """
 
-import argparse
 import filecmp
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.json_file import write_json
 from e2_common.progress import progress_bar
+from e2_tools.arguments import command_parser
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +42,7 @@ SHAPES = {
 @exit_on_user_error
 def main() -> None:
     """Make the model, convert it both ways, print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="empty or absent")
     parser.add_argument("--shape", choices=SHAPES, default="llama2-7b")
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")

@@ -20,7 +20,7 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from e2_common.json_file import write_json
 from e2_common.progress import progress_bar
-from e2_tools.evaluation.arguments import count_argument
+from e2_tools.arguments import command_parser, count_argument
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
 from e2_tools.evaluation.perplexity.windows import check_windows, sliding_windows
 
@@ -35,9 +35,7 @@ TOLERANCE = 1e-6  # relative, of the mean nll: fp32 in another order
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--layers", type=count_argument, nargs="+", default=[2, 4, 30], metavar="N")
     add("--hidden-size", type=count_argument, default=576, metavar="N", help="a multiple of 192")

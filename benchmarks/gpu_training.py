@@ -25,6 +25,7 @@ from benchmarks.gpu.shapes import PRESETS, Shape
 from benchmarks.gpu.table import ratios, row, table
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
+from e2_tools.arguments import command_parser, flag_of
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
@@ -33,9 +34,7 @@ VARIANTS = ("ours", "stock", "transformers")
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="llama2-7b", help="model (default: %(default)s)")
     add("--layers", type=int, help="of every variant (default: what fits, at most the model's)")
@@ -77,7 +76,7 @@ def main() -> None:
     for name in ("layers", "micro_batch_size", "micro_batches", "steps", "time_limit"):
         value = getattr(options, name)
         if value is not None and value <= 0:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
+            raise UserError(f"{flag_of(name)} {value}: must be above 0")
     strangers = [word for word in extra if word.startswith("--") and "--kernel-" not in word]
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")

@@ -24,6 +24,7 @@ import numpy as np
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_common.provenance import command_line, commit, processor, versions
+from e2_tools.arguments import check_counts, command_parser
 from e2_tools.evaluation.result_file import write_results
 from pretrain_e2 import as_single_process
 
@@ -51,9 +52,8 @@ MODEL = """
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        __doc__,
         epilog="Any other argument goes to Megatron; pretrain_e2.py --help lists them.",
         allow_abbrev=False,
     )
@@ -73,9 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Train, time, tell."""
     options, others = build_parser().parse_known_args()
-    for name, value in vars(options).items():
-        if name != "output" and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    check_counts(options, [name for name in vars(options) if name != "output"])
     if options.hidden_size % options.head_dim:
         raise UserError(
             f"--hidden-size {options.hidden_size}: not a multiple of --head-dim {options.head_dim}"

@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
-from e2_tools.evaluation.arguments import add_model_arguments, count_argument
+from e2_tools.arguments import command_parser, count_argument
+from e2_tools.evaluation.arguments import add_model_arguments
 
 
 def length_argument(text: str) -> int:
@@ -23,9 +24,7 @@ def length_argument(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_predict(commands.add_parser("predict", help="answer the questions with a model"))
     score = commands.add_parser("score", help="score answers")

@@ -12,16 +12,15 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.arguments import add_model_arguments, count_argument
+from e2_tools.arguments import command_parser, count_argument, flag_of
+from e2_tools.evaluation.arguments import add_model_arguments
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
 from e2_tools.evaluation.perplexity.windows import check_windows
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add_model_arguments(parser, dtype="fp32", label="for tables and plots")
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FILE.jsonl", help="a JSON object a line")
@@ -81,8 +80,9 @@ def check_sample(args: argparse.Namespace) -> None:
         return
     for flag in ("max_documents", "max_tokens"):
         if getattr(args, flag) is not None:
-            name = f"--{flag.replace('_', '-')}"
-            raise UserError(f"{name}: takes the first documents, --sample-documents any; drop one")
+            raise UserError(
+                f"{flag_of(flag)}: takes the first documents, --sample-documents any; drop one"
+            )
 
 
 @exit_on_user_error

@@ -9,14 +9,13 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
-from e2_tools.evaluation.arguments import add_model_arguments, count_argument
+from e2_tools.arguments import command_parser, count_argument
+from e2_tools.evaluation.arguments import add_model_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add_model_arguments(
         parser,
         dtype="bf16",

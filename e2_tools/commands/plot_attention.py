@@ -9,21 +9,20 @@ marked; FILE.json beside it has the numbers. Memory grows with the window, not w
 import argparse
 from pathlib import Path
 
-from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.arguments import (
-    AUTO_OF_WINDOW,
-    add_model_arguments,
+from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import (
+    check_png,
+    command_parser,
     count_argument,
     index_argument,
     percentage_argument,
 )
+from e2_tools.evaluation.arguments import AUTO_OF_WINDOW, add_model_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add_model_arguments(
         parser,
         dtype="bf16",
@@ -77,8 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Run what the command line asks for and print the answers."""
     args = build_parser().parse_args(arguments)
-    if args.output.suffix.lower() != ".png":
-        raise UserError(f"--output {args.output}: is drawn as PNG; let the name end in .png")
+    check_png("--output", args.output)
     from e2_tools.evaluation.attention.run import evaluate  # torch and transformers take seconds
 
     print(evaluate(args))

@@ -10,12 +10,12 @@ slowest channel sees: its angle over its original frequency. Both come from the 
 uses (compare Figures 2 and 3 of arXiv 2401.06951).
 """
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.config import METHODS, RULES
+from e2_tools.arguments import check_counts, command_parser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +35,7 @@ KEPT, BLOCK, ROOM = "#D55E00", "#0072B2", "#E8E8E8"
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and write the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="FILE.png")
     add("--method", default="e2", choices=METHODS, help="(default: %(default)s)")
@@ -64,8 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         train_window=args.train_window or args.base_window,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    if args.count < 1:
-        raise UserError(f"--count {args.count}: must be at least 1")
+    check_counts(args, ["count"])
     if args.draws and args.method != "e2":
         raise UserError(f"--draws: scales and offsets are e2's, not those of {args.method}")
     if args.draws:

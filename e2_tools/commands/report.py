@@ -10,13 +10,12 @@ from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
 from e2_common.files import atomic_file, check_output
+from e2_tools.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("run_dir", type=Path, metavar="RUN_DIR", help="folder that holds the results")
     add("--output", type=Path, metavar="FILE.html", help="(default: RUN_DIR/report.html)")

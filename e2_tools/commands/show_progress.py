@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.arguments import command_parser
 
 ITERATION = re.compile(r"iteration +(\d+)/ +(\d+) \|.*?lm loss: ([-+.\dE]+)")
 RANK = re.compile(r"^\[rank\d+\]: +")
@@ -29,9 +30,7 @@ STOP_SECONDS = 20
 @exit_on_user_error
 def main() -> None:
     """Run the command; exits with its code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--log", type=Path, required=True, help="file for the whole output")
     parser.add_argument("--label", default="training", help="shown before the bar")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="after --, the command to run")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flags that several evaluation commands share, and their types; imports nothing heavy."""
+"""The flags that say which model is evaluated and how; imports nothing heavy."""
 
 import argparse
 from pathlib import Path
@@ -47,32 +47,3 @@ def scale_argument(text: str) -> str | float:
     if not 1 <= scale < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto, none nor a number from 1 on")
     return scale
-
-
-def count_argument(text: str) -> int:
-    """Parse a count of at least 1."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return count
-
-
-def index_argument(text: str) -> int:
-    """Parse a number of something that is counted from 0, a layer or a head."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
-
-
-def percentage_argument(text: str) -> float:
-    """Parse a percentage, 0 to 100."""
-    try:
-        percentage = float(text)
-    except ValueError:
-        percentage = -1.0
-    if not 0 <= percentage <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
-    return percentage

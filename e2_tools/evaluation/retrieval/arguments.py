@@ -4,7 +4,8 @@
 import argparse
 from pathlib import Path
 
-from e2_tools.evaluation.arguments import add_model_arguments, count_argument, percentage_argument
+from e2_tools.arguments import count_argument, percentage_argument
+from e2_tools.evaluation.arguments import add_model_arguments
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: str) -> None:
