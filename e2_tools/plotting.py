@@ -2,6 +2,7 @@
 """The look of all pictures: colours, axes, ticks, the file."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +13,15 @@ from e2_common.files import atomic_file
 COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 INK = "#333333"
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Return colour and style of a line by its number, from 0; after all colours another style."""
+    styles = ("-", "--", ":")
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": styles[number // len(COLORS) % len(styles)],
+    }
 
 
 def save_png(figure: Figure, path: Path) -> None:

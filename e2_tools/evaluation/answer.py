@@ -14,6 +14,7 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.checkpoint.hf_config import window_note
 from e2_tools.checkpoint.window import Config, base_window, with_scale
 from e2_tools.evaluation import model as models
+from e2_tools.evaluation.chat import chat_ids, has_chat_template
 from e2_tools.evaluation.generate import generate, scale_of_request
 
 
@@ -50,11 +51,9 @@ def answer(args: argparse.Namespace) -> None:
 def _tokens(tokenizer: Any, text: str, args: argparse.Namespace) -> list[int]:
     if not args.chat:
         return tokenizer(text).input_ids
-    if not getattr(tokenizer, "chat_template", None):
+    if not has_chat_template(tokenizer):
         raise UserError(f"--chat: the tokenizer of {args.model} has no chat template; drop it")
-    message = [{"role": "user", "content": text}]
-    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False).input_ids  # the template has its own BOS
+    return chat_ids(tokenizer, text)
 
 
 def _told(config: Config, scale: float | None, prompt: int, new: int) -> str:

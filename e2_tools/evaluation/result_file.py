@@ -3,6 +3,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,38 @@ def read_schema(path: Path, schema: str, made_by: str) -> Results:
     if found != schema:
         raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
     return results
+
+
+def require_same_settings(
+    path: Path, before: Results, now: Results, settings: Iterable[str]
+) -> None:
+    """Check that results of a run to come may stand in one file with those of a run before.
+
+    Args:
+        path: of the file.
+        before: what it holds.
+        now: the settings of the run to come.
+        settings: names of what has to be the same; of data the content, not the place.
+
+    Raises:
+        UserError: a setting differs.
+    """
+    for setting in settings:
+        old, new = (comparable(each.get(setting)) for each in (before, now))
+        if old != new:
+            # Lists of documents would fill pages.
+            change = " differ" if setting == "documents" else f" was {old} and now is {new}"
+            raise UserError(
+                f"{path}: --resume needs the same settings, but {setting}{change}; "
+                "drop --resume or name another --output"
+            )
+
+
+def comparable(setting: Any) -> Any:
+    """Return what of a setting has to be the same: the same data file may have moved."""
+    if isinstance(setting, dict):
+        return {key: value for key, value in setting.items() if key != "path"}
+    return setting
 
 
 def write_results(path: Path, results: Results) -> None:

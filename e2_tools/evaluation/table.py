@@ -6,6 +6,23 @@ from pathlib import Path
 from e2_tools.evaluation.result_file import Results
 
 
+def aligned_text(rows: list[list[str]], *, left: int = 0) -> str:
+    """Return rows as text, two blanks between columns.
+
+    Args:
+        rows: the head first, all of one length.
+        left: how many columns, from the first, stand left; the others stand right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """Return a table as Markdown; numbers stand right, names left."""
     escaped = [[name.replace("|", "\\|"), *cells] for name, *cells in rows]

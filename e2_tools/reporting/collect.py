@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
+from e2_tools.evaluation.longbench import progress as longbench_predictions
 
 OURS = "e2-llm/"
-_NOT_A_RESULT = "e2-llm/longbench-predict"  # the settings beside predictions: the summary has them
+# The settings beside predictions are no result: the summary has them.
+_NOT_RESULTS = {longbench_predictions.SCHEMA}
 _HEAD = 4096  # bytes in which a result file of ours names its schema
 Content = dict[str, Any]
 
@@ -50,9 +52,8 @@ def collect(folder: Path) -> Run:
                 events.append(path.parent)
         elif path.suffix == ".json" and _is_ours(path):
             content = read_json_object(path, "remove it or evaluate anew", "whole JSON")
-            if kind_of(content) == _NOT_A_RESULT:
-                continue
-            results.setdefault(kind_of(content), []).append(Result(path, content))
+            if content["schema"] not in _NOT_RESULTS:
+                results.setdefault(kind_of(content["schema"]), []).append(Result(path, content))
     if not results and not events:
         raise UserError(
             f"{folder}: holds no result file of the evaluate commands and no TensorBoard folder; "
@@ -61,9 +62,9 @@ def collect(folder: Path) -> Run:
     return Run(folder, results, events)
 
 
-def kind_of(content: Content) -> str:
-    """Return the schema of a result file without its version."""
-    return content["schema"].rpartition("/")[0]
+def kind_of(schema: str) -> str:
+    """Return a schema without its version."""
+    return schema.rpartition("/")[0]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -22,15 +22,13 @@ from e2_common.provenance import provenance
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.checkpoint.window import Config, base_window
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.attention.picture import draw_attention
+from e2_tools.evaluation.attention.picture import SCHEMA, draw_attention, scale_and_verdict
 from e2_tools.evaluation.attention.pooling import pooled
 from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs
 from e2_tools.evaluation.attention.rows import generate_with_rows
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from e2_tools.evaluation.result_file import write_results
 from e2_tools.plotting import save_png
-
-SCHEMA = "e2-llm/attention/1"
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -168,6 +166,5 @@ def _rounded(rows: np.ndarray) -> list[list[float]]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
-    verdict = "right" if row["correct"] else "wrong"
+    scale, verdict = scale_and_verdict(row)
     return f"window {row['window']}, {scale}: {verdict}, {row['answer'][:80]!r}"

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from e2_common.errors import UserError
 from e2_common.files import read_text
 from e2_common.json_file import parse_json_line
+from e2_tools.evaluation.passkey.prompt import FILLER
 
-NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+NOISE = FILLER  # RULER took it from the pass key's paper
 SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*$""")
 
 

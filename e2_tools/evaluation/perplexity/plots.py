@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from e2_common.errors import UserError
 from e2_tools.evaluation.result_file import Results
-from e2_tools.plotting import COLORS, INK, MARKERS, style_axes, tick_label
+from e2_tools.plotting import INK, MARKERS, line_look, style_axes, tick_label
 
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 APART = 1.035  # of the places of two files' intervals at one window
@@ -48,7 +48,8 @@ def draw(
         x, y = zip(*points, strict=True)
         values += y
         windows.update(x)
-        color = COLORS[number % len(COLORS)]
+        look = line_look(number)
+        color = look["color"]
         _band(axes, results, metric, color)
         if intervals:
             # Beside each other: bars upon bars cannot be read.
@@ -59,9 +60,8 @@ def draw(
             x,
             y,
             label=label,
-            color=color,
+            **look,
             marker=MARKERS[number % len(MARKERS)],
-            linestyle=("-", "--", ":")[number // len(COLORS) % 3],
             linewidth=2,
             markersize=7,
             markeredgecolor="white",

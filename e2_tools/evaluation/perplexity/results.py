@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.result_file import Results, read_schema
+from e2_tools.evaluation.result_file import Results, comparable, read_schema, require_same_settings
 
 SCHEMA = "e2-llm/perplexity/1"
 METRICS = ("perplexity", "perplexity_full_context")
@@ -73,16 +73,10 @@ def rows_to_keep(
     if not path.exists():
         return []
     before = read_results(path)
-    for setting in _SETTINGS:
-        if setting == "documents" and setting not in before:  # a file of an older version
-            continue
-        old, new = (_comparable(each.get(setting)) for each in (before, results))
-        if old != new:
-            change = "" if setting == "documents" else f" was {old} and now is {new}"
-            raise UserError(
-                f"{path}: --resume needs the same settings, but {setting}{change or ' differ'}; "
-                "drop --resume or name another --output"
-            )
+    settings = list(_SETTINGS)
+    if "documents" not in before:  # a file of an older version
+        settings.remove("documents")
+    require_same_settings(path, before, results, settings)
     for row in before["results"]:
         window, scale = row["window"], row["scale"]
         if scales.get(window, scale) != scale:  # made when auto meant window / L
@@ -104,11 +98,5 @@ def differences(files: list[Results], metric: str) -> list[str]:
     return [
         setting
         for setting in settings
-        if any(_comparable(o.get(setting)) != _comparable(first.get(setting)) for o in others)
+        if any(comparable(o.get(setting)) != comparable(first.get(setting)) for o in others)
     ]
-
-
-def _comparable(setting: Any) -> Any:
-    if isinstance(setting, dict):  # data: the same file may have moved
-        return {key: value for key, value in setting.items() if key != "path"}
-    return setting

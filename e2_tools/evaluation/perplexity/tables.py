@@ -4,7 +4,7 @@
 from typing import Any
 
 from e2_tools.evaluation.result_file import Results
-from e2_tools.evaluation.table import number
+from e2_tools.evaluation.table import aligned_text, number
 
 
 def run_table(results: Results) -> str:
@@ -23,15 +23,7 @@ def run_table(results: Results) -> str:
         ]
         for row in results["results"]
     ]
-    lines = [head + ["full context"] * full_context, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in lines
-    )
+    return aligned_text([head + ["full context"] * full_context, *rows], left=1)
 
 
 def perplexity_rows(
