@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
-from e2_tools.evaluation.longbench import progress as longbench_predictions
+from e2_tools.evaluation.longbench import answered
 
 OURS = "e2-llm/"
-# The settings beside predictions are no result: the summary has them.
-_NOT_RESULTS = {longbench_predictions.SCHEMA}
 _HEAD = 4096  # bytes in which a result file of ours names its schema
 Content = dict[str, Any]
 
@@ -52,8 +50,9 @@ def collect(folder: Path) -> Run:
                 events.append(path.parent)
         elif path.suffix == ".json" and _is_ours(path):
             content = read_json_object(path, "remove it or evaluate anew", "whole JSON")
-            if content["schema"] not in _NOT_RESULTS:
-                results.setdefault(kind_of(content["schema"]), []).append(Result(path, content))
+            kind = kind_of(content["schema"])
+            if kind != kind_of(answered.SCHEMA):  # settings of predictions: the summary has them
+                results.setdefault(kind, []).append(Result(path, content))
     if not results and not events:
         raise UserError(
             f"{folder}: holds no result file of the evaluate commands and no TensorBoard folder; "

@@ -12,6 +12,7 @@ from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.generate import scale_of_request
+from e2_tools.evaluation.longbench.answered import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.backends import (
     BATCH_SIZES,
     Backend,
@@ -19,7 +20,6 @@ from e2_tools.evaluation.longbench.backends import (
     VllmBackend,
 )
 from e2_tools.evaluation.longbench.predictions import Record
-from e2_tools.evaluation.longbench.progress import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS, Task, find_task
 

@@ -13,9 +13,9 @@ from e2_common.errors import UserError
 from e2_common.files import atomic_file
 from e2_common.json_file import write_json
 from e2_common.provenance import provenance
+from e2_tools.evaluation.longbench.answered import read_settings
 from e2_tools.evaluation.longbench.metrics import METRICS
 from e2_tools.evaluation.longbench.predictions import Record, read_records
-from e2_tools.evaluation.longbench.progress import read_settings
 from e2_tools.evaluation.longbench.summaries import SCHEMA
 from e2_tools.evaluation.longbench.tasks import AVERAGES, BUCKETS, TASKS, Task, find_task
 from e2_tools.evaluation.table import number
