@@ -25,8 +25,8 @@ def atomic_file(path: str | Path, flag: str = "") -> Iterator[Path]:
 
     An ``OSError`` of the body is the output's fault, and becomes a UserError, if it names the
     temporary path, or names no file and says what only a disk that is written to says: full, over
-    quota, read-only, broken. So a body that reads other files as well has to report their errors
-    itself where these name no file; an error that names another file passes unchanged.
+    quota, read-only, broken. So a body that reads or writes other files as well has to report their
+    errors itself where these name no file; an error that names another file passes unchanged.
 
     Args:
         path: of the output.
