@@ -8,7 +8,6 @@ conversion stands a plain ``cp`` of the same files, timed just before it, both u
 the disk. Peak memory is the largest resident set of the converter's process.
 """
 
-import argparse
 import filecmp
 import os
 import shutil
@@ -20,7 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.json_file import write_json
 from e2_common.model_sizes import ModelSizes
+from e2_common.progress import progress_bar
+from e2_tools.arguments import command_parser
 from e2_tools.planning.models import MODELS
 
 if TYPE_CHECKING:
@@ -42,9 +44,7 @@ SHAPES = {
 @exit_on_user_error
 def main() -> None:
     """Make the model, convert it both ways, print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="empty or absent")
     parser.add_argument("--shape", choices=SHAPES, default="llama2-7b")
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
@@ -108,11 +108,9 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
     """Write a Llama of random bits tensor by tensor; returns its bytes."""
     import torch
     from huggingface_hub import split_state_dict_into_shards_factory
-    from tqdm import tqdm
     from transformers import LlamaConfig
 
     from e2_tools.checkpoint.families import FAMILIES
-    from e2_tools.checkpoint.hf_config import write_json
     from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 
     sizes = SHAPES[shape]
@@ -131,7 +129,7 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
     folder.mkdir()
     torch.manual_seed(0)
     total = split.metadata["total_size"]
-    with tqdm(total=total, unit="B", unit_scale=True, desc="random model") as bar:
+    with progress_bar(total, "B", "random model") as bar:
         for file, names in split.filename_to_tensors.items():
             announced = {name: shapes[name] for name in names}
             with SafetensorsStream(folder / file, announced, kind) as stream:

@@ -9,7 +9,6 @@ of 8,000 characters; files that appear twice count once. The order is that of th
 that every stretch of the output is alike.
 """
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_tools.arguments import command_parser
 
 PROSE = (".txt", ".rst", ".md")
 CODE = (".c", ".h", ".S", ".py", ".sh")
@@ -76,9 +76,7 @@ def _digest(text: str) -> bytes:
 @exit_on_user_error
 def main() -> None:
     """Write the texts, say how much they are."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("packages", nargs="+", type=Path, metavar="DEB")
     parser.add_argument("--output", required=True, metavar="FILE.jsonl")
     args = parser.parse_args()

@@ -10,7 +10,6 @@ wall-clock times. Peak memory is what a pass adds to the process (Linux) or to t
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
-from e2_tools.evaluation.arguments import count_argument
-from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.windows import check_windows, sliding_windows
+from e2_common.json_file import write_json
+from e2_common.progress import progress_bar
+from e2_tools.arguments import command_parser, count_argument
+from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
+from e2_tools.evaluation.perplexity.windows import check_windows, sliding_windows
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +35,7 @@ TOLERANCE = 1e-6  # relative, of the mean nll: fp32 in another order
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--layers", type=count_argument, nargs="+", default=[2, 4, 30], metavar="N")
     add("--hidden-size", type=count_argument, default=576, metavar="N", help="a multiple of 192")
@@ -57,8 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_windows([args.window], args.stride)
     if args.hidden_size % 192:
         raise UserError(f"--hidden-size {args.hidden_size}: has to be a multiple of 192")
+    from e2_common.provenance import provenance
     from e2_tools.evaluation.model import choose_device
-    from e2_tools.evaluation.provenance import provenance
 
     device = choose_device(args.device)
     rows = [measure(args, layers, device) for layers in args.layers]
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = {"window": args.window, "stride": args.stride, "windows": args.slides}
         content = {"schema": SCHEMA, **settings, "results": rows, "provenance": provenance()}
         with atomic_file(args.output) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            write_json(temporary, content)
     print(table(rows))
 
 
@@ -77,10 +76,9 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
         UserError: their numbers differ.
     """
     import numpy as np
-    from tqdm import tqdm
 
-    from e2_tools.evaluation.perplexity import Material, evaluate_jobs
-    from e2_tools.evaluation.streams import streams_of
+    from e2_tools.evaluation.perplexity.scoring import Material, evaluate_jobs
+    from e2_tools.evaluation.perplexity.streams import streams_of
 
     model = make_model(args, layers, device)
     tokens = args.window + (args.slides - 1) * args.stride
@@ -102,7 +100,7 @@ def measure(args: argparse.Namespace, layers: int, device: "torch.device") -> di
     wall: dict[str, list[float]] = {name: [] for name in ways}
     memory: dict[str, list[int]] = {name: [] for name in ways}
     nll: dict[str, float] = {}
-    with tqdm(desc=f"{layers} layers", total=2 * args.rounds, mininterval=5.0) as bar:
+    with progress_bar(2 * args.rounds, "document", f"{layers} layers") as bar:
         for number in range(args.rounds):
             for name in NAMES[:: 1 if number % 2 else -1]:
                 started = time.perf_counter()

@@ -8,14 +8,13 @@ the largest relative difference of any step's loss from TP1's (data parallel onl
 a run stopped half-way, saved, and resumed at TP2×PP2; its draws have to be those of TP1.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.progress import progress_bar
+from e2_tools.arguments import command_parser
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 
@@ -25,9 +24,7 @@ WIDTH = 5  # methods a table: with all of them a line would be wider than a page
 @exit_on_user_error
 def main() -> None:
     """Run the grid and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="Markdown file to write")
     parser.add_argument("--methods", nargs="+", choices=METHOD_FLAGS, default=list(METHOD_FLAGS))
     parser.add_argument("--steps", type=int, default=10, help="training steps of each run")
@@ -49,7 +46,7 @@ def main() -> None:
         }
         results = {}
         # A world for each method, so that progress is seen.
-        for method in tqdm(args.methods, unit="method"):
+        for method in progress_bar(len(args.methods), "method", iterable=args.methods):
             for (layout, recompute), flags in grid.items():
                 run = f"{method}/{layout}/{recompute}"
                 runs.append((run, [*tune, *METHOD_FLAGS[method], *flags]))

@@ -25,6 +25,8 @@ from benchmarks.gpu.models import PRESETS
 from benchmarks.gpu.plan import plan
 from benchmarks.gpu.table import ratios, row, table
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import check_output
+from e2_tools.arguments import command_parser, flag_of
 from e2_tools.planning.models import Model
 from pretrain_e2 import as_single_process
 
@@ -34,9 +36,7 @@ VARIANTS = ("ours", "stock", "transformers")
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="llama2-7b", help="model (default: %(default)s)")
     add("--layers", type=int, help="of every variant (default: what fits, at most the model's)")
@@ -78,12 +78,12 @@ def main() -> None:
     for name in ("layers", "micro_batch_size", "micro_batches", "steps", "time_limit"):
         value = getattr(options, name)
         if value is not None and value <= 0:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be above 0")
+            raise UserError(f"{flag_of(name)} {value}: must be above 0")
     strangers = [word for word in extra if word.startswith("--") and "--kernel-" not in word]
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
-    from e2_tools.evaluation.provenance import provenance
-    from e2_tools.evaluation.results import check_output, write_results
+    from e2_common.provenance import provenance
+    from e2_tools.evaluation.result_file import write_results
 
     if options.output:
         check_output(options.output)

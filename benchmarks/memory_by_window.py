@@ -7,15 +7,15 @@ Everything is planned, nothing measured (``tools/plan_memory.py``); the crosses 
 numbers of Figure 1 of arXiv 2401.06951. Prints the comparison with them as a Markdown table.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from e2_tools.evaluation.plots import save_png
+from e2_tools.arguments import command_parser
 from e2_tools.planning.models import MODELS
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.plots import draw_by_window
 from e2_tools.planning.run import Run
+from e2_tools.plotting import save_png
 from megatron_patches.start.gpus import GPUS
 from megatron_patches.start.layout import Layout
 
@@ -47,9 +47,7 @@ def comparison(planned: list[Plan]) -> str:
 
 def main() -> None:
     """Draw and compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.png")
     args = parser.parse_args()
     recomputed = replace(RECIPE, layout=replace(RECIPE.layout, recompute="full"))

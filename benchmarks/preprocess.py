@@ -11,9 +11,7 @@ words, so a text that repeats itself flatters them. benchmarks/debian_text.py ma
 """
 
 import argparse
-import hashlib
 import itertools
-import json
 import os
 import pstats
 import statistics
@@ -24,8 +22,10 @@ from typing import Any
 
 from benchmarks.processes import Measured, check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
+from e2_common.files import check_output, sha256_of
+from e2_common.json_file import read_json_object
+from e2_common.provenance import provenance, versions
+from e2_tools.evaluation.result_file import write_results
 
 SCHEMA = "e2-llm/preprocess-speed/1"
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,11 +120,11 @@ def begun(args: argparse.Namespace) -> dict[str, Any]:
     """Return the result to add to, which may be one that was written before."""
     settings = {
         "input_bytes": args.input.stat().st_size,
-        "input_sha256": _sha256(args.input),
-        "tokenizer_sha256": _sha256(Path(args.tokenizer) / "tokenizer.json"),
+        "input_sha256": sha256_of(args.input),
+        "tokenizer_sha256": sha256_of(Path(args.tokenizer) / "tokenizer.json"),
     }
     if args.output and args.output.exists():
-        result = json.loads(args.output.read_bytes())
+        result = read_json_object(args.output, "name a new file")
         if result.get("schema") != SCHEMA or result["settings"] != settings:
             raise UserError(
                 f"--output {args.output}: of another text or tokenizer; name a new file"
@@ -132,8 +132,8 @@ def begun(args: argparse.Namespace) -> dict[str, Any]:
         return result
     return {
         "schema": SCHEMA,
-        "provenance": provenance(None),
-        "gigatoken": _version("gigatoken"),
+        "provenance": provenance(),
+        "gigatoken": versions(["gigatoken"]).get("gigatoken"),
         "settings": settings,
         "runs": [],
     }
@@ -142,7 +142,7 @@ def begun(args: argparse.Namespace) -> dict[str, Any]:
 def _compare(result: dict[str, Any], folder: str) -> None:
     """Check that what was written is what every run wrote."""
     prefix = f"{folder}/out_text_document"
-    found = {name: _sha256(Path(f"{prefix}.{name}")) for name in ("bin", "idx")}
+    found = {name: sha256_of(Path(f"{prefix}.{name}")) for name in ("bin", "idx")}
     if result.setdefault("output_sha256", found) != found:
         raise UserError(f"the bytes of {result['runs'][-1]} are not those of the runs before it")
     from e2_common.disk.indexed_dataset import read_index
@@ -151,23 +151,6 @@ def _compare(result: dict[str, Any], folder: str) -> None:
     result["tokens"], result["documents"] = index.tokens, index.documents
     for name in found:
         os.unlink(f"{prefix}.{name}")
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def table(result: dict[str, Any]) -> str:

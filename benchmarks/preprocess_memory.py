@@ -16,12 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.processes import check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
+from e2_common.files import check_output
+from e2_common.progress import progress_bar
+from e2_common.provenance import provenance
+from e2_tools.evaluation.result_file import write_results
 
 SCHEMA = "e2-llm/preprocess-memory/1"
 _BEGINS = b'{"text": "'
@@ -52,7 +52,7 @@ def main() -> None:
     if free < need:
         raise UserError(f"{args.input.parent}: {need / 1e9:.0f} GB needed, {free / 1e9:.0f} free")
     rows = [measure(args, gigabytes) for gigabytes in args.gigabytes]
-    result = {"schema": SCHEMA, "provenance": provenance(None), "runs": rows}
+    result = {"schema": SCHEMA, "provenance": provenance(), "runs": rows}
     print(table(rows))
     if args.output:
         write_results(args.output, result)
@@ -81,8 +81,7 @@ def measure(args: argparse.Namespace, gigabytes: float) -> dict[str, Any]:
 def repeat(source: Path, target: Path, size: int) -> int:
     """Write at least ``size`` bytes of JSON lines out of another file; return how many."""
     written = number = 0
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    bar = tqdm(total=size, unit="B", unit_scale=True, delay=2, mininterval=interval)
+    bar = progress_bar(size, "B", delay=2)
     with target.open("wb") as stream, bar:
         while written < size:
             begin = written

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2_common.errors import UserError
+from e2_tools.arguments import command_parser
 
 SAMPLE_SECONDS = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -18,9 +19,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def parser_of_text(description: str) -> argparse.ArgumentParser:
     """Return a parser of what every benchmark of a tokenizer asks for."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(description)
     add = parser.add_argument
     add("--input", required=True, type=Path, metavar="FILE.jsonl", help="JSON lines with text")
     add("--tokenizer", required=True, metavar="DIR", help="a Hugging Face tokenizer's folder")

@@ -12,7 +12,7 @@ import multiprocessing
 from typing import Any
 
 from e2_tools.corpus.quiet import quiet_imports
-from e2_tools.corpus.tokenizer import HUGGING_FACE, load_tokenizer
+from e2_tools.corpus.tokenizer import HUGGING_FACE, load_megatron_tokenizer
 
 CHUNK = 32  # lines sent to a worker at a time
 
@@ -22,7 +22,7 @@ tokenizer: Any = None
 def begin_worker(path: str) -> None:
     """Load the tokenizer in a worker."""
     global tokenizer
-    tokenizer = load_tokenizer(HUGGING_FACE, path)
+    tokenizer = load_megatron_tokenizer(HUGGING_FACE, path)
 
 
 def encode(line: str) -> list[int]:
@@ -44,7 +44,7 @@ def main() -> None:
     with quiet_imports():
         from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
-    dtype = load_tokenizer(HUGGING_FACE, args.tokenizer_model).dtype
+    dtype = load_megatron_tokenizer(HUGGING_FACE, args.tokenizer_model).dtype
     prefix = f"{args.output_prefix}_text_document"
     builder = IndexedDatasetBuilder(f"{prefix}.bin", dtype=dtype)
     with (

@@ -14,8 +14,8 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.utils import get_attr_wrapped_model, unwrap_model
 from megatron.training import get_args
 from torch import Tensor
-from tqdm import tqdm
 
+from e2_common.progress import Bar, progress_bar
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.data.datasets import get_batch
@@ -75,7 +75,7 @@ class SideBySide:
         self.variants: list[Variant] = []
         self.seconds: list[float] = []  # of the timed steps, in the order they ran
         self.started: float | None = None
-        self.bar: tqdm | None = None
+        self.bar: Bar | None = None
 
     def __call__(
         self,
@@ -116,13 +116,12 @@ class SideBySide:
             tempered = method_for(config).rule.has_attention_factor
             attention = TemperatureSelfAttention if tempered else SelfAttention
             self.variants.append(Variant(partial(forward_step, config=config), rotary, attention))
-        self.bar = tqdm(
-            total=len(self.order) - 1,
-            desc="steps",
-            unit="step",
+        self.bar = progress_bar(
+            len(self.order) - 1,
+            "step",
+            "steps",
             disable=self.rank != 0,
             file=sys.__stderr__,  # the benchmark shuts Megatron up
-            mininterval=0.5 if sys.__stderr__.isatty() else 20.0,  # a log file wants few lines
         )
 
 

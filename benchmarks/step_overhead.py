@@ -14,20 +14,18 @@ import contextlib
 import dataclasses
 import io
 import os
-import platform
 import random
-import shlex
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
 import numpy as np
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.results import check_output, write_results
+from e2_common.files import check_output
+from e2_common.provenance import command_line, commit, processor, versions
+from e2_tools.arguments import check_counts, command_parser
+from e2_tools.evaluation.result_file import write_results
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/step-overhead/1"
@@ -54,9 +52,8 @@ MODEL = """
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        __doc__,
         epilog="Any other argument goes to Megatron; pretrain_e2.py --help lists them.",
         allow_abbrev=False,
     )
@@ -76,16 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Train, time, tell."""
     options, others = build_parser().parse_known_args()
-    for name, value in vars(options).items():
-        if name != "output" and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    check_counts(options, [name for name in vars(options) if name != "output"])
     if options.hidden_size % options.head_dim:
         raise UserError(
             f"--hidden-size {options.hidden_size}: not a multiple of --head-dim {options.head_dim}"
         )
     if options.output:
         check_output(options.output)
-    command = shlex.join(["python", "benchmarks/step_overhead.py", *sys.argv[1:]])
+    command = command_line()  # Megatron changes it
     as_single_process()
     # Megatron tells hundreds of lines about itself; errors leave this block as exceptions.
     talk = io.StringIO()
@@ -169,7 +164,7 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     seconds = by_variant(steps.seconds, order, len(fields))[:, WARM_UP:]
     return {
         "commit": commit(),
-        "versions": versions(),
+        "versions": versions(("torch", "megatron-core")),
         "hardware": hardware(on_cpu, ranks),
         "model": {
             "layers": args.num_layers,
@@ -215,32 +210,11 @@ def bootstrap(values: np.ndarray, seed: int) -> list[float]:
     return np.quantile(np.median(values[chosen], axis=1), [0.025, 0.975]).tolist()
 
 
-def commit() -> str | None:
-    """The commit of this project, with ``-dirty`` where files differ; None outside of git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return git.stdout.strip()
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of what computes."""
-    packages = {name: version(name) for name in ("torch", "megatron-core")}
-    return {"python": platform.python_version(), **packages}
-
-
 def hardware(on_cpu: bool, ranks: int) -> dict[str, Any]:
     """Name of the device, and how much of it was used."""
     import torch
 
-    name = platform.processor() or platform.machine()
-    if not on_cpu:
-        name = torch.cuda.get_device_name()
-    elif (info := Path("/proc/cpuinfo")).exists():  # Linux tells the model only here
-        lines = (line.partition(":") for line in info.read_text().splitlines())
-        name = next((text.strip() for key, _, text in lines if key.strip() == "model name"), name)
+    name = processor() if on_cpu else torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return {"device": name, "ranks": ranks, "cores": os.cpu_count(), "threads": threads}
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's mistake: one clear line, exit code 2, no traceback."""
+"""A user's mistake: one clear line, exit code 2, no traceback; errors of others as one line."""
 
 import functools
 import os
 import sys
 from collections.abc import Callable
+
+_LONGEST = 200  # characters of somebody else's message inside one of ours
 
 
 class UserError(Exception):
@@ -12,6 +14,17 @@ class UserError(Exception):
 
     The message is one line that names the file or the flag and says what to do about it.
     """
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of an error, or its type's name, for use inside a one-line message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:_LONGEST].rstrip() if lines else type(error).__name__
+
+
+def on_one_line(error: BaseException | str) -> str:
+    """Return all lines of an error joined, for errors whose first line says too little."""
+    return " ".join(str(error).split())[:_LONGEST]
 
 
 def exit_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:

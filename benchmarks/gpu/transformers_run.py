@@ -10,10 +10,10 @@ import time
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.gpu.profile import profile
+from e2_common.progress import progress_bar
 from e2_tools.planning.models import Model
 
 
@@ -103,7 +103,7 @@ def measure(
 
     seconds: list[float] = []
     total = limits["warm_up"] + limits["rounds"]
-    for _ in tqdm(range(total), desc="transformers", unit="step"):
+    for _ in progress_bar(total, "step", "transformers", iterable=range(total)):
         torch.cuda.synchronize()
         started = time.perf_counter()
         step()

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from e2_common.disk.checkpoint_folder import find_iteration
 from e2_common.disk.torch_dist_reader import TorchDistReader
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
+from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.json_file import read_json_object
 from e2_llm.exported import Exported
-from e2_tools.checkpoint.hf_config import read_json
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
-from e2_tools.checkpoint.tokenizer import find_tokenizer, load_tokenizer
+from e2_tools.checkpoint.tokenizer import find_tokenizer
 from e2_tools.checkpoint.window import Config, frequency_rule, rope_parameters
 
 PROMPTS = (
@@ -60,7 +61,7 @@ def compare_logits(megatron: Path, hf: Path, vocab: int | None = None) -> float:
             are not finite.
         TooLittleMemory: the memory that is free does not hold the model in fp32.
     """
-    config = read_json(hf / "config.json")
+    config = read_json_object(hf / "config.json")
     reader = TorchDistReader(find_iteration(megatron))
     require_memory(_parameters(reader))
     tokens, lengths = prompts(hf, vocab or config["vocab_size"], config["max_position_embeddings"])
@@ -122,7 +123,7 @@ def _tokenized(folder: Path, vocab: int) -> list[list[int]]:
     if find_tokenizer(None, folder, None) is None:
         return []
     try:
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_hf_tokenizer(folder)
     except UserError:  # it may need a package; any tokens will do
         return []
     return [[number for number in tokenizer.encode(text) if number < vocab] for text in PROMPTS]
@@ -167,8 +168,7 @@ def load_hf(folder: Path) -> Any:
             folder, dtype="auto", output_loading_info=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--check: transformers cannot load the model ({reason})") from error
+        raise UserError(f"--check: transformers cannot load the model ({brief(error)})") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(kind):
             raise UserError(f"--check: transformers reports {kind}: {sorted(info[kind])}")

@@ -11,6 +11,8 @@ from e2_common.disk.checkpoint_folder import find_iteration
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
+from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.json_file import read_json_object, write_json
 from e2_common.model_sizes import ModelSizes
 from e2_tools.checkpoint import hf_config
 from e2_tools.checkpoint.check_export import check_export
@@ -23,7 +25,7 @@ from e2_tools.checkpoint.model_card import write_model_card
 from e2_tools.checkpoint.run_args import RunArgs, run_args
 from e2_tools.checkpoint.source_rope import source_rope
 from e2_tools.checkpoint.tensor_moves import plan_moves
-from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
+from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer
 from e2_tools.checkpoint.window import Config, rope_parameters
 
 # Besides the model, Megatron saves the optimizer's tensors under these names.
@@ -56,9 +58,9 @@ def export(options: ExportOptions) -> None:
     reader = TorchDistReader(find_iteration(options.load, options.iteration))
     run = run_args(reader.common())
     base_path = options.hf_model / "config.json" if options.hf_model else None
-    base = hf_config.read_json(base_path) if base_path else None
+    base = read_json_object(base_path) if base_path else None
     tokenizer_from = find_tokenizer(options.tokenizer, options.hf_model, run.tokenizer)
-    tokenizer = load_tokenizer(tokenizer_from) if tokenizer_from else None
+    tokenizer = load_hf_tokenizer(tokenizer_from) if tokenizer_from else None
 
     stored = {
         name: tuple(info.size)
@@ -80,21 +82,18 @@ def export(options: ExportOptions) -> None:
     split = plan_shards(moves, dtype, options.max_shard_size)
 
     unchecked = None
-    try:
-        with atomic_directory(options.save) as folder:
-            write_weights(folder, reader, moves, split, dtype)
-            hf_config.write_json(folder / "config.json", config)
-            _write_generation_config(folder, options.hf_model, config)
-            if tokenizer_from is not None:
-                copy_tokenizer(tokenizer_from, folder)
-            write_model_card(folder, config, run, options.hf_model)
-            if options.check:
-                try:
-                    check_export(folder, reader, moves, split, dtype)
-                except TooLittleMemory as error:  # the result is fine: it stays
-                    unchecked = error
-    except OSError as error:
-        raise UserError(f"--save {options.save}: cannot be written ({error})") from error
+    with atomic_directory(options.save, "--save") as folder:
+        write_weights(folder, reader, moves, split, dtype)
+        write_json(folder / "config.json", config)
+        _write_generation_config(folder, options.hf_model, config)
+        if tokenizer_from is not None:
+            copy_tokenizer(tokenizer_from, folder)
+        write_model_card(folder, config, run, options.hf_model)
+        if options.check:
+            try:
+                check_export(folder, reader, moves, split, dtype)
+            except TooLittleMemory as error:  # the result is fine: it stays
+                unchecked = error
     _report(options, run, config, base, tokenizer_from, tokenizer, checked=not unchecked)
     if unchecked:
         raise unchecked
@@ -147,13 +146,13 @@ def _special_tokens(tokenizer: Any) -> Config:
 def _write_generation_config(folder: Path, hf_model: Path | None, config: Config) -> None:
     path = hf_model / "generation_config.json" if hf_model else None
     if path is not None and path.is_file():
-        content = hf_config.read_json(path)
+        content = read_json_object(path)
     else:
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         found = {name: config.get(name) for name in names}
         content = {name: value for name, value in found.items() if value is not None}
         content["_from_model_config"] = True
-    hf_config.write_json(folder / "generation_config.json", content)
+    write_json(folder / "generation_config.json", content)
 
 
 def _report(

@@ -1,33 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ``config.json`` of an exported model: sizes, the served window, the ``e2_llm`` block."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.run_args import RunArgs
 from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale, with_window
-
-
-def read_json(path: Path) -> Config:
-    """Read a JSON object.
-
-    Raises:
-        UserError: there is no such file, or it holds something else.
-    """
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error}); mend or replace it") from error
-    if not isinstance(result, dict):
-        raise UserError(f"{path}: is not a JSON object; mend or replace it")
-    return result
 
 
 def complete_config(path: Path) -> Config:
@@ -41,14 +23,7 @@ def complete_config(path: Path) -> Config:
     try:
         return AutoConfig.from_pretrained(path.parent, local_files_only=True).to_dict()
     except Exception as error:  # each kind of model refuses in its own way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: transformers refuses it ({reason})") from error
-
-
-def write_json(path: Path, content: Config) -> None:
-    """Write a JSON object as transformers lays it out."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
+        raise UserError(f"{path}: transformers refuses it ({brief(error)})") from error
 
 
 def model_config(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
-from tqdm import tqdm
 
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
+from e2_common.json_file import write_json
+from e2_common.progress import progress_bar
 from e2_tools.checkpoint.dtypes import cast
-from e2_tools.checkpoint.hf_config import write_json
 from e2_tools.checkpoint.safetensors_stream import SafetensorsStream
 from e2_tools.checkpoint.tensor_moves import Move
 
@@ -72,9 +72,7 @@ def write_weights(
             )
             for file, names in split.filename_to_tensors.items()
         }
-        bar = stack.enter_context(
-            tqdm(total=split.metadata["total_size"], unit="B", unit_scale=True, desc="weights")
-        )
+        bar = stack.enter_context(progress_bar(split.metadata["total_size"], "B", "weights"))
         for move in moves:
             for name, tensor in move.split(reader.read(move.source, move.layer)).items():
                 files[split.tensor_to_filename[name]].write(name, cast(tensor, dtype, name))

@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from tqdm import tqdm
 
 from e2_common.disk.torch_dist_writer import Piece, write_release
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_common.files import atomic_directory
+from e2_common.json_file import read_json_object
 from e2_common.model_sizes import ModelSizes
+from e2_common.progress import progress_bar
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
 from e2_tools.checkpoint.dtypes import DTYPES, cast
 from e2_tools.checkpoint.families import Family, family_of_config
-from e2_tools.checkpoint.hf_config import complete_config, read_json
+from e2_tools.checkpoint.hf_config import complete_config
 from e2_tools.checkpoint.hf_reader import HFReader
 from e2_tools.checkpoint.megatron_args import (
     command_line,
@@ -82,8 +83,11 @@ def import_model(options: ImportOptions) -> None:
     _require_space(options.save, size)
     args = stored_arguments(source.flags, source.sizes, dtype, source.rope)
     unchecked = None
-    with _clear_write_errors(options.save), atomic_directory(options.save) as folder:
-        with tqdm(total=size, unit="B", unit_scale=True, desc="weights") as bar:
+    with atomic_directory(options.save, "--save") as folder:
+        with (
+            _clear_write_errors(options.save),
+            progress_bar(size, "B", "weights") as bar,
+        ):
             pieces = [_piece(move, reader, dtype) for move in moves]
             write_release(folder, pieces, source.sizes.layers, dtype, args, bar.update)
         if options.check:
@@ -112,7 +116,7 @@ def read_source(options: ImportOptions) -> Source:
     if not options.hf_model.is_dir():
         raise UserError(f"--hf-model {options.hf_model}: no such folder")
     path = options.hf_model / "config.json"
-    family = family_of_config(read_json(path), path)
+    family = family_of_config(read_json_object(path), path)
     config = complete_config(path)
     if options.full_attention and config.get("sliding_window"):
         config["max_position_embeddings"] = config["sliding_window"]
@@ -184,14 +188,11 @@ def _require_space(save: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _clear_write_errors(save: Path) -> Iterator[None]:
-    """Unwrap what torch's writer wraps, and say in one line what a full disk does."""
+    """Unwrap what torch's writer wraps; say in one line what its own errors say of a disk."""
     try:
         try:
             yield
         except CheckpointException as error:
             raise next(iter(error.failures.values()))[0] from error
-    except UserError:
-        raise
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"--save {save}: cannot be written ({reason})") from error
+    except RuntimeError as error:
+        raise UserError(f"--save {save}: cannot be written ({brief(error)})") from error

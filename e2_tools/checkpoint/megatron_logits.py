@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from e2_common.disk.checkpoint_folder import find_iteration
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import writing
 from e2_llm.config import E2Config
 from megatron_patches.checkpoint.model_arguments import COMPARED, WINDOWS
 from megatron_patches.kernels.registry import PLAIN
@@ -79,8 +80,9 @@ def megatron_logits(
             "frequencies": frequencies,
             "dtype": str(dtype or torch.float32).removeprefix("torch."),
         }
-        (Path(scratch) / "request.json").write_text(json.dumps(request))
-        save_file({"tokens": tokens.contiguous()}, Path(scratch) / "tokens.safetensors")
+        with writing(scratch):  # may be on another disk than the model, and full
+            (Path(scratch) / "request.json").write_text(json.dumps(request))
+            save_file({"tokens": tokens.contiguous()}, Path(scratch) / "tokens.safetensors")
         _run_child(scratch)
         return load_file(Path(scratch) / "logits.safetensors")["logits"]
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_common.json_file import read_json_object, write_json
 from e2_llm.exported import Exported
-from e2_tools.checkpoint.hf_config import read_json, window_note, write_json
+from e2_tools.checkpoint.hf_config import window_note
 from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_window
 
 
@@ -29,7 +30,7 @@ def set_window(model: Path, window: int, dry_run: bool = False) -> str:
     path = model / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; name the folder of a Hugging Face model")
-    old = read_json(path)
+    old = read_json_object(path)
     _refuse(old, window, path)
     new = with_window(old, window)
     if not dry_run:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds and carries over the files of a Hugging Face tokenizer."""
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 from e2_common.errors import UserError
 
@@ -49,24 +47,18 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in VOCABULARIES)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Load a tokenizer with transformers, from local files only.
+def copy_tokenizer(source: Path, target: Path) -> list[str]:
+    """Copy the tokenizer's files and return their names.
 
     Raises:
-        UserError: transformers cannot read it.
+        UserError: one cannot be read.
+        OSError: one cannot be written.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # each kind of tokenizer fails in its own way
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UserError(f"{folder}: the tokenizer cannot be loaded ({reason[0]})") from error
-
-
-def copy_tokenizer(source: Path, target: Path) -> list[str]:
-    """Copy the tokenizer's files and return their names."""
     names = [name for name in FILES if (source / name).is_file()]
     for name in names:
-        shutil.copyfile(source / name, target / name)
+        try:
+            content = (source / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{source / name}: cannot be read ({error.strerror})") from error
+        (target / name).write_bytes(content)
     return names

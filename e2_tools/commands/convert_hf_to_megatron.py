@@ -10,13 +10,12 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add(
         "--hf-model",

@@ -9,13 +9,12 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument(
         "--load", type=Path, required=True, help="a Megatron save folder, or an iter_* folder of it"
     )

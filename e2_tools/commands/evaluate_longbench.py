@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
-from e2_tools.evaluation.arguments import count_argument, scale_argument
+from e2_tools.arguments import command_parser, count_argument
+from e2_tools.evaluation.arguments import add_model_arguments
 
 
 def length_argument(text: str) -> int:
@@ -23,9 +24,7 @@ def length_argument(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_predict(commands.add_parser("predict", help="answer the questions with a model"))
     score = commands.add_parser("score", help="score answers")
@@ -42,8 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
+    # LongBench's own runs are bf16.
+    add_model_arguments(
+        parser, dtype="bf16", auto="ceil((prompt + answer) / base window) of each request"
+    )
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
     add("--data-dir", type=Path, required=True, metavar="DIR", help="with <task>.jsonl files")
     add(
         "--max-length",
@@ -56,13 +58,6 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, metavar="DIR", help="for <task>.jsonl files")
     add("--tasks", nargs="+", metavar="TASK", help="(default: all that --data-dir has)")
     add("--e", action="store_true", help="LongBench-E: read <task>_e.jsonl")
-    add(
-        "--scale",
-        type=scale_argument,
-        default="auto",
-        help="RoPE scale g: auto, ceil((prompt + answer) / base window) of each request; none, the "
-        "model's own RoPE; or a number for all (default: auto)",
-    )
     add(
         "--chat",
         choices=["none", "llama2", "template"],
@@ -78,8 +73,6 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         help="prompts of like length at once (default: 1; vllm 64)",
     )
     add("--limit", type=count_argument, metavar="N", help="only the first N records of each task")
-    add("--dtype", choices=["fp32", "bf16"], default="bf16", help="(default: bf16, LongBench's)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
 @exit_on_user_error

@@ -8,6 +8,7 @@ is right if it holds the number. The prompt fills the window, less those 128 tok
 import argparse
 
 from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import command_parser
 from e2_tools.evaluation.needle.haystack import load_haystack
 from e2_tools.evaluation.needle.prompt import VALUES, Needle
 from e2_tools.evaluation.retrieval.arguments import add_grid_arguments
@@ -15,9 +16,7 @@ from e2_tools.evaluation.retrieval.arguments import add_grid_arguments
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add_grid_arguments(parser, hidden="needle", output="needle.json")
     parser.add_argument(
         "--haystack",

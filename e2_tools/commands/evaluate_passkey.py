@@ -8,15 +8,14 @@ is the key. The prompt fills the window, less the ten tokens of the answer.
 import argparse
 
 from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import command_parser
 from e2_tools.evaluation.passkey.prompt import Passkey
 from e2_tools.evaluation.retrieval.arguments import add_grid_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add_grid_arguments(parser, hidden="key", output="passkey.json")
     return parser
 

@@ -12,28 +12,20 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.arguments import count_argument, scale_argument
-from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.windows import check_windows
+from e2_tools.arguments import command_parser, count_argument, flag_of
+from e2_tools.evaluation.arguments import add_model_arguments
+from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
+from e2_tools.evaluation.perplexity.windows import check_windows
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
+    add_model_arguments(parser, dtype="fp32", label="for tables and plots")
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
     add("--data", type=Path, required=True, metavar="FILE.jsonl", help="a JSON object a line")
     add("--windows", type=int, nargs="+", required=True, metavar="N", help="in tokens")
     add("--output", type=Path, required=True, metavar="results.json", help="rewritten per window")
-    add(
-        "--scale",
-        type=scale_argument,
-        default="auto",
-        help="RoPE scale g: auto, ceil(window / base window); none, the model's own RoPE; "
-        "or a number for all windows (default: auto)",
-    )
     add(
         "--frequencies",
         choices=["linear", "ntk", "yarn", "llama3"],
@@ -70,10 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="draw N of the documents that are long enough, from a file of any size",
     )
     add("--seed", type=int, metavar="S", help="of --sample-documents (default: 0)")
-    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="(default: fp32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     add("--json-key", default="text", metavar="KEY", help="of a record's text (default: text)")
-    add("--label", metavar="NAME", help="for tables and plots (default: the model folder's name)")
     add("--no-bos", action="store_true", help="no BOS, even if the tokenizer adds one by default")
     add(
         "--resume",
@@ -91,8 +80,9 @@ def check_sample(args: argparse.Namespace) -> None:
         return
     for flag in ("max_documents", "max_tokens"):
         if getattr(args, flag) is not None:
-            name = f"--{flag.replace('_', '-')}"
-            raise UserError(f"{name}: takes the first documents, --sample-documents any; drop one")
+            raise UserError(
+                f"{flag_of(flag)}: takes the first documents, --sample-documents any; drop one"
+            )
 
 
 @exit_on_user_error
@@ -104,6 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.stride is not None and not slides:
         raise UserError(f"--stride {args.stride}: protocol {args.protocol} has none; drop it")
     args.windows, args.stride = check_windows(args.windows, args.stride, slides=slides)
-    from e2_tools.evaluation.run import evaluate  # torch and transformers take seconds to import
+    from e2_tools.evaluation.perplexity.run import (
+        evaluate,  # torch and transformers take seconds to import
+    )
 
     print(evaluate(args))

@@ -9,16 +9,19 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
-from e2_tools.evaluation.arguments import count_argument, scale_argument
+from e2_tools.arguments import command_parser, count_argument
+from e2_tools.evaluation.arguments import add_model_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(__doc__)
+    add_model_arguments(
+        parser,
+        dtype="bf16",
+        auto="the smallest whole one with (prompt + new tokens) <= g * base window",
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
     add(
         "--prompt-file",
         type=Path,
@@ -27,16 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the text, without the newline at its end; - for stdin",
     )
     add("--max-new-tokens", type=count_argument, required=True, metavar="N")
-    add(
-        "--scale",
-        type=scale_argument,
-        default="auto",
-        help="RoPE scale g: auto, the smallest whole one with (prompt + new tokens) <= g * base "
-        "window; none, the model's own RoPE; or a number (default: auto)",
-    )
     add("--chat", action="store_true", help="put the prompt into the tokenizer's chat template")
-    add("--dtype", choices=["fp32", "bf16"], default="bf16", help="(default: bf16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     return parser
 
 

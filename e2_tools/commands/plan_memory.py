@@ -11,12 +11,13 @@ an estimate too, see docs/scaling.md.
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.json_file import write_json
+from e2_tools.arguments import check_counts, check_png, command_parser
 from e2_tools.planning.models import MODELS, Model, find_model
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import KERNELS, SHARDING, Run, check
@@ -31,9 +32,7 @@ SCHEMA = "e2-llm/plan/1"
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     group = parser.add_argument_group("model and GPUs")
     add = group.add_argument
     add(
@@ -144,17 +143,15 @@ def main(arguments: list[str] | None = None) -> None:
     if args.json:
         _write_json(args.json, plans, args.model)
     if args.plot:
-        from e2_tools.evaluation.plots import save_png  # matplotlib is slow to import
         from e2_tools.planning.plots import draw_by_window, draw_parts
+        from e2_tools.plotting import save_png  # matplotlib is slow to import
 
         figure = draw_by_window({"": plans}) if args.windows else draw_parts(plans[: args.top])
         save_png(figure, args.plot)
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("gpus", "gpus_per_node", "global_batch_size", "train_iters", "top"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
+    check_counts(args, ("gpus", "gpus_per_node", "global_batch_size", "train_iters", "top"))
     if args.mfu is not None and not 0 < args.mfu < 1:
         raise UserError(f"--mfu {args.mfu}: is a share of the peak, between 0 and 1")
     if args.suggest and args.windows:
@@ -162,8 +159,8 @@ def _check(args: argparse.Namespace) -> None:
     for flag, path in {"--json": args.json, "--plot": args.plot}.items():
         if path and path.is_dir():
             raise UserError(f"{flag} {path}: is a folder; name a file")
-    if args.plot and args.plot.suffix.lower() != ".png":
-        raise UserError(f"--plot {args.plot}: is drawn as PNG; let the name end in .png")
+    if args.plot:
+        check_png("--plot", args.plot)
 
 
 def _run(args: argparse.Namespace, layout: Layout) -> Run:
@@ -237,7 +234,7 @@ def _suggest(args: argparse.Namespace, model: Model, gpu: Gpu) -> list[Plan]:
 
 
 def _write_json(path: Path, plans: list[Plan], model: str) -> None:
-    from e2_tools.evaluation.provenance import provenance  # imports torch
+    from e2_common.provenance import provenance  # imports torch
 
     origin = provenance(Path(model) if model not in MODELS else None)
     content = {
@@ -245,8 +242,5 @@ def _write_json(path: Path, plans: list[Plan], model: str) -> None:
         "plans": [plan.record() for plan in plans],
         "provenance": origin,
     }
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path, "--json") as temporary:
+        write_json(temporary, content)

@@ -9,24 +9,27 @@ marked; FILE.json beside it has the numbers. Memory grows with the window, not w
 import argparse
 from pathlib import Path
 
-from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.evaluation.arguments import count_argument, percentage_argument, scale_argument
-
-
-def index_argument(text: str) -> int:
-    """Parse the number of a layer or head, from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
+from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import (
+    check_png,
+    command_parser,
+    count_argument,
+    index_argument,
+    percentage_argument,
+)
+from e2_tools.evaluation.arguments import AUTO_OF_WINDOW, add_model_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(__doc__)
+    add_model_arguments(
+        parser,
+        dtype="bf16",
+        auto=f"{AUTO_OF_WINDOW}, chosen before the prompt is read",
+        label="above the picture",
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
     add("--text", type=Path, required=True, metavar="FILE", help="a text as long as the windows")
     add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
     add("--output", type=Path, required=True, metavar="FILE.png", help="FILE.json goes beside it")
@@ -66,16 +69,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="over the tokens of a bin: max keeps thin stripes visible (default: max)",
     )
     add("--bins", type=count_argument, default=400, metavar="N", help="a row (default: 400)")
-    add(
-        "--scale",
-        type=scale_argument,
-        default="auto",
-        help="RoPE scale g: auto, ceil(window / base window), chosen before the prompt is read; "
-        "none, the model's own RoPE; or a number for all windows (default: auto)",
-    )
-    add("--dtype", choices=["fp32", "bf16"], default="bf16", help="(default: bf16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--label", metavar="NAME", help="above the picture (default: the model folder's name)")
     return parser
 
 
@@ -83,8 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Run what the command line asks for and print the answers."""
     args = build_parser().parse_args(arguments)
-    if args.output.suffix.lower() != ".png":
-        raise UserError(f"--output {args.output}: is drawn as PNG; let the name end in .png")
+    check_png("--output", args.output)
     from e2_tools.evaluation.attention.run import evaluate  # torch and transformers take seconds
 
     print(evaluate(args))

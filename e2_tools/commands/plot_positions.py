@@ -10,7 +10,6 @@ slowest channel sees: its angle over its original frequency. Both come from the 
 uses (compare Figures 2 and 3 of arXiv 2401.06951).
 """
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.frequencies import RULES
 from e2_llm.methods import method_for
 from e2_llm.registry import METHODS
+from e2_tools.arguments import check_counts, command_parser
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,7 @@ KEPT, BLOCK, ROOM = "#D55E00", "#0072B2", "#E8E8E8"
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and write the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="FILE.png")
     add("--method", default="e2", choices=tuple(METHODS), help="(default: %(default)s)")
@@ -55,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     from e2_llm.config import E2Config
-    from e2_tools.evaluation.plots import save_png
+    from e2_tools.plotting import save_png
 
     chosen = {"max_scale": args.max_scale, "keep_first": args.keep_first, "factor": args.factor}
     config = E2Config(
@@ -65,8 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         train_window=args.train_window or args.base_window,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    if args.count < 1:
-        raise UserError(f"--count {args.count}: must be at least 1")
+    check_counts(args, ["count"])
     if args.draws and not METHODS[args.method].draws_scale():
         raise UserError(f"--draws: scales and offsets are e2's, not those of {args.method}")
     if args.draws:

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import check_output
+from e2_tools.arguments import check_png, command_parser, flag_of
 from e2_tools.evaluation.longbench import summaries as longbench
-from e2_tools.evaluation.results import METRICS, check_output, differences, read_results
-from e2_tools.evaluation.seeds import over_seeds
-from e2_tools.evaluation.table import by_label, markdown_table, number, perplexity_rows
+from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
+from e2_tools.evaluation.perplexity.seeds import over_seeds
+from e2_tools.evaluation.perplexity.tables import perplexity_rows
+from e2_tools.evaluation.table import by_label, markdown_table, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +38,7 @@ OWN_FLAGS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("results", type=Path, nargs="+", metavar="RESULTS.json")
     add("--output", type=Path, required=True, metavar="FILE.png")
@@ -73,18 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Draw what the command line asks for."""
     args = build_parser().parse_args(arguments)
-    if args.output.suffix.lower() != ".png":
-        raise UserError(f"--output {args.output}: is drawn as PNG; let the name end in .png")
+    check_png("--output", args.output)
     if args.labels and len(args.labels) != len(args.results):
         raise UserError(f"--labels: names {len(args.labels)} of {len(args.results)} files")
     kind = args.kind or kind_of(args.results[0])
     for other, flags in OWN_FLAGS.items():
         for flag in flags:
             if other != kind and getattr(args, flag) not in (None, False):
-                name = f"--{flag.replace('_', '-')}"
-                raise UserError(f"{name}: is for --kind {other}, this is {kind}; drop it")
+                raise UserError(f"{flag_of(flag)}: is for --kind {other}, this is {kind}; drop it")
     figure, table = by_window(args) if kind == "window" else of_longbench(args, kind)
-    from e2_tools.evaluation.plots import save_png  # matplotlib is slow to import
+    from e2_tools.plotting import save_png  # matplotlib is slow to import
 
     save_png(figure, args.output)
     if args.table:
@@ -115,7 +114,7 @@ def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
     check_output(args.output)
     for setting in differences([results for _, results in runs], metric):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
-    from e2_tools.evaluation.plots import draw
+    from e2_tools.evaluation.perplexity.plots import draw
 
     figure = draw(files, metric, args.title, args.train_window, args.intervals)
     return figure, perplexity_rows(files, metric, args.intervals)

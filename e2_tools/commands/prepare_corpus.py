@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.arguments import check_counts
 from e2_tools.corpus.interrupt import exit_when_interrupted
 from e2_tools.corpus.prepare import corpora
 from e2_tools.corpus.prepare.chat import TEMPLATES
@@ -86,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         0 <= args.template.find("{article}") < args.template.find("{summary}")
     ):
         raise UserError(f"--template {args.template!r}: needs {{article}} and then {{summary}}")
-    if args.max_documents is not None and args.max_documents < 1:
-        raise UserError(f"--max-documents {args.max_documents}: must be at least 1")
+    check_counts(args, ["max_documents"])
     with exit_when_interrupted():
         convert = CORPORA[args.corpus][0](args)
         print(prepare(args, convert))

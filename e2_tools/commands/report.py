@@ -8,16 +8,14 @@ page is a single file that opens without a network and runs no script.
 import argparse
 from pathlib import Path
 
-from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file
-from e2_tools.evaluation.results import check_output
+from e2_common.errors import exit_on_user_error
+from e2_common.files import atomic_file, check_output
+from e2_tools.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add("run_dir", type=Path, metavar="RUN_DIR", help="folder that holds the results")
     add("--output", type=Path, metavar="FILE.html", help="(default: RUN_DIR/report.html)")
@@ -47,11 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     page = render(
         args.title or args.run_dir.resolve().name, subtitle, sections_of(run, seeds=args.seeds)
     )
-    try:
-        with atomic_file(output) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from error
+    with atomic_file(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     print(f"report: {output}")
 
 

@@ -9,13 +9,12 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
+from e2_tools.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder with a config.json")
     parser.add_argument(
         "--window", type=int, required=True, metavar="N", help="window to serve, in tokens"

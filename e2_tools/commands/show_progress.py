@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_tools.arguments import command_parser
 
 ITERATION = re.compile(r"iteration +(\d+)/ +(\d+) \|.*?lm loss: ([-+.\dE]+)")
 RANK = re.compile(r"^\[rank\d+\]: +")
@@ -29,9 +30,7 @@ STOP_SECONDS = 20
 @exit_on_user_error
 def main() -> None:
     """Run the command; exits with its code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--log", type=Path, required=True, help="file for the whole output")
     parser.add_argument("--label", default="training", help="shown before the bar")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="after --, the command to run")
@@ -53,7 +52,7 @@ def run(command: list[str], log: Path, label: str) -> int:
         log: file that gets its standard output and standard error.
         label: shown before the bar.
     """
-    from tqdm import tqdm
+    from e2_common.progress import progress_bar
 
     try:
         process = subprocess.Popen(
@@ -67,9 +66,7 @@ def run(command: list[str], log: Path, label: str) -> int:
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run ({error.strerror})") from error
     try:
-        # A log file gets a line now and then, not one for each step.
-        interval = 0.5 if sys.stderr.isatty() else 20.0
-        with tqdm(desc=label, unit="it", mininterval=interval, dynamic_ncols=True) as bar:
+        with progress_bar(None, "it", label, dynamic_ncols=True) as bar:
             for now, total, loss in iterations(process, log):
                 if bar.total is None:
                     # A resumed run starts somewhere in the middle: time only what is still to do.

@@ -9,7 +9,12 @@ import numpy as np
 from e2_common.disk.indexed_dataset import Index
 from e2_common.errors import UserError
 from e2_tools.corpus.tiktoken import TIKTOKEN, TiktokenOptions
-from e2_tools.corpus.tokenizer import HUGGING_FACE, SENTENCE_PIECE, Tokenizer, load_tokenizer
+from e2_tools.corpus.tokenizer import (
+    HUGGING_FACE,
+    SENTENCE_PIECE,
+    Tokenizer,
+    load_megatron_tokenizer,
+)
 
 BAR_CHARACTERS = 40
 SAMPLE_TOKENS = 64
@@ -67,8 +72,8 @@ def load_tokenizer_at(path: str, tiktoken: TiktokenOptions | None = None) -> Tok
         UserError: it is missing or does not load.
     """
     if is_tiktoken(path):
-        return load_tokenizer(TIKTOKEN, path, tiktoken)
-    return load_tokenizer(SENTENCE_PIECE if Path(path).is_file() else HUGGING_FACE, path)
+        return load_megatron_tokenizer(TIKTOKEN, path, tiktoken)
+    return load_megatron_tokenizer(SENTENCE_PIECE if Path(path).is_file() else HUGGING_FACE, path)
 
 
 def is_tiktoken(path: str) -> bool:

@@ -23,7 +23,7 @@ from e2_tools.corpus.reader import Batch, LineRange, count_records, read_batches
 from e2_tools.corpus.sentences import load_splitter
 from e2_tools.corpus.spill import SpilledBatch, SpillingEncoder
 from e2_tools.corpus.tiktoken import TiktokenOptions
-from e2_tools.corpus.tokenizer import HUGGING_FACE, check_tokenizer_path, load_tokenizer
+from e2_tools.corpus.tokenizer import HUGGING_FACE, check_tokenizer_path, load_megatron_tokenizer
 from e2_tools.corpus.writer import CorpusWriter, check_output, open_writer, output_prefix
 from megatron_patches.data.loss_mask import SUFFIX
 
@@ -112,7 +112,9 @@ def preprocess(options: Options) -> Summary:
     else:
         pieces = cut(sources, *shard, count_records)
         prefix += f"_{shard[0]:05}-of-{shard[1]:05}"
-    tokenizer = load_tokenizer(options.tokenizer_type, options.tokenizer_model, options.tiktoken)
+    tokenizer = load_megatron_tokenizer(
+        options.tokenizer_type, options.tokenizer_model, options.tiktoken
+    )
     keys = list(dict.fromkeys(options.json_keys))
     masked = options.loss_mask_key is not None
     encoder = Encoder(

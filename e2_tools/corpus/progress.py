@@ -1,19 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show how far the work is: a bar on a terminal, a line now and then in a log file."""
+"""How fast text is tokenised and how much is left, on a terminal and in a log."""
 
 import sys
 import time
 
-from tqdm import tqdm
-
-# A log that somebody follows needs no more; one of a week stays short.
-LOG_SECONDS = 30
-
-
-class _Bar(tqdm):
-    """A progress bar without tqdm's thread, since the workers are forked beside it."""
-
-    monitor_interval = 0
+from e2_common.progress import LOG_SECONDS, TERMINAL_SECONDS, Bar
 
 
 class Progress:
@@ -29,8 +20,9 @@ class Progress:
         self._read = 0
         self._terminal = sys.stderr.isatty()
         bounded = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
-        self._bar = _Bar(
+        self._bar = Bar(
             total=total,
+            mininterval=TERMINAL_SECONDS,
             leave=False,
             disable=not self._terminal,
             bar_format=bounded if total else "{desc} [{elapsed}]",

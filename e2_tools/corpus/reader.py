@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, on_one_line
 from e2_tools.corpus import table
 from e2_tools.corpus.compression import DAMAGE, decompressed
 from e2_tools.corpus.inputs import (
@@ -154,7 +154,7 @@ def _naming_the_file(source: Source) -> Iterator[None]:
         yield
     except DAMAGE as error:
         kind = {".gz": "gzip", ".zst": "zstandard", ".xz": "xz"}[source.compression]
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = on_one_line(error).rstrip(".")
         raise UserError(f"{source.name}: damaged or not a {kind} file ({reason})") from error
     except OSError as error:
         raise UserError(f"{source.name}: cannot be read ({error.strerror or error})") from error

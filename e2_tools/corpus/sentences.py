@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, on_one_line
 
 LANGUAGE = "english"
 # Megatron cuts a document into pieces of this many characters before it splits sentences, which
@@ -28,9 +28,8 @@ def load_splitter() -> Callable[[str], list[str]]:
             "that holds it (python -m nltk.downloader -d FOLDER punkt_tab)"
         ) from error
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"--split-sentences: NLTK's {resource} cannot be read ({reason}); "
+            f"--split-sentences: NLTK's {resource} cannot be read ({on_one_line(error)}); "
             "set NLTK_DATA to a folder that holds a whole copy"
         ) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from e2_common.errors import UserError
+from e2_common.files import writing
 from e2_tools.corpus.encoder import EncodedBatch
 from e2_tools.corpus.reader import Batch, LineRange
 
@@ -74,7 +74,7 @@ class SpillingEncoder:
         encoded = self.encode(batch)
         texts = {}
         offset = 0
-        try:
+        with writing(self.folder):
             handle, path = tempfile.mkstemp(dir=self.folder)
             with open(handle, "wb", buffering=0) as stream:
                 for key, text in encoded.by_key.items():
@@ -84,8 +84,6 @@ class SpillingEncoder:
                         len(text.tokens), offset, size, text.lengths, text.sequences
                     )
                     offset += size
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
         return SpilledBatch(
             Path(path),
             texts,

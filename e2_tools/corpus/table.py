@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, on_one_line
 
 
 @dataclass(frozen=True)
@@ -106,5 +106,4 @@ def _next(batches: Iterator[Any], path: str) -> Any:
 
 
 def _damaged(path: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
-    return UserError(f"{path}: damaged or not a Parquet file ({reason})")
+    return UserError(f"{path}: damaged or not a Parquet file ({on_one_line(error)})")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, on_one_line
 from e2_tools.corpus.quiet import quiet_imports
 from e2_tools.corpus.tiktoken import TIKTOKEN, TiktokenOptions
 
@@ -64,8 +64,7 @@ class Tokenizer:
         try:
             return self.model.tokenize(text)
         except ValueError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise TextRefused(f"the tokenizer refuses the text ({reason})") from error
+            raise TextRefused(f"the tokenizer refuses the text ({on_one_line(error)})") from error
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ``ids``, special tokens included."""
@@ -92,7 +91,7 @@ def check_tokenizer_path(tokenizer_type: str, path: str) -> None:
         raise UserError(f"--tokenizer-model {path}: {TIKTOKEN} needs the vocabulary's .json file")
 
 
-def load_tokenizer(
+def load_megatron_tokenizer(
     tokenizer_type: str, path: str, tiktoken: TiktokenOptions | None = None
 ) -> Tokenizer:
     """Load the tokenizer at ``path`` as Megatron does.
@@ -119,9 +118,8 @@ def load_tokenizer(
             tokenizer_path=path, metadata_path={"library": library}, **options
         )
     except Exception as error:  # whatever the libraries raise, the mend is the same
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"--tokenizer-model {path}: does not load as a {tokenizer_type} ({reason})"
+            f"--tokenizer-model {path}: does not load as a {tokenizer_type} ({on_one_line(error)})"
         ) from error
     eod = model.eod
     # SentencePiece says -1 where a Hugging Face tokenizer says None.

@@ -10,7 +10,7 @@ import numpy as np
 
 from e2_common.disk.indexed_dataset import IndexWriter
 from e2_common.errors import UserError
-from e2_common.files import atomic_file
+from e2_common.files import atomic_file, writing
 from e2_tools.corpus.spill import copy_bytes
 
 
@@ -49,7 +49,7 @@ class CorpusWriter:
         self.path = path
         self.dtype = dtype
         self.empty = self.tokens = 0
-        with self._naming_the_file("bin"):
+        with writing(f"{self.path}.bin"):
             self._data = open(bin_path, "wb", buffering=0)  # noqa: SIM115  (see close)
             self._index = IndexWriter(bin_path.parent)
 
@@ -70,9 +70,9 @@ class CorpusWriter:
             lengths: tokens of each sequence, shape (sequences,), int32.
             sequences: sequences of each document, shape (documents,), integers.
         """
-        with self._naming_the_file("bin"):
+        with writing(f"{self.path}.bin"):
             copy_bytes(source, offset, size, self._data.fileno())
-        with self._naming_the_file("idx"):
+        with writing(f"{self.path}.idx"):
             self._index.add(lengths, sequences)
         self.empty += int(np.count_nonzero(sequences == 0))
         self.tokens += size // np.dtype(self.dtype).itemsize
@@ -83,9 +83,9 @@ class CorpusWriter:
         Raises:
             UserError: the disk refuses.
         """
-        with self._naming_the_file("bin"):
+        with writing(f"{self.path}.bin"):
             self._data.close()
-        with self._naming_the_file("idx"):
+        with writing(f"{self.path}.idx"):
             self._index.write(idx_path, self.dtype)
 
     def close(self) -> None:
@@ -94,15 +94,6 @@ class CorpusWriter:
         with contextlib.suppress(OSError):
             self._data.close()
         self._index.close()
-
-    @contextlib.contextmanager
-    def _naming_the_file(self, suffix: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self.path}.{suffix}: cannot be written ({error.strerror})"
-            ) from error
 
 
 @contextlib.contextmanager

@@ -6,16 +6,16 @@ import math
 import sys
 from typing import Any
 
-import transformers
 from transformers import TextStreamer
 
 from e2_common.errors import UserError
+from e2_common.files import read_text
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.checkpoint.hf_config import window_note
 from e2_tools.checkpoint.window import Config, base_window, with_scale
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import load_tokenizer
+from e2_tools.evaluation.chat import chat_ids, has_chat_template
 from e2_tools.evaluation.generate import generate, scale_of_request
-from e2_tools.evaluation.texts import read_text
 
 
 def answer(args: argparse.Namespace) -> None:
@@ -37,13 +37,12 @@ def answer(args: argparse.Namespace) -> None:
     )
     if not text.strip():
         raise UserError(f"--prompt-file {path}: is empty; put a text into it")
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     ids = _tokens(tokenizer, text.removesuffix("\n"), args)
     scale = scale_of_request(config, len(ids), args.max_new_tokens, args.scale)
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     print(_told(config, scale, len(ids), args.max_new_tokens), file=sys.stderr)
-    transformers.logging.disable_progress_bar()
-    model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+    model = load()
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     fixed = "none" if scale is None else scale
     generate(model, config, [ids], args.max_new_tokens, scale=fixed, streamer=streamer)
@@ -52,11 +51,9 @@ def answer(args: argparse.Namespace) -> None:
 def _tokens(tokenizer: Any, text: str, args: argparse.Namespace) -> list[int]:
     if not args.chat:
         return tokenizer(text).input_ids
-    if not getattr(tokenizer, "chat_template", None):
+    if not has_chat_template(tokenizer):
         raise UserError(f"--chat: the tokenizer of {args.model} has no chat template; drop it")
-    message = [{"role": "user", "content": text}]
-    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False).input_ids  # the template has its own BOS
+    return chat_ids(tokenizer, text)
 
 
 def _told(config: Config, scale: float | None, prompt: int, new: int) -> str:

@@ -1,7 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of flags that several evaluation commands share; imports nothing heavy."""
+"""The flags that say which model is evaluated and how; imports nothing heavy."""
 
 import argparse
+from pathlib import Path
+
+AUTO_OF_WINDOW = "ceil(window / base window)"
+
+
+def add_model_arguments(
+    parser: argparse.ArgumentParser, *, dtype: str, auto: str = AUTO_OF_WINDOW, label: str = ""
+) -> None:
+    """Add what says which model is evaluated and how it is run.
+
+    :func:`e2_tools.evaluation.model.model_loader` and :func:`e2_tools.evaluation.model.described`
+    take them from there.
+
+    Args:
+        parser: of the command.
+        dtype: default of ``--dtype``.
+        auto: how ``--scale auto`` chooses g, for its help.
+        label: what ``--label`` is for; without it there is no such flag.
+    """
+    add = parser.add_argument_group("model").add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
+    add(
+        "--scale",
+        type=scale_argument,
+        default="auto",
+        help=f"RoPE scale g: auto, {auto}; none, the model's own RoPE; or a number for all "
+        "(default: auto)",
+    )
+    add("--dtype", choices=["fp32", "bf16"], default=dtype, help=f"(default: {dtype})")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    if label:
+        add("--label", metavar="NAME", help=f"{label} (default: the model folder's name)")
 
 
 def scale_argument(text: str) -> str | float:
@@ -15,25 +47,3 @@ def scale_argument(text: str) -> str | float:
     if not 1 <= scale < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto, none nor a number from 1 on")
     return scale
-
-
-def count_argument(text: str) -> int:
-    """Parse a count of at least 1."""
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return count
-
-
-def percentage_argument(text: str) -> float:
-    """Parse a percentage, 0 to 100."""
-    try:
-        percentage = float(text)
-    except ValueError:
-        percentage = -1.0
-    if not 0 <= percentage <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
-    return percentage

@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Hugging Face causal language model whose RoPE scale can be changed after loading."""
 
-import json
+import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, logging
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
+from e2_common.json_file import read_json_object
 from e2_tools.checkpoint.window import (
     Config,
     base_window,
+    frequency_rule,
     rope_parameters,
     scale_for,
     with_scale,
 )
-from e2_tools.evaluation.texts import brief
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -34,11 +37,8 @@ def load_config(path: Path) -> Config:
         raise UserError(
             f"{path}: has no config.json; name a Hugging Face model folder with --model"
         )
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{file}: is not JSON ({brief(error)})") from error
-    if not isinstance(config, dict) or "max_position_embeddings" not in config:
+    config = read_json_object(file)
+    if "max_position_embeddings" not in config:
         raise UserError(f"{file}: has no max_position_embeddings; use a RoPE language model")
     return config
 
@@ -123,6 +123,43 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
                 f"{path}: this kind of model rescales its logits, which is not supported"
             )
     return model
+
+
+def model_loader(args: argparse.Namespace) -> Callable[[], PreTrainedModel]:
+    """Check the device of the command line at once; return what loads its model.
+
+    So a mistake is told before the texts are read, and the weights are read after them.
+
+    Args:
+        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
+
+    Raises:
+        UserError: no such device here; on the call, whatever :func:`load_model` finds.
+    """
+    device = choose_device(args.device)
+
+    def load() -> PreTrainedModel:
+        logging.disable_progress_bar()  # ours tells enough
+        return load_model(args.model, DTYPES[args.dtype], device)
+
+    return load
+
+
+def described(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Return what a result file says about the model of the command line and its RoPE.
+
+    Args:
+        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`,
+            ``--label`` among them.
+        config: the dict of the model's ``config.json``.
+    """
+    return {
+        "label": args.label or args.model.resolve().name,
+        "model": str(args.model),
+        "dtype": args.dtype,
+        "scale_mode": args.scale,
+        "frequencies": frequency_rule(config),
+    }
 
 
 def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:

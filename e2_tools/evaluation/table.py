@@ -1,55 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as text: the table after an evaluation, and the Markdown table across result files."""
+"""Tables as text, and the names of their rows."""
 
 from pathlib import Path
-from typing import Any
 
-from e2_tools.evaluation.results import Results
-
-
-def run_table(results: Results) -> str:
-    """Return the windows of one result file as an aligned table, a row a window."""
-    full_context = results["full_context_from"] is not None
-    head = ["label", "window", "scale", "tokens", "perplexity", "95 % over documents"]
-    rows = [
-        [
-            results["label"],
-            str(row["window"]),
-            number(row["scale"], "g"),
-            str(row["tokens"]),
-            number(row["perplexity"]),
-            interval(row.get("perplexity_interval")),
-            *([number(row["perplexity_full_context"])] if full_context else []),
-        ]
-        for row in results["results"]
-    ]
-    lines = [head + ["full context"] * full_context, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in lines
-    )
+from e2_tools.evaluation.result_file import Results
 
 
-def perplexity_rows(
-    files: dict[str, Results], metric: str, intervals: bool = False
-) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows of a table: a row per label, a column per window; over seeds with ±.
+def aligned_text(rows: list[list[str]], *, left: int = 0) -> str:
+    """Return rows as text, two blanks between columns.
 
     Args:
-        files: label -> results, see :func:`by_label`.
-        metric: ``perplexity`` or ``perplexity_full_context``.
-        intervals: with the 95 % intervals over documents.
+        rows: the head first, all of one length.
+        left: how many columns, from the first, stand left; the others stand right.
     """
-    windows = sorted({row["window"] for results in files.values() for row in results["results"]})
-    rows = []
-    for label, results in files.items():
-        values = {row["window"]: _cell(row, metric, intervals) for row in results["results"]}
-        rows.append([label, *(values.get(window, "-") for window in windows)])
-    return ["window", *map(str, windows)], rows
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
@@ -66,20 +37,6 @@ def by_label(files: list[tuple[Path, Results]]) -> dict[str, Results]:
         (label if labels.count(label) == 1 else f"{label} ({path})"): results
         for label, (path, results) in zip(labels, files, strict=True)
     }
-
-
-def _cell(row: dict[str, Any], metric: str, intervals: bool) -> str:
-    cell = number(row[metric])
-    if row.get(f"{metric}_std") is not None:
-        cell += f" ± {row[f'{metric}_std']:.2f}"
-    if intervals and row.get(f"{metric}_interval"):
-        cell += f" ({interval(row[f'{metric}_interval'])})"
-    return cell
-
-
-def interval(ends: list[float] | None) -> str:
-    """Format an interval for a table; "-" if there is none."""
-    return "-" if ends is None else f"{ends[0]:.2f} … {ends[1]:.2f}"
 
 
 def number(value: float | None, kind: str = ".2f") -> str:

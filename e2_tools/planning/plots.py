@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from e2_tools.evaluation.plots import COLORS, INK, MARKERS, tick_label
 from e2_tools.planning.memory import PARTS
 from e2_tools.planning.plan import Plan
 from e2_tools.planning.table import recompute_text, title
+from e2_tools.plotting import COLORS, INK, MARKERS, tick_label
 
 GIB = 2**30
 SHADES = dict(

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of a run can be reported: result files by schema, TensorBoard folders."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
+from e2_common.json_file import read_json_object
+from e2_tools.evaluation.longbench import answered
 
 OURS = "e2-llm/"
-_NOT_A_RESULT = "e2-llm/longbench-predict"  # the settings beside predictions: the summary has them
 _HEAD = 4096  # bytes in which a result file of ours names its schema
 Content = dict[str, Any]
 
@@ -49,10 +49,10 @@ def collect(folder: Path) -> Run:
             if path.parent not in events:
                 events.append(path.parent)
         elif path.suffix == ".json" and _is_ours(path):
-            content = _read(path)
-            if kind_of(content) == _NOT_A_RESULT:
-                continue
-            results.setdefault(kind_of(content), []).append(Result(path, content))
+            content = read_json_object(path, "remove it or evaluate anew", "whole JSON")
+            kind = kind_of(content["schema"])
+            if kind != kind_of(answered.SCHEMA):  # settings of predictions: the summary has them
+                results.setdefault(kind, []).append(Result(path, content))
     if not results and not events:
         raise UserError(
             f"{folder}: holds no result file of the evaluate commands and no TensorBoard folder; "
@@ -61,9 +61,9 @@ def collect(folder: Path) -> Run:
     return Run(folder, results, events)
 
 
-def kind_of(content: Content) -> str:
-    """Return the schema of a result file without its version."""
-    return content["schema"].rpartition("/")[0]
+def kind_of(schema: str) -> str:
+    """Return a schema without its version."""
+    return schema.rpartition("/")[0]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -81,11 +81,3 @@ def _is_ours(path: Path) -> bool:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend or move it") from error
     compact = "".join(head.split())
     return compact.startswith('{"schema":"' + OURS)
-
-
-def _read(path: Path) -> Content:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: is not whole JSON; remove it or evaluate anew") from error
-    return content

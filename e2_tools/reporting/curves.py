@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2_tools.evaluation.plots import COLORS, INK
+from e2_tools.plotting import COLORS, INK, line_look, style_axes
 
 SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
 
@@ -93,22 +93,17 @@ def _lines(panel: Panel, runs: dict[str, Scalars]) -> Iterable[tuple[str, Curve]
 
 def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], colors: dict[str, str]) -> None:
     for number, (name, curve) in enumerate(lines):
-        style = {
-            "color": colors.get(name, COLORS[number % len(COLORS)]),
-            "linestyle": ("-", "--", ":")[number // len(COLORS) % 3],
-        }
+        style = line_look(number)
+        style["color"] = colors.get(name, style["color"])
         if len(curve.steps) > SMOOTH_ABOVE:
             axes.plot(*curve, **style, linewidth=0.8, alpha=0.3)
             curve = _smooth(curve)
         axes.plot(*curve, **style, linewidth=1.6, label=name)
     axes.set_title(panel.title, loc="left", fontsize=11, color=INK, fontweight="bold")
-    axes.set_xlabel("iteration", color=INK)
+    axes.set_xlabel("iteration")
     if panel.log:
         axes.set_yscale("log")
-    axes.grid(color="#E4E4E4", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#999999")
-    axes.tick_params(colors=INK, length=3)
+    style_axes(axes)
     if len(lines) > 1 or panel.is_prefix:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
 

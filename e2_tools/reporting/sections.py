@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_tools.evaluation.attention.picture import SCHEMA as ATTENTION
 from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
+from e2_tools.evaluation.longbench.summaries import SCHEMA as LONGBENCH
 from e2_tools.evaluation.longbench.summaries import read_summary
-from e2_tools.evaluation.plots import draw
-from e2_tools.evaluation.results import differences, read_results
+from e2_tools.evaluation.needle.prompt import Needle
+from e2_tools.evaluation.passkey.prompt import Passkey
+from e2_tools.evaluation.perplexity.plots import draw
+from e2_tools.evaluation.perplexity.results import SCHEMA as PERPLEXITY
+from e2_tools.evaluation.perplexity.results import differences, read_results
+from e2_tools.evaluation.perplexity.seeds import over_seeds
+from e2_tools.evaluation.perplexity.tables import perplexity_rows
 from e2_tools.evaluation.retrieval.results import draw_results
-from e2_tools.evaluation.seeds import over_seeds
-from e2_tools.evaluation.table import by_label, number, perplexity_rows
-from e2_tools.reporting.collect import Result, Run
+from e2_tools.evaluation.table import by_label, number
+from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.curves import draw_curves, read_scalars
 from e2_tools.reporting.page import Section, Table
 
@@ -169,17 +175,17 @@ def _machine(hardware: dict[str, Any]) -> str:
 
 
 MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
-    "e2-llm/perplexity": _perplexity,
-    "e2-llm/longbench": _longbench,
-    "e2-llm/passkey": _grid(
+    kind_of(PERPLEXITY): _perplexity,
+    kind_of(LONGBENCH): _longbench,
+    kind_of(Passkey.schema): _grid(
         "Passkey",
         "A number hidden in filler text; the share of trials in which the model gives it back, "
         "by window and depth.",
     ),
-    "e2-llm/needle": _grid(
+    kind_of(Needle.schema): _grid(
         "Needle in a haystack",
         "RULER's single needle; the share of trials in which the answer names it, by window and "
         "depth.",
     ),
-    "e2-llm/attention": _attention,
+    kind_of(ATTENTION): _attention,
 }

@@ -2,6 +2,7 @@
 # A Hugging Face model to Megatron's format, on a CPU; see any examples/*/convert.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/options.sh
 
 usage() {
     cat <<TEXT
@@ -15,16 +16,6 @@ TEXT
 
 hf_model=${HF_MODEL:-$DEFAULT_HF_MODEL}
 base=${BASE:-checkpoints/$NAME}
-run=
-while [ $# -gt 0 ]; do
-    case $1 in
-        --dry-run) run=print_command && shift && continue ;;
-        -h | --help) usage && exit 0 ;;
-        --hf-model | --base) [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2 && exit 2; } ;;
-        *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
-    esac
-    case $1 in --hf-model) hf_model=$2 ;; --base) base=$2 ;; esac
-    shift 2
-done
-print_command() { printf '%q ' "$@" && echo; }
-$run "${PYTHON:-python}" tools/convert_hf_to_megatron.py --hf-model "$hf_model" --save "$base" --dtype bf16
+dry_run=
+take_options "--hf-model=text --base=text --dry-run=switch" "$@"
+${dry_run:+print_command} "${PYTHON:-python}" tools/convert_hf_to_megatron.py --hf-model "$hf_model" --save "$base" --dtype bf16

@@ -2,6 +2,7 @@
 # Export and perplexity by window; see any examples/*/evaluate.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/options.sh
 
 usage() {
     cat <<TEXT
@@ -19,25 +20,10 @@ out=${OUT:-runs/$NAME-e2}
 hf_model=${HF_MODEL:-$DEFAULT_HF_MODEL}
 held_out=${HELD_OUT:-data/held_out.jsonl}
 windows=${WINDOWS:-$DEFAULT_WINDOWS}
-run=
-while [ $# -gt 0 ]; do
-    case $1 in
-        --dry-run) run=print_command && shift && continue ;;
-        -h | --help) usage && exit 0 ;;
-        --out | --hf-model | --held-out | --windows)
-            [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2 && exit 2; } ;;
-        *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
-    esac
-    case $1 in
-        --out) out=$2 ;;
-        --hf-model) hf_model=$2 ;;
-        --held-out) held_out=$2 ;;
-        --windows) windows=$2 ;;
-    esac
-    shift 2
-done
+dry_run=
+take_options "--out=text --hf-model=text --held-out=text --windows=counts --dry-run=switch" "$@"
 python=${PYTHON:-python}
-print_command() { printf '%q ' "$@" && echo; }
+run=${dry_run:+print_command}
 if [ ! -e "$out/hf" ]; then
     $run "$python" tools/convert_megatron_to_hf.py --load "$out/checkpoints" --hf-model "$hf_model" --save "$out/hf"
 fi

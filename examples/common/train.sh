@@ -2,6 +2,7 @@
 # E2-LLM from a converted checkpoint, on one node or several; see any examples/*/train.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/options.sh
 
 usage() {
     cat <<TEXT
@@ -11,7 +12,7 @@ usage: $RECIPE/train.sh [options] [-- any argument of pretrain_e2.py]
                                                            (DATA: $data)
   --out DIR            checkpoints, logs, TensorBoard      (OUT: $out)
   --nodes N            machines                            (NODES: $nodes)
-  --gpus-per-node N    ranks on each                       (GPUS_PER_NODE: $gpus)
+  --gpus-per-node N    ranks on each                       (GPUS_PER_NODE: $gpus_per_node)
   --tp N, --pp N       tensor, pipeline parallel size      (TP: $tp, PP: $pp)
   --seq-length R       training window, tokens             (SEQ_LENGTH: $seq_length)
   --max-scale G        largest scale drawn                 (MAX_SCALE: $max_scale)
@@ -26,13 +27,11 @@ environment variable that sets it, and what it is now.
 TEXT
 }
 
-refuse() { echo "error: $1" >&2 && exit 2; }
-
 base=${BASE:-checkpoints/$NAME}
 data=${DATA:-data/corpus_text_document}
 out=${OUT:-runs/$NAME-e2}
 nodes=${NODES:-$DEFAULT_NODES}
-gpus=${GPUS_PER_NODE:-8}
+gpus_per_node=${GPUS_PER_NODE:-8}
 tp=${TP:-$DEFAULT_TP}
 pp=${PP:-$DEFAULT_PP}
 seq_length=${SEQ_LENGTH:-$DEFAULT_SEQ_LENGTH}
@@ -41,36 +40,14 @@ global_batch=${GLOBAL_BATCH:-16}
 train_iters=${TRAIN_ITERS:-30000}
 hours=${HOURS:-}
 max_restarts=${MAX_RESTARTS:-}
-run=
-while [ $# -gt 0 ]; do
-    case $1 in
-        --) shift && break ;;
-        --dry-run) run=print_command && shift && continue ;;
-        -h | --help) usage && exit 0 ;;
-        --*) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
-    esac
-    case $1 in
-        --base) base=$2 ;;
-        --data) data=$2 ;;
-        --out) out=$2 ;;
-        --nodes) nodes=$2 ;;
-        --gpus-per-node) gpus=$2 ;;
-        --tp) tp=$2 ;;
-        --pp) pp=$2 ;;
-        --seq-length) seq_length=$2 ;;
-        --max-scale) max_scale=$2 ;;
-        --global-batch) global_batch=$2 ;;
-        --train-iters) train_iters=$2 ;;
-        --hours) hours=$2 ;;
-        --max-restarts) max_restarts=$2 ;;
-        *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
-    esac
-    shift 2
-done
+dry_run=
+take_options "--base=text --data=text --out=text --nodes=count --gpus-per-node=count --tp=count --pp=count --seq-length=count \
+    --max-scale=count --global-batch=count --train-iters=count --max-restarts=number --hours=text --dry-run=switch --" "$@"
+run=${dry_run:+print_command}
 
 # On one node a mistake would only be repeated.
 : "${max_restarts:=$((nodes > 1 ? 3 : 0))}"
-world=$((nodes * gpus))
+world=$((nodes * gpus_per_node))
 [ $((world % (tp * pp))) -eq 0 ] || refuse "--tp $tp --pp $pp: $world ranks are no multiple of $((tp * pp))"
 dp=$((world / (tp * pp)))
 [ $((global_batch % dp)) -eq 0 ] || refuse "--global-batch $global_batch: is no multiple of $dp, the data-parallel size"
@@ -109,10 +86,9 @@ if [ -n "$hours" ]; then
     saving+=(--exit-duration-in-mins "$minutes")
 fi
 # shellcheck disable=SC2206  # a list of words
-more=(${EXTRA_ARGS:-} "$@")
+more=(${EXTRA_ARGS:-} "${rest[@]}")
 
 read -ra blend <<<"$data"
-print_command() { printf '%q ' "$@" && echo; }
 echo "$NAME: $world ranks = TP $tp x PP $pp x DP $dp; $global_batch samples of $seq_length tokens an iteration," \
     "$((global_batch / dp)) micro-batches a rank; $train_iters iterations, $((train_iters * global_batch * seq_length / 1000000)) M tokens"
 # torchrun's nodes count restarts each for itself, and look for each other under that number in one store:
@@ -120,7 +96,7 @@ echo "$NAME: $world ranks = TP $tp x PP $pp x DP $dp; $global_batch samples of $
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-1} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 torchrun=(
-    "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus" --max-restarts "$max_restarts"
+    "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nodes" --nproc-per-node "$gpus_per_node" --max-restarts "$max_restarts"
     --signals-to-handle "SIGINT,SIGHUP,SIGQUIT" "${rendezvous[@]}"
     pretrain_e2.py "${paper[@]}" "${ours[@]}" "${layout[@]}" "${saving[@]}" --data-path "${blend[@]}" "${more[@]}"
 )

@@ -2,19 +2,20 @@
 # A corpus to one indexed dataset on many machines: a Slurm array of parts, then a job that joins them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/options.sh
 
 usage() {
     cat <<TEXT
 usage: examples/data/slurm.sh [options] [-- any argument of preprocess_data.py]
   --input "PATTERN…"      files or patterns, as one word      (INPUT: $input)
-  --output-prefix PREFIX                                      (OUTPUT_PREFIX: $prefix)
-  --tokenizer-type TYPE                                       (TOKENIZER_TYPE: $type)
-  --tokenizer-model PATH                                      (TOKENIZER_MODEL: $model)
+  --output-prefix PREFIX                                      (OUTPUT_PREFIX: $output_prefix)
+  --tokenizer-type TYPE                                       (TOKENIZER_TYPE: $tokenizer_type)
+  --tokenizer-model PATH                                      (TOKENIZER_MODEL: $tokenizer_model)
   --keys "KEY…"           of JSON, as one word                (KEYS: $keys)
-  --loss-mask-key KEY     see docs/data.md                    (LOSS_MASK_KEY: ${mask:-none})
+  --loss-mask-key KEY     see docs/data.md                    (LOSS_MASK_KEY: ${loss_mask_key:-none})
   --parts N               tasks of the array                  (PARTS: $parts)
   --cpus N                cores of a task, all of a node's    (CPUS: $cpus)
-  --sbatch "OPTION…"      for every job, as one word          (SBATCH_OPTIONS: ${options:-none})
+  --sbatch "OPTION…"      for every job, as one word          (SBATCH_OPTIONS: ${sbatch:-none})
   --dry-run               print what would be submitted, submit nothing
 --append-eod is always given. The parts are contiguous and alike in size. A part that failed is submitted again by
 itself, as --dry-run shows it but with --array=I, and then the job that joins. In brackets: the environment
@@ -22,62 +23,40 @@ variable that sets it, and what it is now.
 TEXT
 }
 
-refuse() { echo "error: $1" >&2 && exit 2; }
-
 input=${INPUT:-}
-prefix=${OUTPUT_PREFIX:-data/corpus}
-type=${TOKENIZER_TYPE:-HuggingFaceTokenizer}
-model=${TOKENIZER_MODEL:-}
+output_prefix=${OUTPUT_PREFIX:-data/corpus}
+tokenizer_type=${TOKENIZER_TYPE:-HuggingFaceTokenizer}
+tokenizer_model=${TOKENIZER_MODEL:-}
 keys=${KEYS:-text}
-mask=${LOSS_MASK_KEY:-}
+loss_mask_key=${LOSS_MASK_KEY:-}
 parts=${PARTS:-8}
 cpus=${CPUS:-64}
-options=${SBATCH_OPTIONS:-}
+sbatch=${SBATCH_OPTIONS:-}
 dry_run=
-while [ $# -gt 0 ]; do
-    case $1 in
-        --) shift && break ;;
-        --dry-run) dry_run=1 && shift && continue ;;
-        -h | --help) usage && exit 0 ;;
-        --*) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
-    esac
-    case $1 in
-        --input) input=$2 ;;
-        --output-prefix) prefix=$2 ;;
-        --tokenizer-type) type=$2 ;;
-        --tokenizer-model) model=$2 ;;
-        --keys) keys=$2 ;;
-        --loss-mask-key) mask=$2 ;;
-        --parts) parts=$2 ;;
-        --cpus) cpus=$2 ;;
-        --sbatch) options=$2 ;;
-        *) refuse "unknown option $1; see --help" ;;
-    esac
-    shift 2
-done
+take_options "--input=text --output-prefix=text --tokenizer-type=text --tokenizer-model=text --keys=text --loss-mask-key=text \
+    --parts=text --cpus=count --sbatch=text --dry-run=switch --" "$@"
 [ -n "$input" ] || refuse "--input: name the files; see --help"
-[ -n "$model" ] || refuse "--tokenizer-model: name the tokenizer; see --help"
+[ -n "$tokenizer_model" ] || refuse "--tokenizer-model: name the tokenizer; see --help"
 [[ $parts =~ ^[1-9][0-9]{0,4}$ ]] || refuse "--parts $parts: must be a number from 1 to 99999"
-[[ $cpus =~ ^[1-9][0-9]*$ ]] || refuse "--cpus $cpus: must be at least 1"
 [ -n "$dry_run" ] || command -v sbatch > /dev/null || refuse "sbatch: not here; run this where jobs are submitted"
 
 python=${PYTHON:-python}
 # Patterns stay as they are, for preprocess_data.py to read.
 read -ra inputs <<< "$input"
 read -ra keys <<< "$keys"
-read -ra options <<< "$options"
-command=("$python" tools/preprocess_data.py --input "${inputs[@]}" --output-prefix "$prefix" --json-keys "${keys[@]}"
-    --tokenizer-type "$type" --tokenizer-model "$model" --append-eod --workers "$cpus"
-    ${mask:+--loss-mask-key "$mask"} "$@")
+read -ra options <<< "$sbatch"
+command=("$python" tools/preprocess_data.py --input "${inputs[@]}" --output-prefix "$output_prefix" --json-keys "${keys[@]}"
+    --tokenizer-type "$tokenizer_type" --tokenizer-model "$tokenizer_model" --append-eod --workers "$cpus"
+    ${loss_mask_key:+--loss-mask-key "$loss_mask_key"} "${rest[@]}")
 # The task's number is known to the task only.
 part="$(printf '%q ' "${command[@]}")--shard \$SLURM_ARRAY_TASK_ID/$parts"
 join=
 unit=document
-for word in "$@"; do [ "$word" != --split-sentences ] || unit=sentence; done
+for word in "${rest[@]}"; do [ "$word" != --split-sentences ] || unit=sentence; done
 for key in "${keys[@]}"; do
-    for dataset in "${key}_$unit" ${mask:+"${key}_${unit}_loss_mask"}; do
-        shards=$(printf '%q_?????-of-%05d_%q.idx' "$prefix" "$parts" "$dataset")
-        join+="$(printf '%q tools/merge_datasets.py %s --output-prefix %q' "$python" "$shards" "${prefix}_$dataset") && "
+    for dataset in "${key}_$unit" ${loss_mask_key:+"${key}_${unit}_loss_mask"}; do
+        shards=$(printf '%q_?????-of-%05d_%q.idx' "$output_prefix" "$parts" "$dataset")
+        join+="$(printf '%q tools/merge_datasets.py %s --output-prefix %q' "$python" "$shards" "${output_prefix}_$dataset") && "
     done
 done
 join=${join% && }
@@ -90,7 +69,7 @@ submit() {
     fi
 }
 
-logs=$(dirname "$prefix")
+logs=$(dirname "$output_prefix")
 [ -n "$dry_run" ] || mkdir -p "$logs"
 array=$(submit --parsable --job-name=tokenise --nodes=1 --ntasks=1 --cpus-per-task="$cpus" --array="0-$((parts - 1))" \
     --output="$logs/tokenise-%A_%a.log" "${options[@]}" --wrap "$part")

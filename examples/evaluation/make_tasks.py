@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file
-from e2_tools.evaluation.arguments import count_argument
-from e2_tools.evaluation.texts import read_text
+from e2_common.files import atomic_file, read_text
+from e2_tools.arguments import command_parser, count_argument
 
 PARAGRAPHS = 30  # LongBench's prompt of passage_retrieval_en says so
 PASSAGE_WORDS = 120
@@ -72,9 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     add = parser.add_argument
     add(
         "--text",

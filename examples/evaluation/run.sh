@@ -3,6 +3,7 @@
 # are skipped or resumed: just start it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/options.sh
 
 usage() {
     cat <<'TEXT'
@@ -24,8 +25,6 @@ PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }
 
-refuse() { echo "error: $1" >&2 && exit 2; }
-
 model=""
 out=""
 label=""
@@ -38,35 +37,14 @@ trials=4
 task_words=400
 records=20
 dtype=fp32
-run=""
-while [ $# -gt 0 ]; do
-    case $1 in
-        --dry-run) run=print_command && shift && continue ;;
-        -h | --help) usage && exit 0 ;;
-        --*) [ $# -ge 2 ] || refuse "$1 needs a value" ;;
-    esac
-    case $1 in
-        --model) model=$2 ;;
-        --out) out=$2 ;;
-        --label) label=$2 ;;
-        --held-out) held_out=$2 ;;
-        --windows) windows=$2 ;;
-        --stride) stride=$2 ;;
-        --document-tokens) document_tokens=$2 ;;
-        --documents) documents=$2 ;;
-        --trials) trials=$2 ;;
-        --task-words) task_words=$2 ;;
-        --records) records=$2 ;;
-        --dtype) dtype=$2 ;;
-        *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
-    esac
-    shift 2
-done
+dry_run=""
+take_options "--model=text --out=text --label=text --held-out=text --windows=counts --stride=count --document-tokens=count \
+    --documents=count --trials=count --task-words=count --records=count --dtype=text --dry-run=switch" "$@"
+run=${dry_run:+print_command}
 [ -n "$model" ] || refuse "--model is missing: a Hugging Face model directory"
 [ -n "$run" ] || [ -f "$held_out" ] || refuse "--held-out $held_out: no such file (make demo writes the default one)"
 : "${label:=$(basename "$model")}" "${out:=runs/evaluation/$(basename "$model")}"
 python=${PYTHON:-.venv/bin/python}
-print_command() { printf '%q ' "$@" && echo; }
 step() { printf '\n== %s\n' "$1"; }
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore
 # shellcheck disable=SC2086

@@ -5,6 +5,7 @@
 # Finished steps are skipped, an interrupted training resumes: just start it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/options.sh
 
 usage() {
     cat <<'TEXT'
@@ -27,20 +28,8 @@ tune_steps=250
 document_tokens=3072
 windows="128 256 512 1024 2048"
 ranks=2
-while [ $# -gt 0 ]; do
-    case $1 in
-        --out) out=$2 ;;
-        --seeds) seeds=$2 ;;
-        --base-steps) base_steps=$2 ;;
-        --tune-steps) tune_steps=$2 ;;
-        --document-tokens) document_tokens=$2 ;;
-        --windows) windows=$2 ;;
-        --ranks) ranks=$2 ;;
-        -h | --help) usage && exit 0 ;;
-        *) echo "error: unknown option $1" >&2 && usage >&2 && exit 2 ;;
-    esac
-    shift 2 || { echo "error: the last option needs a value" >&2 && exit 2; }
-done
+take_options "--out=text --seeds=numbers --base-steps=count --tune-steps=count --document-tokens=count --windows=counts \
+    --ranks=count" "$@"
 python=${PYTHON:-.venv/bin/python}
 L=128 # tokens: the window of train.sh
 log=(--e2-scale-distribution log-uniform)

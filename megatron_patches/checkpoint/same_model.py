@@ -12,7 +12,7 @@ import io
 from pathlib import Path
 
 from e2_common.disk.checkpoint_folder import RELEASE, tracked
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_common.model_sizes import query_groups
 from e2_llm.arguments import config_from_args
 from e2_llm.config import differences
@@ -130,7 +130,8 @@ def _stored_arguments(args: argparse.Namespace, source: str) -> argparse.Namespa
             found = load_args_from_checkpoint(copy.copy(args), load_arg=source)
     # A damaged file can raise nearly anything, and torch's own error is no Exception.
     except (Exception, CheckpointException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         where = _where(args, source)
-        raise UserError(f"{where}: cannot be read ({reason}); it may be incomplete") from error
+        raise UserError(
+            f"{where}: cannot be read ({brief(error)}); it may be incomplete"
+        ) from error
     return found[1] if isinstance(found, tuple) else None

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import torch
 
+from e2_common.errors import brief
 from e2_llm.config import E2Config
 
 TE, LIGER, TRITON = "transformer_engine", "liger_kernel", "triton"
@@ -98,8 +99,7 @@ def missing_packages(on_cpu: bool, interpreted: bool) -> dict[str, str]:
             try:
                 importlib.import_module(probe)
             except Exception as error:  # a shared library can fail in any way
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
-                missing[package] = f"{package} is installed but does not load: {reason}"
+                missing[package] = f"{package} is installed but does not load: {brief(error)}"
     return missing
 
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.evaluate_needle import main
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.needle.haystack import NOISE, Noise, Text
 from e2_tools.evaluation.needle.prompt import Needle, draw_needle
 from e2_tools.evaluation.retrieval.grid import fill, fitting
@@ -103,7 +103,7 @@ def test_a_text_may_be_json_lines(tmp_path, text):
 @pytest.mark.parametrize("window", [1000, 3000])
 @pytest.mark.parametrize("haystack", ["noise", "text"])
 def test_prompts_fill_the_window_and_no_more(model, text, window, haystack):
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_hf_tokenizer(model)
     test = Needle(0, Noise() if haystack == "noise" else Text(text), "numbers")
     size = fill(test, tokenizer, window)
     spare = len(NOISE) + 1 if haystack == "noise" else 10  # of a unit
@@ -134,7 +134,7 @@ def test_case_does_not_count():
 
 def test_grid_wrong_answers_and_resume(model, tmp_path, monkeypatch, capsys, text):
     """With a model that reads the number at the first depths only."""
-    tokenizer, asked = load_tokenizer(model), []
+    tokenizer, asked = load_hf_tokenizer(model), []
 
     def answer(net, config, prompts, max_new_tokens, *, scale):
         asked.append((scale, max_new_tokens, max(map(len, prompts))))

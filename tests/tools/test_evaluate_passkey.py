@@ -7,11 +7,11 @@ import re
 import pytest
 from matplotlib import image
 
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.evaluate_passkey import main
-from e2_tools.evaluation.documents import load_tokenizer
-from e2_tools.evaluation.heat_map import draw_heat_map
 from e2_tools.evaluation.passkey.prompt import FILLER, LARGEST_KEY, Passkey, build_prompt, draw_key
 from e2_tools.evaluation.retrieval.grid import fill
+from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
 from tests.tools.tiny_llama import BASE_WINDOW, make_tiny_llama, one_thread
 
 
@@ -30,7 +30,7 @@ def run(model, output, *flags):
 @pytest.fixture
 def oracle(monkeypatch, model):
     """A model that finds the key, though not in windows above 600: it sees what it is asked."""
-    tokenizer, asked = load_tokenizer(model), []
+    tokenizer, asked = load_hf_tokenizer(model), []
 
     def answer(net, config, prompts, max_new_tokens, *, scale):
         asked.append((scale, max(map(len, prompts))))
@@ -67,7 +67,7 @@ def test_keys_depend_on_their_cell_alone():
 
 @pytest.mark.parametrize("window", [300, 512, 2000])
 def test_the_prompt_fills_the_window_and_no_more(model, window):
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_hf_tokenizer(model)
     filler = fill(Passkey(0), tokenizer, window)
     for depth in (0, 33, 100):
         for key in (1, LARGEST_KEY):

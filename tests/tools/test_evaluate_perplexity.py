@@ -16,8 +16,8 @@ from e2_tools.checkpoint.set_window import set_window
 from e2_tools.checkpoint.window import with_scale
 from e2_tools.commands.evaluate_perplexity import main
 from e2_tools.evaluation.model import DTYPES, load_config, load_model, set_scale
-from e2_tools.evaluation.results import SCHEMA
-from e2_tools.evaluation.windows import (
+from e2_tools.evaluation.perplexity.results import SCHEMA
+from e2_tools.evaluation.perplexity.windows import (
     check_windows,
     full_context_from,
     sliding_windows,
@@ -127,7 +127,7 @@ def test_equals_a_naive_loop(model_dir, data, tmp_path, batch_size):
 def test_logits_in_chunks_change_nothing(model_dir, data, tmp_path, monkeypatch):
     flags = ["--windows", 40, "--stride", 8]
     whole = evaluate(model_dir, data, tmp_path / "whole.json", *flags)
-    monkeypatch.setattr("e2_tools.evaluation.perplexity.LOGITS_AT_ONCE", 64 * 5)
+    monkeypatch.setattr("e2_tools.evaluation.perplexity.scoring.LOGITS_AT_ONCE", 64 * 5)
     chunked = evaluate(model_dir, data, tmp_path / "chunked.json", *flags)
     assert by_window(chunked)[40]["nll"] == pytest.approx(by_window(whole)[40]["nll"], rel=1e-6)
 
@@ -295,7 +295,7 @@ def test_resume_skips_finished_windows_and_refuses_other_settings(
 
 
 def test_finished_windows_survive_a_crash(model_dir, data, tmp_path, monkeypatch):
-    from e2_tools.evaluation import run
+    from e2_tools.evaluation.perplexity import run
 
     def crash_at_64(model, material, jobs, window, **others):
         if window == 64:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from e2_common.errors import UserError
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_llm.exported import Exported
 from e2_tools.checkpoint.window import with_scale
 from e2_tools.commands.generate import main
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.model import load_config, load_model
 from tests.tools.tiny_llama import BASE_WINDOW, EOS, is_greedy, make_tiny_llama, one_thread
@@ -116,7 +116,7 @@ def test_the_command_prints_the_text_and_the_scale_it_chose(
     prompt.write_text("ab cd " * (characters // 6) + "\n")
     command(path, prompt, *flags)
     out, err = capsys.readouterr()
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_hf_tokenizer(path)
     ids = tokenizer(prompt.read_text()[:-1]).input_ids
     (new,) = generate(model, load_config(path), [ids], 8, scale=float(g))
     assert out == tokenizer.decode(new, skip_special_tokens=True) + "\n"
@@ -126,7 +126,7 @@ def test_the_command_prints_the_text_and_the_scale_it_chose(
 def test_the_prompt_may_come_from_stdin_in_a_template(path, tmp_path, capsys, monkeypatch):
     copy = tmp_path / "chat"
     shutil.copytree(path, copy)
-    tokenizer = load_tokenizer(copy)
+    tokenizer = load_hf_tokenizer(copy)
     tokenizer.chat_template = "<s>{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     tokenizer.save_pretrained(copy)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hi\n")))

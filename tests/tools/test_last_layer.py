@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM
 
-from e2_tools.evaluation import last_layer
-from e2_tools.evaluation.last_layer import has_usual_last_layer, last_states, reader_of
+from e2_tools.evaluation.perplexity import last_layer
+from e2_tools.evaluation.perplexity.last_layer import has_usual_last_layer, last_states, reader_of
 from tests.families import FAMILIES, SIZES, make_model
 
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.checkpoint.window import with_scale
 from e2_tools.commands.evaluate_longbench import main
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.longbench.backends import TransformersBackend
 from e2_tools.evaluation.longbench.prompts import prompt_ids, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS
@@ -36,7 +36,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(model):
-    return load_tokenizer(model)
+    return load_hf_tokenizer(model)
 
 
 def record(number, **changes):
@@ -116,7 +116,7 @@ def test_the_template_comes_after_truncation_and_not_around_examples_and_code(to
 
 
 def test_the_tokenizers_own_template_brings_its_own_bos(model):
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_hf_tokenizer(model)
     tokenizer.chat_template = (
         "<s>{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}<bot>{% endif %}"
@@ -172,7 +172,7 @@ def greedy_text(model, config, ids, task):
         max_new_tokens=TASKS[task].max_new_tokens,
         pad_token_id=EOS,
     )
-    return load_tokenizer(model).decode(out[0, len(ids) :], skip_special_tokens=True)
+    return load_hf_tokenizer(model).decode(out[0, len(ids) :], skip_special_tokens=True)
 
 
 def test_batches_change_nothing(model, data, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from e2_tools.evaluation import perplexity
-from e2_tools.evaluation.windows import overlapping_windows, sliding_windows
+from e2_tools.evaluation.perplexity import scoring as perplexity
+from e2_tools.evaluation.perplexity.windows import overlapping_windows, sliding_windows
 from tests.tools.word_model import (
     BOS,
     at_scale,

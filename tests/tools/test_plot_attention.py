@@ -10,13 +10,13 @@ from matplotlib import image
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.plot_attention import main
 from e2_tools.evaluation.attention import rows as rows_module
 from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.attention.pooling import bin_edges, pooled
 from e2_tools.evaluation.attention.prompt import PAIRS, build_prompt, draw_pairs
 from e2_tools.evaluation.attention.rows import generate_with_rows
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate
 from e2_tools.evaluation.model import load_config, load_model
 from tests.families import make_model
@@ -121,7 +121,7 @@ def test_nothing_of_the_size_of_the_input_squared_is_made(model):
 
 @pytest.mark.parametrize("room", [500, 1000])
 def test_the_prompt_fills_its_room_and_knows_where_the_value_stands(model, text, room):
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_hf_tokenizer(model)
     prompt = build_prompt(tokenizer, text.read_text(), room, 50, draw_pairs(None))
     assert room - 4 <= len(prompt.ids) <= room
     begin, end = prompt.value_span
@@ -183,7 +183,7 @@ def test_the_scale_is_chosen_before_the_prompt_is_read(model, text, tmp_path):
     (row,) = run(model, text, tmp_path / "a.png", *flags)["results"]
     rope = {"rope_type": "linear", "factor": 3.0, "rope_theta": 10000.0}
     net = AutoModelForCausalLM.from_pretrained(model, rope_parameters=rope, dtype=torch.float32)
-    prompt = build_prompt(load_tokenizer(model), text.read_text(), 597, 55, draw_pairs(None))
+    prompt = build_prompt(load_hf_tokenizer(model), text.read_text(), 597, 55, draw_pairs(None))
     answer, _ = generate_with_rows(net, prompt.ids, 3, [1], stop=[EOS])
     expected = eager_rows(net, prompt.ids, answer, [1], None)[0]
     np.testing.assert_allclose(row["layers"]["1"]["rows"], expected, atol=1e-5, rtol=1e-3)
@@ -192,7 +192,7 @@ def test_the_scale_is_chosen_before_the_prompt_is_read(model, text, tmp_path):
 
 
 def test_a_right_answer_is_told(model, text, tmp_path, monkeypatch, capsys):
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_hf_tokenizer(model)
 
     def answer(net, prompt, *rest, **options):
         ids = tokenizer(f"It is {GOLD}.", add_special_tokens=False).input_ids

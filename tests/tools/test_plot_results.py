@@ -8,9 +8,10 @@ import pytest
 from matplotlib import image
 
 from e2_tools.commands.plot_results import main
-from e2_tools.evaluation.plots import draw, tick_label
-from e2_tools.evaluation.results import SCHEMA, read_results
-from e2_tools.evaluation.seeds import over_seeds
+from e2_tools.evaluation.perplexity.plots import draw
+from e2_tools.evaluation.perplexity.results import SCHEMA, read_results
+from e2_tools.evaluation.perplexity.seeds import over_seeds
+from e2_tools.plotting import tick_label
 
 
 def make_results(label, perplexities, **changes):

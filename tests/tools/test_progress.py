@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from e2_common.progress import Bar, progress_bar
 from e2_tools.corpus import progress
 
 
@@ -54,3 +55,19 @@ def test_a_terminal_gets_a_bar(monkeypatch, total):
     shown.close()
     assert "12 documents, " in terminal.getvalue()
     assert ("50%|" in terminal.getvalue()) == (total is not None)
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_every_bar_is_lively_on_a_terminal_and_seldom_in_a_log(stream):
+    shown = stream()
+    with progress_bar(4000, "B", "weights", done=1000, file=shown) as bar:
+        assert bar.mininterval == (0.5 if stream is Terminal else 30)
+        before = shown.getvalue()
+        bar.update(1000)
+        assert shown.getvalue() == before  # too early for a second look
+        bar.start_t -= 60
+        bar.last_print_t -= 60
+        bar.update(1000)
+        assert "weights:  75%" in shown.getvalue()
+        assert "3.00k/4.00k [01:00<00:30" in shown.getvalue()
+    assert Bar.monitor is None  # no thread: processes may be forked

@@ -11,7 +11,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from e2_tools.commands.report import main
-from e2_tools.evaluation.results import SCHEMA as PERPLEXITY
+from e2_tools.evaluation.perplexity.results import SCHEMA as PERPLEXITY
 from e2_tools.reporting.collect import collect
 from e2_tools.reporting.curves import read_scalars
 

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from e2_tools.evaluation.bootstrap import interval_over_documents
-from e2_tools.evaluation.documents import Text
-from e2_tools.evaluation.sampling import draw_sample
+from e2_tools.evaluation.perplexity.bootstrap import interval_over_documents
+from e2_tools.evaluation.perplexity.documents import Text
+from e2_tools.evaluation.perplexity.sampling import draw_sample
 from tests.tools.word_model import by_window, evaluate, make_documents, save_model, write_data
 
 LENGTHS = [5 + 7 * (number % 11) for number in range(60)]

@@ -98,7 +98,7 @@ def test_megatrons_training_builds_the_same_tokenizer(vocabulary, monkeypatch):
     from megatron.training.arguments import parse_args
 
     from e2_tools.corpus.tiktoken import TiktokenOptions
-    from e2_tools.corpus.tokenizer import load_tokenizer
+    from e2_tools.corpus.tokenizer import load_megatron_tokenizer
 
     path, tokens = vocabulary
     flags = ["--tokenizer-type", TIKTOKEN, "--tokenizer-model", path, "--no-pad-vocab-size"]
@@ -108,7 +108,7 @@ def test_megatrons_training_builds_the_same_tokenizer(vocabulary, monkeypatch):
     args = parse_args(ignore_unknown_args=True)
     args.pad_vocab_size = False
     theirs = build_tokenizer(args)
-    ours = load_tokenizer(TIKTOKEN, path, TiktokenOptions("v1", 50, None, tokens + 50))
+    ours = load_megatron_tokenizer(TIKTOKEN, path, TiktokenOptions("v1", 50, None, tokens + 50))
     assert (ours.eod, ours.vocab_size) == (theirs.eod, theirs.vocab_size)
     for text in DOCUMENTS:
         assert ours.encode(text) == theirs.tokenize(text)

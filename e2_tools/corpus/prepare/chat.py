@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.corpus.prepare.records import Broken
 
 Turns = list[dict[str, str]]  # role (system, user, assistant) and content
@@ -123,14 +124,9 @@ def tokenizer_template(path: str) -> Template:
         UserError: there is no tokenizer or template; or, on a call, a template without the mark
             renders the beginning of a conversation otherwise once it goes on.
     """
-    from transformers import AutoTokenizer
-
     if not Path(path).is_dir():
         raise UserError(f"--tokenizer-model {path}: no such folder; give a local tokenizer")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # transformers raises about anything here
-        raise UserError(f"--tokenizer-model {path}: no tokenizer that loads") from error
+    tokenizer = load_hf_tokenizer(path, "--tokenizer-model")
     if not tokenizer.chat_template:
         raise UserError(f"--tokenizer-model {path}: has no chat template; use --chat-template")
     source = tokenizer.get_chat_template()

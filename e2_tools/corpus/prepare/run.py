@@ -9,10 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_common.progress import progress_bar
 from e2_tools.corpus.compression import compressing, suffix_of
 from e2_tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources
 from e2_tools.corpus.prepare.corpora import Convert
@@ -79,29 +78,20 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
         raise UserError(f"--output {output}: is one of the inputs")
     summary = Summary()
     sizes = [source.size for source in sources]
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+    size = None if None in sizes else sum(sizes)
     with (
-        atomic_file(output) as temporary,
-        tqdm(
-            total=None if None in sizes else sum(sizes),
-            unit="B",
-            unit_scale=True,
-            mininterval=interval,
-            delay=2,  # short runs show none
-        ) as bar,
+        atomic_file(output, "--output") as temporary,
+        progress_bar(size, "B", delay=2) as bar,  # short runs show none
     ):
-        try:
-            with temporary.open("wb") as raw, contextlib.ExitStack() as stack:
-                stream = compressing(raw, compression, stack)
-                for record in _all_records(sources):
-                    bar.update(record.file_bytes)
-                    line = _line(record, args, convert, summary)
-                    if line is not None:
-                        stream.write(line.encode("utf-8"))
-                    if args.max_documents and summary.written >= args.max_documents:
-                        break
-        except OSError as error:
-            raise UserError(f"--output {output}: cannot be written ({error.strerror})") from error
+        with temporary.open("wb") as raw, contextlib.ExitStack() as stack:
+            stream = compressing(raw, compression, stack)
+            for record in _all_records(sources):
+                bar.update(record.file_bytes)
+                line = _line(record, args, convert, summary)
+                if line is not None:
+                    stream.write(line.encode("utf-8"))
+                if args.max_documents and summary.written >= args.max_documents:
+                    break
         if not summary.written:
             reasons = ", ".join(summary.broken) or "none was asked for"
             raise UserError(f"--input: no good record among {summary.read:,} ({reasons})")

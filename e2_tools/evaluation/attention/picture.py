@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from e2_tools.evaluation.plots import INK, tick_label
+from e2_tools.plotting import INK, tick_label
 
+SCHEMA = "e2-llm/attention/1"  # of the results that are drawn
 FAINTEST = 1e-4  # weights below have the darkest colour
 MARK = "#D55E00"
 PAIR = "#777777"
@@ -53,6 +54,12 @@ def draw_attention(results: dict[str, Any]) -> Figure:
     return figure
 
 
+def scale_and_verdict(row: dict[str, Any]) -> tuple[str, str]:
+    """Return in words at which scale a window was served, and whether its answer is right."""
+    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
+    return scale, "right" if row["correct"] else "wrong"
+
+
 def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
     found = row["layers"][str(layer)]
     weights = np.array(found["rows"])
@@ -65,8 +72,7 @@ def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
         interpolation="none",
         extent=extent,
     )
-    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
-    verdict = "right" if row["correct"] else "wrong"
+    scale, verdict = scale_and_verdict(row)
     axes.set_title(
         f"{tick_label(row['window'])}, {scale}, layer {layer}: answer {verdict}, "
         f"{_percent(found['on_value'])} on the value",

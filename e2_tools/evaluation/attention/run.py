@@ -12,27 +12,23 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import transformers
-from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
 from e2_common.errors import UserError
+from e2_common.files import check_output, read_text
+from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.progress import Bar, progress_bar
+from e2_common.provenance import provenance
 from e2_tools.checkpoint.families import family_of_config
-from e2_tools.checkpoint.window import Config, base_window, frequency_rule
+from e2_tools.checkpoint.window import Config, base_window
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.attention.picture import draw_attention
+from e2_tools.evaluation.attention.picture import SCHEMA, draw_attention, scale_and_verdict
 from e2_tools.evaluation.attention.pooling import pooled
 from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs
 from e2_tools.evaluation.attention.rows import generate_with_rows
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
-from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.progress import progress_bar
-from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
-from e2_tools.evaluation.texts import read_text
-
-SCHEMA = "e2-llm/attention/1"
+from e2_tools.evaluation.result_file import write_results
+from e2_tools.plotting import save_png
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -51,12 +47,12 @@ def evaluate(args: argparse.Namespace) -> str:
     family_of_config(config, args.model / "config.json")
     layers, heads = _chosen(args, config)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     results_file = args.output.with_suffix(".json")
     for path in (args.output, results_file):
         check_output(path)
     text = read_text(args.text, "--text")
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     if not tokenizer.is_fast:
         raise UserError(f"{args.model}: its tokenizer does not tell where tokens stand (not fast)")
     pairs = draw_pairs(args.seed)
@@ -66,24 +62,20 @@ def evaluate(args: argparse.Namespace) -> str:
     }
     results: dict[str, Any] = {
         "schema": SCHEMA,
-        "label": args.label or args.model.resolve().name,
-        "model": str(args.model),
+        **models.described(args, config),
         "text": {"file": args.text.name, "sha256": hashlib.sha256(text.encode()).hexdigest()},
         "pairs": pairs,
         "layers": layers,
         "heads": heads,
         "pool": args.pool,
-        "dtype": args.dtype,
         "base_window": None if args.scale == "none" else base_window(config),
-        "scale_mode": args.scale,
-        "frequencies": frequency_rule(config),
         "results": [],
         "provenance": provenance(args.model),
     }
-    transformers.logging.disable_progress_bar()
-    model = models.load_model(args.model, models.DTYPES[args.dtype], device)
+    model = load()
     _check_sliding(model, args)
-    with progress_bar(sum(len(p.ids) + args.max_new_tokens for p in prompts.values())) as bar:
+    tokens = sum(len(prompt.ids) + args.max_new_tokens for prompt in prompts.values())
+    with progress_bar(tokens, "tok") as bar:
         for window, prompt in prompts.items():
             bar.set_description(f"window {window}")
             row = ask(model, config, tokenizer, prompt, layers, heads, args, bar)
@@ -101,7 +93,7 @@ def ask(
     layers: list[int],
     heads: list[int] | None,
     args: argparse.Namespace,
-    bar: tqdm,
+    bar: Bar,
 ) -> dict[str, Any]:
     """Ask the question of one window; return its part of the result file."""
     scale = scale_of_request(config, len(prompt.ids), args.max_new_tokens, args.scale)
@@ -174,6 +166,5 @@ def _rounded(rows: np.ndarray) -> list[list[float]]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
-    verdict = "right" if row["correct"] else "wrong"
+    scale, verdict = scale_and_verdict(row)
     return f"window {row['window']}, {scale}: {verdict}, {row['answer'][:80]!r}"

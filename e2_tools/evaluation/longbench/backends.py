@@ -4,11 +4,13 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_tools.checkpoint.window import Config, base_window, with_scale
-from e2_tools.evaluation.texts import brief
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BATCH_SIZES = {"transformers": 1, "vllm": 64}  # LongBench's own; vLLM schedules by itself
 SPARE_TOKENS = 64  # a prompt may grow when it is tokenized again after truncation
@@ -30,12 +32,8 @@ class Backend(Protocol):
 class TransformersBackend:
     """transformers on a CPU or GPU; every request at its own scale."""
 
-    def __init__(self, path: Path, config: Config, scale: str | float, dtype: str, device: str):
-        from e2_tools.evaluation import model as models
-
-        self.config, self.scale = config, scale
-        chosen = models.choose_device(device)
-        self.model = models.load_model(path, models.DTYPES[dtype], chosen)
+    def __init__(self, model: "PreTrainedModel", config: Config, scale: str | float) -> None:
+        self.model, self.config, self.scale = model, config, scale
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: list[int] | None

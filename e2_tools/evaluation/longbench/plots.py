@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.longbench.summaries import Summary, common_means
-from e2_tools.evaluation.plots import COLORS, INK, MARKERS, style_axes
+from e2_tools.plotting import COLORS, INK, MARKERS, style_axes
 
 LOOKS = {
     "EN": COLORS[3],

@@ -6,12 +6,13 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from e2_common.errors import UserError
+from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.progress import progress_bar
+from e2_common.provenance import provenance
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import scale_of_request
+from e2_tools.evaluation.longbench.answered import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.backends import (
     BATCH_SIZES,
     Backend,
@@ -19,11 +20,8 @@ from e2_tools.evaluation.longbench.backends import (
     VllmBackend,
 )
 from e2_tools.evaluation.longbench.predictions import Record
-from e2_tools.evaluation.longbench.progress import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS, Task, find_task
-from e2_tools.evaluation.progress import progress_bar
-from e2_tools.evaluation.provenance import provenance
 
 Batch = tuple[tuple[int, list[int]], ...]  # record numbers and the token ids of their prompts
 
@@ -44,7 +42,7 @@ def predict(args: argparse.Namespace) -> list[Path]:
     records = {task: read_task(path, args.limit) for task, path in sources.items()}
     config = models.load_config(args.model)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     check_chat(tokenizer, args.chat, args.model)
     data = {task.name: path for task, path in sources.items()}
     settings = check_settings(args.output, _settings(args), data)
@@ -54,7 +52,7 @@ def predict(args: argparse.Namespace) -> list[Path]:
         backend = _backend(args, config, max(task.max_new_tokens for task in sources))
         write_settings(args.output, settings)
         total = sum(output.total for output in outputs.values())
-        with progress_bar(total, "prompt", total - left) as bar:
+        with progress_bar(total, "prompt", done=total - left) as bar:
             for task, output in outputs.items():
                 bar.set_description(task.name)
                 for batch in _batches(args, task, records[task], output.left, tokenizer):
@@ -115,8 +113,7 @@ def _backend(args: argparse.Namespace, config: dict[str, Any], max_new_tokens: i
     if args.backend == "vllm":
         longest = args.max_length + max_new_tokens
         return VllmBackend(args.model, config, args.scale, args.dtype, longest)
-    transformers.logging.disable_progress_bar()
-    return TransformersBackend(args.model, config, args.scale, args.dtype, args.device)
+    return TransformersBackend(models.model_loader(args)(), config, args.scale)
 
 
 def _batches(

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prediction files: ``<task>.jsonl`` with ``pred``, ``answers``, ``all_classes`` and ``length``."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.texts import brief
+from e2_common.json_file import parse_json_line
 
 Record = dict[str, Any]
 
@@ -35,13 +34,8 @@ def _objects(path: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
-            place = f"{path}: line {number}"
-            try:
-                yield place, json.loads(line)
-            except ValueError as error:
-                raise UserError(
-                    f"{place} is not JSON ({brief(error)}); mend or remove it"
-                ) from error
+            value = parse_json_line(line, path, number, "mend or remove it")
+            yield f"{path}: line {number}", value
 
 
 def _checked(record: Any, required: dict[str, type | tuple[type, ...]], place: str) -> Record:

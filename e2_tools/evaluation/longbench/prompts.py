@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_tools.evaluation.chat import chat_ids, has_chat_template
 from e2_tools.evaluation.longbench.predictions import Record, read_records
 from e2_tools.evaluation.longbench.tasks import Task
 
@@ -55,9 +56,7 @@ def prompt_ids(
         return tokenizer(prompt).input_ids
     if chat == "llama2":
         return tokenizer(f"[INST]{prompt}[/INST]").input_ids
-    message = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False).input_ids  # the template has its own BOS
+    return chat_ids(tokenizer, prompt)
 
 
 def check_chat(tokenizer: Any, chat: str, model: Path) -> None:
@@ -66,7 +65,7 @@ def check_chat(tokenizer: Any, chat: str, model: Path) -> None:
     Raises:
         UserError: there is no chat template.
     """
-    if chat == "template" and not getattr(tokenizer, "chat_template", None):
+    if chat == "template" and not has_chat_template(tokenizer):
         raise UserError(
             f"--chat template: the tokenizer of {model} has no chat template; use --chat none"
         )

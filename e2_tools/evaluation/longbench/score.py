@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score prediction files as LongBench does, and average as the E2-LLM paper does."""
 
-import json
 import operator
 from functools import reduce
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_common.json_file import write_json
+from e2_common.provenance import provenance
 from e2_llm.exported import trained_iterations
+from e2_tools.evaluation.longbench.answered import read_settings
 from e2_tools.evaluation.longbench.metrics import METRICS
 from e2_tools.evaluation.longbench.predictions import Record, read_records
-from e2_tools.evaluation.longbench.progress import read_settings
 from e2_tools.evaluation.longbench.summaries import SCHEMA
 from e2_tools.evaluation.longbench.tasks import AVERAGES, BUCKETS, TASKS, Task, find_task
-from e2_tools.evaluation.provenance import provenance
 from e2_tools.evaluation.table import number
 
 FIELDS = {"pred": str, "answers": list, "all_classes": (list, type(None))}
@@ -170,8 +170,5 @@ def _check_paragraphs(task: Task, path: Path, records: list[Record]) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=4) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path) as temporary:
+        write_json(temporary, content, indent=4)  # as LongBench does

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from e2_common.errors import UserError
 from e2_llm.exported import trained_iterations
 from e2_tools.evaluation.longbench.tasks import AVERAGES
-from e2_tools.evaluation.results import read_schema
+from e2_tools.evaluation.result_file import read_schema
 
 SCHEMA = "e2-llm/longbench/1"
 

@@ -2,15 +2,16 @@
 """RULER's haystacks: one sentence group over and over, or the sentences of a text."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any, Protocol
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.texts import brief, read_text
+from e2_common.files import read_text
+from e2_common.json_file import parse_json_line
+from e2_tools.evaluation.passkey.prompt import FILLER
 
-NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+NOISE = FILLER  # RULER took it from the pass key's paper
 SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*$""")
 
 
@@ -90,12 +91,7 @@ def _text(path: Path, text: str) -> str:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"--haystack {path}: line {number} is not JSON ({brief(error)}); mend it"
-            ) from error
+        record = parse_json_line(line, f"--haystack {path}", number, "mend it")
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise UserError(f"--haystack {path}: line {number} has no text under 'text'; mend it")
         texts.append(record["text"])

@@ -4,7 +4,8 @@
 import argparse
 from pathlib import Path
 
-from e2_tools.evaluation.arguments import count_argument, percentage_argument, scale_argument
+from e2_tools.arguments import count_argument, percentage_argument
+from e2_tools.evaluation.arguments import add_model_arguments
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: str) -> None:
@@ -15,8 +16,8 @@ def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: 
         hidden: what the test hides, for the help texts: ``key``.
         output: an example of a result file's name.
     """
+    add_model_arguments(parser, dtype="fp32", label="for the picture")
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
     add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
     add("--output", type=Path, required=True, metavar=output, help="rewritten per cell")
     add(
@@ -33,17 +34,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: 
     )  # fmt: skip
     add("--seed", type=int, default=0, help=f"of the {hidden}s (default: 0)")
     add("--heat-map", type=Path, metavar="FILE.png", help="draw the accuracies")
-    add(
-        "--scale",
-        type=scale_argument,
-        default="auto",
-        help="RoPE scale g: auto, ceil(window / base window); none, the model's own RoPE; or a "
-        "number for all windows (default: auto)",
-    )
     add("--batch-size", type=count_argument, default=1, metavar="B", help="prompts at once")
-    add("--dtype", choices=["fp32", "bf16"], default="fp32", help="(default: fp32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--label", metavar="NAME", help="for the picture (default: the model folder's name)")
     add(
         "--resume",
         action="store_true",

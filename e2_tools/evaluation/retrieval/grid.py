@@ -6,20 +6,20 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import transformers
 from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_tools.checkpoint.window import Config, base_window, frequency_rule
+from e2_common.files import check_output
+from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.progress import progress_bar
+from e2_common.provenance import provenance
+from e2_tools.checkpoint.window import Config, base_window
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import load_tokenizer
 from e2_tools.evaluation.generate import generate, scale_of_request
-from e2_tools.evaluation.plots import save_png
-from e2_tools.evaluation.progress import progress_bar
-from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import check_output, write_results
+from e2_tools.evaluation.result_file import write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
+from e2_tools.plotting import save_png
 
 
 def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
@@ -38,19 +38,18 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     config = models.load_config(args.model)
     depths = list(dict.fromkeys(args.depths))
     results = _settings(args, config, test)
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     for path in filter(None, (args.output, args.heat_map)):
         check_output(path)
     if args.resume:
         results["results"] = cells_to_keep(args.output, results, test.settings)
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     sizes = {window: fill(test, tokenizer, window) for window in dict.fromkeys(args.windows)}
     done = {(cell["window"], cell["depth"]) for cell in results["results"]}
     todo = [cell for cell in itertools.product(sizes, depths) if cell not in done]
     if todo:
-        transformers.logging.disable_progress_bar()
-        model = models.load_model(args.model, models.DTYPES[args.dtype], device)
-        with progress_bar(args.trials * sum(window for window, _ in todo)) as bar:
+        model = load()
+        with progress_bar(args.trials * sum(window for window, _ in todo), "tok") as bar:
             for window, depth in todo:
                 bar.set_description(f"window {window}, depth {depth:g} %")
                 asked = [
@@ -146,14 +145,10 @@ def ask(
 def _settings(args: argparse.Namespace, config: Config, test: Retrieval) -> dict[str, Any]:
     return {
         "schema": test.schema,
-        "label": args.label or args.model.resolve().name,
-        "model": str(args.model),
+        **models.described(args, config),
         "trials": args.trials,
         "seed": args.seed,
-        "dtype": args.dtype,
         "base_window": None if args.scale == "none" else base_window(config),
-        "scale_mode": args.scale,
-        "frequencies": frequency_rule(config),
         **test.settings,
         "results": [],
         "provenance": provenance(args.model),

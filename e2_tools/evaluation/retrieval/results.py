@@ -6,7 +6,6 @@ A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``de
 ``wrong``, what was hidden and what was answered in each trial that failed.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
@@ -15,9 +14,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.heat_map import draw_heat_map
+from e2_common.json_file import read_json_object
+from e2_tools.evaluation.result_file import Results, require_same_settings
+from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
+from e2_tools.evaluation.table import aligned_text
 
-Results = dict[str, Any]
 Cell = dict[str, Any]
 
 # What has to be the same for cells of two runs to belong into one file, besides a test's own.
@@ -37,22 +38,13 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
     """
     if not path.exists():
         return []
-    try:
-        before = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON; drop --resume") from error
-    schema = before.get("schema") if isinstance(before, dict) else None
+    before = read_json_object(path, "drop --resume")
+    schema = before.get("schema")
     if schema != results["schema"] or not isinstance(before.get("results"), list):
         raise UserError(
             f"{path}: has schema {schema!r}, not {results['schema']!r}; name another --output"
         )
-    for setting in (*_SETTINGS, *own_settings):
-        old, new = before.get(setting), results.get(setting)
-        if old != new:
-            raise UserError(
-                f"{path}: --resume needs the same settings, but {setting} was {old} and now is "
-                f"{new}; drop --resume or name another --output"
-            )
+    require_same_settings(path, before, results, (*_SETTINGS, *own_settings))
     return before["results"]
 
 
@@ -84,8 +76,4 @@ def accuracy_table(results: Results) -> str:
     if len(depths) > 1:
         columns = [[v for v in column if v is not None] for column in zip(*accuracies, strict=True)]
         rows.append(["mean", *(f"{100 * fmean(column):.1f}" for column in columns)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
+    return aligned_text(rows)

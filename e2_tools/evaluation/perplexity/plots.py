@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of an evaluation: perplexity by window, a line per result file."""
-
-from pathlib import Path
+"""The picture of perplexities: by window, a line per result file."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from e2_common.errors import UserError
-from e2_common.files import atomic_file
-from e2_tools.evaluation.results import Results
+from e2_tools.evaluation.result_file import Results
+from e2_tools.plotting import INK, MARKERS, line_look, style_axes, tick_label
 
-# Okabe and Ito's palette, readable for the colour-blind, less its yellow, too pale on white.
-COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
-INK = "#333333"
 APART = 1.035  # of the places of two files' intervals at one window
 
 
@@ -54,7 +48,8 @@ def draw(
         x, y = zip(*points, strict=True)
         values += y
         windows.update(x)
-        color = COLORS[number % len(COLORS)]
+        look = line_look(number)
+        color = look["color"]
         _band(axes, results, metric, color)
         if intervals:
             # Beside each other: bars upon bars cannot be read.
@@ -65,9 +60,8 @@ def draw(
             x,
             y,
             label=label,
-            color=color,
+            **look,
             marker=MARKERS[number % len(MARKERS)],
-            linestyle=("-", "--", ":")[number // len(COLORS) % 3],
             linewidth=2,
             markersize=7,
             markeredgecolor="white",
@@ -116,24 +110,6 @@ def _bars(
     return [*low, *high]
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Save a figure as PNG, 150 dpi, whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    try:
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def tick_label(window: int) -> str:
-    """Write a window in tokens for the axis: 512, 4k, 128k, with k = 1024."""
-    return f"{window // 1024}k" if window >= 1024 and window % 1024 == 0 else str(window)
-
-
 def _style(axes: Axes, windows: list[int], values: list[float]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(windows, [tick_label(window) for window in windows])
@@ -147,17 +123,6 @@ def _style(axes: Axes, windows: list[int], values: list[float]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(NullLocator())
     style_axes(axes)
-
-
-def style_axes(axes: Axes) -> None:
-    """Give axes the look of all pictures: a light grid, no box, grey ink."""
-    axes.grid(color="#E4E4E4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#999999")
-    axes.tick_params(colors=INK, length=3)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
 
 
 def _mark_trained(axes: Axes, window: int) -> None:

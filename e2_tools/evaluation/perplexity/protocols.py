@@ -9,7 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from e2_tools.evaluation.windows import Window, overlapping_windows, sliding_windows, whole_window
+from e2_tools.evaluation.perplexity.windows import (
+    Window,
+    overlapping_windows,
+    sliding_windows,
+    whole_window,
+)
 
 
 @dataclass(frozen=True)

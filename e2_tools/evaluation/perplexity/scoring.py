@@ -13,11 +13,11 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.bootstrap import interval_over_documents
-from e2_tools.evaluation.last_layer import Reader, reader_of
-from e2_tools.evaluation.protocols import Protocol
-from e2_tools.evaluation.streams import Stream
-from e2_tools.evaluation.windows import Window
+from e2_tools.evaluation.perplexity.bootstrap import interval_over_documents
+from e2_tools.evaluation.perplexity.last_layer import Reader, reader_of
+from e2_tools.evaluation.perplexity.protocols import Protocol
+from e2_tools.evaluation.perplexity.streams import Stream
+from e2_tools.evaluation.perplexity.windows import Window
 
 TOKENS_PER_BATCH = 8192  # of the default batch: 2 windows of 4096, 64 of 128
 LOGITS_AT_ONCE = 2**24  # fp32 numbers, 64 MiB: all logits of a long window would be gigabytes
@@ -79,7 +79,8 @@ def evaluate_jobs(
         jobs: from :meth:`Material.jobs`, at least one.
         window: W, in tokens, to choose the batch by and to name in errors.
         full_context_from: index in the document from which tokens count towards the second
-            perplexity, see :func:`e2_tools.evaluation.windows.full_context_from`; None for none.
+            perplexity, from :func:`e2_tools.evaluation.perplexity.windows.full_context_from`; None
+            for none.
         batch_size: windows in a forward pass; by default about 8192 tokens' worth.
         progress: called with the number of tokens read after each forward pass.
 

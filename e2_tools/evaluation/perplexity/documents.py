@@ -2,8 +2,6 @@
 """Documents to score: the records of a JSON lines file, as token ids."""
 
 import hashlib
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.sampling import draw_sample
-from e2_tools.evaluation.texts import brief
+from e2_common.files import sha256_of
+from e2_common.json_file import parse_json_line
+from e2_common.progress import Bar, progress_bar
+from e2_tools.evaluation.perplexity.sampling import draw_sample
 
 
 class Text(NamedTuple):
@@ -35,7 +34,7 @@ class Document(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Which documents to draw, see :mod:`e2_tools.evaluation.sampling`."""
+    """Which documents to draw, see :mod:`e2_tools.evaluation.perplexity.sampling`."""
 
     documents: int
     seed: int
@@ -54,24 +53,6 @@ class Corpus:
     def tokens(self) -> int:
         """Tokens of all documents, BOS included."""
         return sum(len(document.tokens) for document in self.documents)
-
-
-def load_tokenizer(path: Path) -> Any:
-    """Load the tokenizer of the model in ``path``.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # transformers raises about anything here
-        raise UserError(
-            f"{path}: no tokenizer that transformers can load ({brief(error)})"
-        ) from error
-    tokenizer.model_max_length = 10**12  # documents are long on purpose: no warning
-    return tokenizer
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -137,7 +118,9 @@ def load_corpus(
         raise UserError(f"{too_few}lower --min-document-tokens or use longer documents")
     if sample and len(documents) < sample.documents:
         raise UserError(f"{too_few}lower --sample-documents, now {sample.documents}")
-    return Corpus(str(path), _sha256(path), bos, documents)
+    with _bar(path, "hashing") as bar:
+        digest = sha256_of(path, bar.update)
+    return Corpus(str(path), digest, bos, documents)
 
 
 def _first(
@@ -165,19 +148,7 @@ def _texts(path: Path, key: str) -> Iterator[Text]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; name a JSON lines file with --data")
     empty = True
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    with (
-        path.open("rb") as file,
-        tqdm(
-            desc="tokenizing",
-            total=path.stat().st_size,
-            unit="B",
-            unit_scale=True,
-            mininterval=interval,
-            delay=2.0,
-            leave=False,
-        ) as bar,
-    ):
+    with path.open("rb") as file, _bar(path, "tokenizing") as bar:
         for number, line in enumerate(file, 1):
             if line.strip():
                 empty = False
@@ -190,18 +161,15 @@ def _texts(path: Path, key: str) -> Iterator[Text]:
         raise UserError(f"{path}: is empty; put one JSON object a line into it")
 
 
+def _bar(path: Path, label: str) -> Bar:
+    """A bar over a file's bytes, for as long as that takes more than a moment."""
+    return progress_bar(path.stat().st_size, "B", label, delay=2.0, leave=False)
+
+
 def _text(path: Path, number: int, line: bytes, key: str) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{path}: line {number} is not JSON ({brief(error)})") from error
+    record = parse_json_line(line, path, number)
     if not isinstance(record, dict) or not isinstance(record.get(key), str):
         raise UserError(
             f"{path}: line {number} has no text under {key!r}; name its key with --json-key"
         )
     return record[key]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

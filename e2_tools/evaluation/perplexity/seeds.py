@@ -6,7 +6,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.results import METRICS, Results
+from e2_tools.evaluation.perplexity.results import METRICS
+from e2_tools.evaluation.result_file import Results
 
 
 def over_seeds(files: list[tuple[Path, Results]]) -> dict[str, Results]:

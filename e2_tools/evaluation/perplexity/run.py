@@ -2,26 +2,25 @@
 """A whole perplexity evaluation: load, score window by window, write results as they come."""
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import transformers
-from tqdm import tqdm
-
 from e2_common.errors import UserError
-from e2_tools.checkpoint.window import frequency_rule, with_rule
+from e2_common.files import check_output
+from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.progress import progress_bar
+from e2_common.provenance import provenance
+from e2_tools.checkpoint.window import with_rule
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.documents import Corpus, Sample, load_corpus, load_tokenizer
-from e2_tools.evaluation.perplexity import Job, Material, evaluate_jobs, tokens_read
-from e2_tools.evaluation.protocols import PROTOCOLS
-from e2_tools.evaluation.provenance import provenance
-from e2_tools.evaluation.results import SCHEMA, check_output, rows_to_keep, write_results
-from e2_tools.evaluation.sampling import RULE
-from e2_tools.evaluation.streams import streams_of
-from e2_tools.evaluation.table import run_table
-from e2_tools.evaluation.windows import full_context_from
+from e2_tools.evaluation.perplexity.documents import Corpus, Sample, load_corpus
+from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
+from e2_tools.evaluation.perplexity.results import SCHEMA, rows_to_keep
+from e2_tools.evaluation.perplexity.sampling import RULE
+from e2_tools.evaluation.perplexity.scoring import Job, Material, evaluate_jobs, tokens_read
+from e2_tools.evaluation.perplexity.streams import streams_of
+from e2_tools.evaluation.perplexity.tables import run_table
+from e2_tools.evaluation.perplexity.windows import full_context_from
+from e2_tools.evaluation.result_file import write_results
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -38,7 +37,7 @@ def evaluate(args: argparse.Namespace) -> str:
     """
     config = _config(args)
     base, scales = models.scales_for(config, args.windows, args.scale)
-    device = models.choose_device(args.device)
+    load = models.model_loader(args)
     corpus, material = _material(args)
     results = _header(args, config, base, corpus, material)
     jobs = {window: _jobs(args, material, window) for window in args.windows}
@@ -49,9 +48,9 @@ def evaluate(args: argparse.Namespace) -> str:
     todo = {window: jobs[window] for window in args.windows if window not in done}
     _note_short_documents(material, args.windows, results["full_context_from"])
     if todo:
-        transformers.logging.disable_progress_bar()
-        model = models.load_model(args.model, models.DTYPES[args.dtype], device)
-        with _progress(sum(map(tokens_read, todo.values()))) as bar:
+        model = load()
+        # Tokens read, overlaps included: their number is what the time goes with.
+        with progress_bar(sum(map(tokens_read, todo.values())), "tok") as bar:
             for window in todo:
                 bar.set_description(f"window {window}")
                 if args.scale != "none":  # frozen before the pass: one g for all its documents
@@ -74,7 +73,7 @@ def evaluate(args: argparse.Namespace) -> str:
 def _material(args: argparse.Namespace) -> tuple[Corpus, Material]:
     """Read the documents and lay them out as the protocol wants them."""
     protocol = PROTOCOLS[args.protocol]
-    tokenizer = load_tokenizer(args.model)
+    tokenizer = load_hf_tokenizer(args.model)
     prefix: list[int] = []
     if protocol.bos == "window" and not args.no_bos and tokenizer.bos_token_id is not None:
         prefix = [tokenizer.bos_token_id]
@@ -106,8 +105,7 @@ def _header(
     sample = _sample(args)
     return {
         "schema": SCHEMA,
-        "label": args.label or args.model.resolve().name,
-        "model": str(args.model),
+        **models.described(args, config),
         "data": {
             "path": corpus.path,
             "sha256": corpus.sha256,
@@ -124,10 +122,7 @@ def _header(
         "average_over": material.protocol.average,
         "stride": args.stride,
         "bos": corpus.bos or bool(material.prefix),
-        "dtype": args.dtype,
         "base_window": base,
-        "scale_mode": args.scale,
-        "frequencies": frequency_rule(config),
         "full_context_from": (
             full_context_from(args.windows, args.stride) if material.protocol.full_context else None
         ),
@@ -161,14 +156,6 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
             f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
         )
     return with_rule(config, args.frequencies)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[tqdm]:
-    """Show the tokens read, overlaps included: their number is what the time goes with."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
-    with tqdm(total=total, unit="tok", unit_scale=True, mininterval=interval) as bar:
-        yield bar
 
 
 def _note_short_documents(material: Material, windows: list[int], full_context: int | None) -> None:

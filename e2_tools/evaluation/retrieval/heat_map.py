@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from e2_tools.evaluation.plots import INK, tick_label
+from e2_tools.plotting import INK, tick_label
 
 LABELLED_CELLS = 150  # beyond it numbers in cells cannot be read
 

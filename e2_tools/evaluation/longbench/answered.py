@@ -5,7 +5,6 @@ A task's answers are appended to ``<task>.jsonl.part`` as they come, in any orde
 ``<task>.jsonl`` in the data's order when all are there. ``score`` thus never sees half a task.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_common.files import atomic_file
+from e2_common.files import atomic_file, sha256_of, writing
+from e2_common.json_file import read_json_object, write_json
 from e2_tools.evaluation.longbench.predictions import Record, read_records
 
 SCHEMA = "e2-llm/longbench-predict/1"
@@ -34,7 +34,7 @@ def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]
         UserError: the predictions there were made with other settings or data.
     """
     path = folder / "settings.json"
-    new = {"schema": SCHEMA, **settings, "data": {n: _sha256(p) for n, p in data.items()}}
+    new = {"schema": SCHEMA, **settings, "data": {n: sha256_of(p) for n, p in data.items()}}
     begun = folder.is_dir() and any(folder.glob("*.jsonl*"))
     if begun and not path.exists():
         raise UserError(
@@ -72,11 +72,8 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
         UserError: it cannot be written.
     """
     path = folder / "settings.json"
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with atomic_file(path) as temporary:
+        write_json(temporary, settings)
 
 
 class TaskFile:
@@ -111,13 +108,10 @@ class TaskFile:
     def add(self, records: Iterable[Record]) -> None:
         """Append predictions, each with its number as ``index``, and have them on disk."""
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        try:
-            with self.part.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UserError(f"{self.part}: cannot be written ({error.strerror})") from error
+        with writing(self.part), self.part.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
 
     def finish(self) -> Path:
         """Move complete predictions to their place, sorted, and return it."""
@@ -147,15 +141,7 @@ class TaskFile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read; name another --output") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("data"), dict):
+    settings = read_json_object(path, "name another --output")
+    if not isinstance(settings.get("data"), dict):
         raise UserError(f"{path}: was not made by predict; name another --output")
     return settings
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a result comes from: the command, the code, the libraries and the machine.
 
-Every result file of ``tools/`` holds this under ``provenance``, so that a number can be made again.
+Every result file of the tools and benchmarks holds this under ``provenance``, so that a number can
+be made again.
 """
 
 import importlib.metadata
@@ -11,12 +12,11 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "megatron-core", "vllm")
 
 
@@ -33,15 +33,21 @@ def provenance(model: Path | None = None) -> dict[str, Any]:
         ``model_config``, or None.
     """
     return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "commit": _commit(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "command": command_line(),
+        "commit": commit(),
+        "versions": versions(),
         "hardware": _hardware(),
         "model_config": _config(model),
     }
 
 
-def _commit() -> str | None:
+def command_line() -> str:
+    """Return what this process was started with, quoted for a shell."""
+    return shlex.join([Path(sys.executable).name, *sys.argv])
+
+
+def commit() -> str | None:
+    """Return the commit of this repository, ``-dirty`` if files differ; None outside of git."""
     if not (ROOT / ".git").exists():  # installed: a repository around it would be another's
         return None
     try:
@@ -57,9 +63,10 @@ def _commit() -> str | None:
     return run.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -72,16 +79,19 @@ def _hardware() -> dict[str, Any]:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError):  # not POSIX
         memory = None
+    import torch
+
     gpus = range(torch.cuda.device_count())
     return {
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_gib": None if memory is None else round(memory, 1),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the CPU's name, as far as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokenizer in a Hugging Face folder."""
+
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError, brief
+
+_ANY_LENGTH = 10**12  # tokens; corpora and evaluations have long texts on purpose: no warning
+
+
+def load_hf_tokenizer(folder: str | Path, flag: str = "") -> Any:
+    """Load a tokenizer with transformers, from local files only.
+
+    Args:
+        folder: that holds it.
+        flag: of the command line that named it, for the message.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # each kind of tokenizer fails in its own way
+        named = f"{flag} {folder}" if flag else folder
+        raise UserError(
+            f"{named}: no tokenizer that transformers can load ({brief(error)})"
+        ) from error
+    tokenizer.model_max_length = _ANY_LENGTH
+    return tokenizer

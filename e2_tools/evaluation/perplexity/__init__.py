@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sliding-window perplexity by window, under several published protocols."""

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result file of a perplexity evaluation, and which of several can be compared.
+
+``results`` has an object per window, the smallest first, with ``window`` and ``tokens`` in
+tokens, ``scale`` (g, None for a RoPE that is neither default nor linear), and what
+:func:`e2_tools.evaluation.perplexity.scoring.evaluate_jobs` returns. ``documents`` at the top says
+which lines of the data were taken, in the order of the lists in every window's ``documents``. Files
+from before there were documents, intervals and provenance lack these and can be read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError
+from e2_tools.evaluation.result_file import Results, comparable, read_schema, require_same_settings
+
+SCHEMA = "e2-llm/perplexity/1"
+METRICS = ("perplexity", "perplexity_full_context")
+
+# What has to be the same for windows of two runs to belong into one file.
+_SETTINGS = (
+    "model",
+    "data",
+    "documents",
+    "protocol",
+    "stride",
+    "bos",
+    "dtype",
+    "base_window",
+    "scale_mode",
+    "frequencies",
+    "full_context_from",
+)
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file.
+
+    Raises:
+        UserError: it is missing, not JSON, of another schema, or holds no usable results.
+    """
+    results = read_schema(path, SCHEMA, "evaluate_perplexity.py")
+    rows = results.get("results")
+    complete = (
+        isinstance(results.get("label"), str)
+        and isinstance(rows, list)
+        and rows
+        and all(
+            isinstance(row, dict) and {"window", "scale", *METRICS} <= row.keys() for row in rows
+        )
+    )
+    if not complete:
+        raise UserError(
+            f"{path}: has no complete results; make it anew with evaluate_perplexity.py"
+        )
+    return results
+
+
+def rows_to_keep(
+    path: Path, results: Results, scales: dict[int, float | None]
+) -> list[dict[str, Any]]:
+    """Return the windows that ``path`` already holds, to go on from there.
+
+    Args:
+        path: a result file, or nothing yet.
+        results: the settings of the run to come.
+        scales: window -> g of the run to come.
+
+    Raises:
+        UserError: the file's settings are not those of ``results``, so that its windows cannot
+            stand beside the new ones.
+    """
+    if not path.exists():
+        return []
+    before = read_results(path)
+    settings = list(_SETTINGS)
+    if "documents" not in before:  # a file of an older version
+        settings.remove("documents")
+    require_same_settings(path, before, results, settings)
+    for row in before["results"]:
+        window, scale = row["window"], row["scale"]
+        if scales.get(window, scale) != scale:  # made when auto meant window / L
+            raise UserError(
+                f"{path}: its window {window} was served at g = {scale}, now it would be at "
+                f"{scales[window]}; drop --resume or name another --output"
+            )
+    return before["results"]
+
+
+def differences(files: list[Results], metric: str) -> list[str]:
+    """Name the settings that make perplexities of several files incomparable."""
+    settings = ["data", "protocol", "stride", "bos"]
+    if all("documents" in results for results in files):  # not in files of older versions
+        settings.append("documents")
+    if metric == "perplexity_full_context":
+        settings.append("full_context_from")
+    first, *others = files
+    return [
+        setting
+        for setting in settings
+        if any(comparable(o.get(setting)) != comparable(first.get(setting)) for o in others)
+    ]

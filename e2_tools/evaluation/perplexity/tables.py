@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perplexities as text: the table after an evaluation, and the table across result files."""
+
+from typing import Any
+
+from e2_tools.evaluation.result_file import Results
+from e2_tools.evaluation.table import aligned_text, number
+
+
+def run_table(results: Results) -> str:
+    """Return the windows of one result file as an aligned table, a row a window."""
+    full_context = results["full_context_from"] is not None
+    head = ["label", "window", "scale", "tokens", "perplexity", "95 % over documents"]
+    rows = [
+        [
+            results["label"],
+            str(row["window"]),
+            number(row["scale"], "g"),
+            str(row["tokens"]),
+            number(row["perplexity"]),
+            interval(row.get("perplexity_interval")),
+            *([number(row["perplexity_full_context"])] if full_context else []),
+        ]
+        for row in results["results"]
+    ]
+    return aligned_text([head + ["full context"] * full_context, *rows], left=1)
+
+
+def perplexity_rows(
+    files: dict[str, Results], metric: str, intervals: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table: a row per label, a column per window; over seeds with ±.
+
+    Args:
+        files: label -> results, see :func:`by_label`.
+        metric: ``perplexity`` or ``perplexity_full_context``.
+        intervals: with the 95 % intervals over documents.
+    """
+    windows = sorted({row["window"] for results in files.values() for row in results["results"]})
+    rows = []
+    for label, results in files.items():
+        values = {row["window"]: _cell(row, metric, intervals) for row in results["results"]}
+        rows.append([label, *(values.get(window, "-") for window in windows)])
+    return ["window", *map(str, windows)], rows
+
+
+def _cell(row: dict[str, Any], metric: str, intervals: bool) -> str:
+    cell = number(row[metric])
+    if row.get(f"{metric}_std") is not None:
+        cell += f" ± {row[f'{metric}_std']:.2f}"
+    if intervals and row.get(f"{metric}_interval"):
+        cell += f" ({interval(row[f'{metric}_interval'])})"
+    return cell
+
+
+def interval(ends: list[float] | None) -> str:
+    """Format an interval for a table; "-" if there is none."""
+    return "-" if ends is None else f"{ends[0]:.2f} … {ends[1]:.2f}"

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Result files: a versioned JSON schema, written whole or not at all."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from e2_common.errors import UserError
+from e2_common.files import atomic_file
+from e2_common.json_file import read_json_object
+
+Results = dict[str, Any]
+
+
+def read_schema(path: Path, schema: str, made_by: str) -> Results:
+    """Read a JSON file of a given schema.
+
+    Args:
+        path: of the file.
+        schema: that it has to have.
+        made_by: the command that makes such files, for messages.
+
+    Raises:
+        UserError: it is missing, not JSON, or of another schema.
+    """
+    results = read_json_object(path, f"name a file of {made_by} (schema {schema!r})")
+    found = results.get("schema")
+    if found != schema:
+        raise UserError(f"{path}: has schema {found!r}, not {schema!r}; name a file of {made_by}")
+    return results
+
+
+def require_same_settings(
+    path: Path, before: Results, now: Results, settings: Iterable[str]
+) -> None:
+    """Check that results of a run to come may stand in one file with those of a run before.
+
+    Args:
+        path: of the file.
+        before: what it holds.
+        now: the settings of the run to come.
+        settings: names of what has to be the same; of data the content, not the place.
+
+    Raises:
+        UserError: a setting differs.
+    """
+    for setting in settings:
+        old, new = (comparable(each.get(setting)) for each in (before, now))
+        if old != new:
+            # Lists of documents would fill pages.
+            change = " differ" if setting == "documents" else f" was {old} and now is {new}"
+            raise UserError(
+                f"{path}: --resume needs the same settings, but {setting}{change}; "
+                "drop --resume or name another --output"
+            )
+
+
+def comparable(setting: Any) -> Any:
+    """Return what of a setting has to be the same: the same data file may have moved."""
+    if isinstance(setting, dict):
+        return {key: value for key, value in setting.items() if key != "path"}
+    return setting
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a result file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(_one_line_lists(json.dumps(results, indent=2, allow_nan=False)))
+
+
+def _one_line_lists(text: str) -> str:
+    """Put each list of numbers on one line. JSON strings hold no line breaks: none is touched."""
+    return re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: " ".join(found[0].split()), text) + "\n"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The look of all pictures: colours, axes, ticks, the file."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from e2_common.files import atomic_file
+
+# Okabe and Ito's palette, readable for the colour-blind, less its yellow, too pale on white.
+COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+INK = "#333333"
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Return colour and style of a line by its number, from 0; after all colours another style."""
+    styles = ("-", "--", ":")
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": styles[number // len(COLORS) % len(styles)],
+    }
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Save a figure as PNG, 150 dpi, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def tick_label(window: int) -> str:
+    """Write a window in tokens for the axis: 512, 4k, 128k, with k = 1024."""
+    return f"{window // 1024}k" if window >= 1024 and window % 1024 == 0 else str(window)
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all pictures: a light grid, no box, grey ink."""
+    axes.grid(color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(colors=INK, length=3)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
