@@ -21,9 +21,9 @@ from e2_common.errors import UserError, brief
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object
 from e2_llm.exported import Exported
+from e2_llm.window import Config, frequency_rule, rope_parameters
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
 from e2_tools.checkpoint.tokenizer import find_tokenizer
-from e2_tools.checkpoint.window import Config, frequency_rule, rope_parameters
 
 PROMPTS = (
     "The quick brown fox jumps over the lazy dog, and nobody in the village knows why it does so "

@@ -14,6 +14,7 @@ from e2_common.files import atomic_directory
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object, write_json
 from e2_common.model_sizes import ModelSizes
+from e2_llm.window import Config, rope_parameters, window_note
 from e2_tools.checkpoint import hf_config
 from e2_tools.checkpoint.check_export import check_export
 from e2_tools.checkpoint.compare_logits import TooLittleMemory
@@ -26,7 +27,6 @@ from e2_tools.checkpoint.run_args import RunArgs, run_args
 from e2_tools.checkpoint.source_rope import source_rope
 from e2_tools.checkpoint.tensor_moves import plan_moves
 from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer
-from e2_tools.checkpoint.window import Config, rope_parameters
 
 # Besides the model, Megatron saves the optimizer's tensors under these names.
 NOT_MODEL = ("optimizer.", "chained_", "rng_state")
@@ -170,7 +170,7 @@ def _report(
         f"{options.save}: iteration {run.exported.iteration}, "
         f"window {config['max_position_embeddings']}, factor {factor:g}, {config['dtype']}{suffix}"
     )
-    notes = [hf_config.window_note(config)]
+    notes = [window_note(config)]
     if tokenizer_from is None:
         notes.append("no tokenizer was found; carry one over with --tokenizer")
     elif len(tokenizer) > config["vocab_size"]:

@@ -7,9 +7,9 @@ from typing import Any
 from e2_common.errors import UserError, brief
 from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
+from e2_llm.window import Config, with_scale, with_window
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.run_args import RunArgs
-from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_scale, with_window
 
 
 def complete_config(path: Path) -> Config:
@@ -126,13 +126,3 @@ def served(config: Config, run: RunArgs, window: int | None) -> Config:
     if window is None and run.trained_scale is not None:
         return with_scale(config, run.trained_scale, trained)
     return with_window(config, trained if window is None else window)
-
-
-def window_note(config: Config) -> str | None:
-    """Say when a window lies beyond the scales that training drew; None when it does not."""
-    exported = Exported.from_config(config)
-    largest, scale = exported and exported.max_scale, rope_parameters(config)["factor"]
-    if largest is None or scale <= largest:
-        return None
-    trained = largest * base_window(config)
-    return f"factor {scale:g} is beyond the trained scales 1..{largest} (window {trained})"

@@ -8,8 +8,8 @@ from typing import Any
 from e2_llm.config import DRAW_UNITS
 from e2_llm.exported import Exported
 from e2_llm.registry import method_class
+from e2_llm.window import Config, with_window
 from e2_tools.checkpoint.run_args import RunArgs
-from e2_tools.checkpoint.window import Config, with_window
 
 # What a licence asks to travel with the weights.
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")

@@ -7,8 +7,7 @@ from e2_common.errors import UserError
 from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object, write_json
 from e2_llm.exported import Exported
-from e2_tools.checkpoint.hf_config import window_note
-from e2_tools.checkpoint.window import Config, base_window, rope_parameters, with_window
+from e2_llm.window import Config, base_window, rope_parameters, window_note, with_window
 
 
 def set_window(model: Path, window: int, dry_run: bool = False) -> str:

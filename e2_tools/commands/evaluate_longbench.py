@@ -11,7 +11,7 @@ from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
 from e2_tools.arguments import command_parser, count_argument
-from e2_tools.evaluation.arguments import add_model_arguments
+from e2_tools.evaluation.arguments import AUTO, add_model_arguments
 
 
 def length_argument(text: str) -> int:
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     # LongBench's own runs are bf16.
     add_model_arguments(
-        parser, dtype="bf16", auto="ceil((prompt + answer) / base window) of each request"
+        parser, dtype="bf16", auto=AUTO.format("(prompt + answer)") + ", for each request"
     )
     add = parser.add_argument
     add("--data-dir", type=Path, required=True, metavar="DIR", help="with <task>.jsonl files")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
 from e2_tools.arguments import command_parser, count_argument
-from e2_tools.evaluation.arguments import add_model_arguments
+from e2_tools.evaluation.arguments import AUTO, add_model_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_arguments(
         parser,
         dtype="bf16",
-        auto="the smallest whole one with (prompt + new tokens) <= g * base window",
+        auto=AUTO.format("(prompt + new tokens)"),
     )
     add = parser.add_argument
     add(

@@ -11,8 +11,7 @@ from transformers import TextStreamer
 from e2_common.errors import UserError
 from e2_common.files import read_text
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_tools.checkpoint.hf_config import window_note
-from e2_tools.checkpoint.window import Config, base_window, with_scale
+from e2_llm.window import Config, base_window, window_note, with_scale
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import chat_ids, has_chat_template
 from e2_tools.evaluation.generate import generate, scale_of_request
@@ -27,7 +26,7 @@ def answer(args: argparse.Namespace) -> None:
     Raises:
         UserError: anything about the model or the prompt that the user can mend.
     """
-    config = models.load_config(args.model)
+    config = models.config_of(args)
     path = args.prompt_file
     from_stdin = str(path) == "-"
     text = (

@@ -4,7 +4,8 @@
 import argparse
 from pathlib import Path
 
-AUTO_OF_WINDOW = "ceil(window / base window)"
+AUTO = "what {} / base window needs, a whole number if training drew whole ones"
+AUTO_OF_WINDOW = AUTO.format("window")
 
 
 def add_model_arguments(

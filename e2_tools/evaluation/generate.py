@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_tools.checkpoint.window import Config, base_window, scale_for
+from e2_llm.window import Config, base_window, scale_for
 from e2_tools.evaluation.model import set_scale
 
 
@@ -73,7 +73,7 @@ def generate(
         config: the dict of its ``config.json``.
         prompts: token ids, BOS included where the model wants one.
         max_new_tokens: per prompt.
-        scale: ``auto`` for g = max(1, ceil((prompt + max_new_tokens) / L)) of each prompt,
+        scale: ``auto`` for what (prompt + max_new_tokens) / L of each prompt needs,
             ``none`` for the model's own RoPE, or a fixed g.
         stop: token ids that end an answer; by default the model's own.
         min_new_tokens: no stop before so many.

@@ -2,6 +2,7 @@
 """A Hugging Face causal language model whose RoPE scale can be changed after loading."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, logging
 
 from e2_common.errors import UserError, brief
 from e2_common.json_file import read_json_object
-from e2_tools.checkpoint.window import (
+from e2_llm.window import (
     Config,
     base_window,
+    factor_note,
     frequency_rule,
     rope_parameters,
     scale_for,
@@ -40,6 +42,22 @@ def load_config(path: Path) -> Config:
     config = read_json_object(file)
     if "max_position_embeddings" not in config:
         raise UserError(f"{file}: has no max_position_embeddings; use a RoPE language model")
+    return config
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """Read the ``config.json`` of the command line's model; say if it serves another scale.
+
+    Args:
+        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
+
+    Raises:
+        UserError: see :func:`load_config`; the RoPE cannot be rescaled and ``--scale`` is auto.
+    """
+    config = load_config(args.model)
+    note = factor_note(config) if args.scale == "auto" else None
+    if note:
+        print(f"note: {args.model}: {note}", file=sys.stderr)
     return config
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from e2_tools.checkpoint import window as window_config
+from e2_llm import window as window_config
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from e2_llm.window import with_scale
 from e2_tools.checkpoint.set_window import set_window
-from e2_tools.checkpoint.window import with_scale
 from e2_tools.commands.evaluate_perplexity import main
 from e2_tools.evaluation.model import DTYPES, load_config, load_model, set_scale
 from e2_tools.evaluation.perplexity.results import SCHEMA

@@ -11,7 +11,7 @@ import torch
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_llm.exported import Exported
-from e2_tools.checkpoint.window import with_scale
+from e2_llm.window import with_scale
 from e2_tools.commands.generate import main
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.model import load_config, load_model

@@ -17,7 +17,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_tools.checkpoint.window import with_scale
+from e2_llm.window import with_scale
 from e2_tools.commands.evaluate_longbench import main
 from e2_tools.evaluation.longbench.backends import TransformersBackend
 from e2_tools.evaluation.longbench.prompts import prompt_ids, stop_ids

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from e2_tools.checkpoint.window import with_scale
+from e2_llm.window import with_scale
 from e2_tools.commands.evaluate_perplexity import main
 from tests.tools.tiny_llama import save_random_llama
 

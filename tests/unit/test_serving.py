@@ -10,7 +10,7 @@ from e2_llm.config import E2Config
 from e2_llm.exported import Exported
 from e2_llm.methods import method_for
 from e2_llm.serving import serving_scale
-from e2_tools.checkpoint.window import rope_parameters, scale_for, with_window
+from e2_llm.window import factor_note, rope_parameters, scale_for, with_scale, with_window
 
 PLAIN = {
     "hidden_size": 64,
@@ -121,3 +121,13 @@ def test_a_damaged_block_is_refused(block):
     with pytest.raises(UserError, match="export the model again") as error:
         Exported.from_config({**PLAIN, "e2_llm": block})
     assert "\n" not in str(error.value)
+
+
+def test_a_config_that_serves_another_scale_is_noted():
+    exported = Exported(method="e2", rope_theta=10000.0, base_window=4096)
+    good = with_window(exported.to_config(PLAIN), 6144)
+    assert factor_note(good) is None
+    assert factor_note(PLAIN) is None
+    old = with_scale(good, 1.5, 6144)  # what exports wrote when they took W / L for all
+    assert "6144 tokens at factor 1.5, its training asks for 2" in factor_note(old)
+    assert "\n" not in factor_note(old)

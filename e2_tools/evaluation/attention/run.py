@@ -19,8 +19,8 @@ from e2_common.files import check_output, read_text
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import Bar, progress_bar
 from e2_common.provenance import provenance
+from e2_llm.window import Config, base_window
 from e2_tools.checkpoint.families import family_of_config
-from e2_tools.checkpoint.window import Config, base_window
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.attention.picture import SCHEMA, draw_attention, scale_and_verdict
 from e2_tools.evaluation.attention.pooling import pooled
@@ -43,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> str:
     Raises:
         UserError: anything about the model, the text or the output that the user can mend.
     """
-    config = models.load_config(args.model)
+    config = models.config_of(args)
     family_of_config(config, args.model / "config.json")
     layers, heads = _chosen(args, config)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled

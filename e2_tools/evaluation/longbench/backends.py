@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from e2_common.errors import UserError, brief
-from e2_tools.checkpoint.window import Config, base_window, with_scale
+from e2_llm.window import Config, base_window, with_scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -40,7 +40,7 @@ def predict(args: argparse.Namespace) -> list[Path]:
     """
     sources = task_files(args.data_dir, args.tasks, args.e)
     records = {task: read_task(path, args.limit) for task, path in sources.items()}
-    config = models.load_config(args.model)
+    config = models.config_of(args)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
     tokenizer = load_hf_tokenizer(args.model)
     check_chat(tokenizer, args.chat, args.model)

@@ -10,7 +10,7 @@ from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
-from e2_tools.checkpoint.window import with_rule
+from e2_llm.window import with_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.perplexity.documents import Corpus, Sample, load_corpus
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
@@ -148,7 +148,7 @@ def _jobs(args: argparse.Namespace, material: Material, window: int) -> list[Job
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
-    config = models.load_config(args.model)
+    config = models.config_of(args)
     if args.frequencies is None:
         return config
     if args.scale == "none":

@@ -13,7 +13,7 @@ from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
-from e2_tools.checkpoint.window import Config, base_window
+from e2_llm.window import Config, base_window
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.result_file import write_results
@@ -35,7 +35,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     Raises:
         UserError: anything about the model or the output that the user can mend.
     """
-    config = models.load_config(args.model)
+    config = models.config_of(args)
     depths = list(dict.fromkeys(args.depths))
     results = _settings(args, config, test)
     load = models.model_loader(args)

@@ -119,6 +119,31 @@ def with_window(config: Config, window: int) -> Config:
     return with_scale(config, scale_for(config, window), window)
 
 
+def window_note(config: Config) -> str | None:
+    """Say when a window lies beyond the scales that training drew; None when it does not."""
+    exported = Exported.from_config(config)
+    largest, scale = exported and exported.max_scale, rope_parameters(config)["factor"]
+    if largest is None or scale <= largest:
+        return None
+    trained = largest * base_window(config)
+    return f"factor {scale:g} is beyond the trained scales 1..{largest} (window {trained})"
+
+
+def factor_note(config: Config) -> str | None:
+    """Say when config.json holds another factor than its window needs; None when it does not.
+
+    Evaluation takes the scale that the window needs, a server the factor that is written.
+    """
+    served, factor = config["max_position_embeddings"], rope_parameters(config)["factor"]
+    needed = scale_for(config, served)
+    if abs(factor - needed) < 1e-6 * needed:
+        return None
+    return (
+        f"config.json serves {served} tokens at factor {factor:g}, its training asks for "
+        f"{needed:g}, which --scale auto takes; `set_window.py --window {served}` writes it"
+    )
+
+
 def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
     """``rope_parameters`` with which transformers computes the rule's frequencies."""
     theta = rope_parameters(config)["rope_theta"]
