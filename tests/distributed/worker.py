@@ -48,7 +48,7 @@ def main():
     entry.as_single_process()
     cpu_runtime.install()
     if os.environ.get("TRITON_INTERPRET") == "1":
-        from tests.triton_interpreter import prepare
+        from tests.helpers.triton_interpreter import prepare
 
         prepare()
     torch.distributed.init_process_group("gloo")  # Megatron takes the one it finds

@@ -5,9 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
 
 TINY_MODEL = """
     --num-layers 4 --hidden-size 64 --ffn-hidden-size 160 --num-attention-heads 4

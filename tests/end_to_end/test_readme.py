@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands of README and docs/evaluation.md exist: scripts, and every flag given to them."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+from tests.helpers.commands import run_command
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 SCRIPT = re.compile(r"((?:tools|examples)/[\w/]+\.py(?: predict| score)?|pretrain_e2\.py)(.*)")
@@ -28,15 +26,7 @@ def commands():
 
 @pytest.mark.parametrize("script", sorted(commands()))
 def test_every_flag_is_known(script):
-    result = subprocess.run(
-        [sys.executable, *script.split(), "--help"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
+    result = run_command(*script.split(), "--help", PYTHONWARNINGS="ignore")
     known = set(re.findall(r"--[\w-]+", result.stdout))
     assert commands()[script] <= known
 

@@ -3,7 +3,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.import_hf import ImportOptions, import_model
-from tests.families import make_model
+from tests.helpers import ROOT
+from tests.helpers.families import make_model
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
