@@ -13,10 +13,11 @@ from e2_common.disk.indexed_dataset import read_index
 from e2_common.errors import UserError
 from e2_tools.commands import merge_datasets, preprocess_data
 from e2_tools.corpus import inputs, merge, reader, writer
+from tests.helpers import ROOT
 from tests.helpers.commands import refused, run_command
 from tests.helpers.tiny_corpus import TEXTS, arguments, output_bytes, write_jsonl
 
-SCRIPT = Path(merge_datasets.__file__)
+SCRIPT = ROOT / "tools" / "merge_datasets.py"
 
 
 def texts_read(pieces: list[inputs.Piece]) -> list[str]:

@@ -6,14 +6,13 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-from e2_tools.commands import prepare_corpus
 from e2_tools.commands.prepare_corpus import main
 from e2_tools.commands.preprocess_data import main as preprocess
+from tests.helpers import ROOT
 from tests.helpers.commands import refused
 from tests.helpers.tiny_corpus import (
     HUGGING_FACE,
@@ -251,16 +250,8 @@ def test_damaged_files_stop(tmp_path, capfd):
 
 
 def test_a_killed_run_leaves_nothing_at_the_output(tmp_path):
-    script = str(Path(prepare_corpus.__file__))
-    command = [
-        sys.executable,
-        script,
-        "text",
-        "--input",
-        "-",
-        "--output",
-        str(tmp_path / "o.jsonl"),
-    ]
+    command = [sys.executable, ROOT / "tools" / "prepare_corpus.py", "text", "--input", "-"]
+    command += ["--output", tmp_path / "o.jsonl"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         run.stdin.write(b'{"text": "a"}\n' * 1000)
         run.stdin.flush()

@@ -153,5 +153,7 @@ def test_mistakes_are_one_line(model, tmp_path, capsys, flags, words):
 
 
 def test_bad_percentages_are_refused(model, tmp_path, capsys):
-    given = [model, tmp_path / "o.json", "--windows", 512, "--depths", 101]
-    refused(capsys, "no percentage", run, *given, untouched=tmp_path, alone=False)
+    with pytest.raises(SystemExit) as stop:  # argparse's own refusal, after the usage
+        run(model, tmp_path / "o.json", "--windows", 512, "--depths", 101)
+    assert stop.value.code == 2
+    assert "no percentage" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from e2_llm.frequencies import FREQUENCY_RULES, ntk_theta, rope
 
@@ -35,59 +36,68 @@ def theirs(rope_type, dim, theta, factor, window, **parameters):
     return ROPE_INIT_FUNCTIONS[rope_type](config, "cpu")
 
 
-@pytest.mark.parametrize(("dim", "theta", "factor", "window"), GRID)
-@pytest.mark.parametrize("name", ["linear", "yarn", "llama3"])
-def test_equal_to_transformers(name, dim, theta, factor, window):
-    extra = {
-        "linear": {},
-        "yarn": {"original_max_position_embeddings": window},
-        "llama3": {
-            "original_max_position_embeddings": window,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-        },
-    }[name]
-    inverse, factor_of_scores = theirs(name, dim, theta, factor, window, **extra)
-    ours = FREQUENCY_RULES[name](dim, theta, factor, window)
-    torch.testing.assert_close(ours.inverse, inverse, rtol=1e-6, atol=0)
-    assert ours.attention_factor == pytest.approx(factor_of_scores, rel=1e-12)
-
-
-@pytest.mark.parametrize(("dim", "theta", "factor", "window"), GRID)
-def test_ntk_is_a_changed_base(dim, theta, factor, window):
-    # Served as plain RoPE with another theta.
-    config = LlamaConfig(
-        hidden_size=dim * 2,
-        num_attention_heads=2,
-        head_dim=dim,
-        rope_parameters={"rope_type": "default", "rope_theta": ntk_theta(dim, theta, factor)},
-    )
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-    ours = FREQUENCY_RULES["ntk"](dim, theta, factor, window)
+def assert_same(ours, theirs, *case, rtol=1e-6):
     torch.testing.assert_close(
-        ours.inverse, LlamaRotaryEmbedding(config).inv_freq, rtol=1e-6, atol=0
+        ours,
+        theirs,
+        rtol=rtol,
+        atol=0,
+        msg=lambda told: f"dim, theta, factor, window {case}: {told}",
     )
-    # Its lowest frequency is that of linear interpolation, its highest the original.
-    assert ours.inverse[0] == 1
-    torch.testing.assert_close(ours.inverse[-1], rope(dim, theta)[-1] / factor, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize(("dim", "theta", "factor", "window"), GRID)
-def test_ntk_is_dynamic_ntk_at_its_longest(dim, theta, factor, window):
+@pytest.mark.parametrize("name", ["linear", "yarn", "llama3"])
+def test_equal_to_transformers(name):
+    for case in GRID:
+        window = case[-1]
+        extra = {
+            "linear": {},
+            "yarn": {"original_max_position_embeddings": window},
+            "llama3": {
+                "original_max_position_embeddings": window,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+            },
+        }[name]
+        inverse, factor_of_scores = theirs(name, *case, **extra)
+        ours = FREQUENCY_RULES[name](*case)
+        assert_same(ours.inverse, inverse, *case)
+        assert ours.attention_factor == pytest.approx(factor_of_scores, rel=1e-12), case
+
+
+def test_ntk_is_a_changed_base():
+    for case in GRID:
+        dim, theta, factor, _ = case
+        # Served as plain RoPE with another theta.
+        config = LlamaConfig(
+            hidden_size=dim * 2,
+            num_attention_heads=2,
+            head_dim=dim,
+            rope_parameters={"rope_type": "default", "rope_theta": ntk_theta(dim, theta, factor)},
+        )
+        ours = FREQUENCY_RULES["ntk"](*case)
+        assert_same(ours.inverse, LlamaRotaryEmbedding(config).inv_freq, *case)
+        # Its lowest frequency is that of linear interpolation, its highest the original.
+        assert ours.inverse[0] == 1, case
+        assert_same(ours.inverse[-1], rope(dim, theta)[-1] / factor, *case, rtol=1e-5)
+
+
+def test_ntk_is_dynamic_ntk_at_its_longest():
     # transformers' dynamic NTK at sequence length s takes the base that grows with
     # factor * s / L - (factor - 1); with factor 1 that is s / L: our g.
-    config = LlamaConfig(
-        hidden_size=dim * 2,
-        num_attention_heads=2,
-        head_dim=dim,
-        max_position_embeddings=window,
-        rope_parameters={"rope_type": "dynamic", "factor": 1.0, "rope_theta": theta},
-    )
-    length = math.ceil(factor * window)
-    inverse, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
-    ours = FREQUENCY_RULES["ntk"](dim, theta, length / window, window)
-    torch.testing.assert_close(ours.inverse, inverse, rtol=1e-6, atol=0)
+    for case in GRID:
+        dim, theta, factor, window = case
+        config = LlamaConfig(
+            hidden_size=dim * 2,
+            num_attention_heads=2,
+            head_dim=dim,
+            max_position_embeddings=window,
+            rope_parameters={"rope_type": "dynamic", "factor": 1.0, "rope_theta": theta},
+        )
+        length = math.ceil(factor * window)
+        inverse, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
+        ours = FREQUENCY_RULES["ntk"](dim, theta, length / window, window)
+        assert_same(ours.inverse, inverse, *case)
 
 
 @pytest.mark.parametrize("name", FREQUENCY_RULES)

@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -151,19 +152,22 @@ def test_layers_of_transformer_engine(monkeypatch):
         choice.megatron_defaults(parse("--attention-backend", "flash"), False)
 
 
-def test_a_package_that_does_not_load_is_missing_with_the_reason(tmp_path, monkeypatch):
-    for name in ("transformer_engine", "transformer_engine/pytorch"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("")
+def test_a_package_that_does_not_load_is_missing_with_the_reason(tmp_path, monkeypatch, request):
+    for name in ("transformer_engine", "transformer_engine.pytorch"):
+        folder = tmp_path / name.replace(".", "/")
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is gone again afterwards
+        monkeypatch.delitem(sys.modules, name)
     broken = "raise OSError('undefined symbol: cublasLt\\nsecond line')"
     (tmp_path / "transformer_engine/pytorch/__init__.py").write_text(broken)
     monkeypatch.syspath_prepend(tmp_path)
     missing_packages.cache_clear()
+    request.addfinalizer(missing_packages.cache_clear)
     reason = missing_packages(False, False)[TE]
     assert reason == (
         "transformer_engine is installed but does not load: undefined symbol: cublasLt"
     )
-    missing_packages.cache_clear()
 
 
 def test_megatron_arguments_follow_the_choice():
