@@ -53,13 +53,13 @@ def graph(files: dict[str, Path]) -> dict[str, set[str]]:
         module: {
             found
             for name in imported_names(path, module, types=False)
-            if (found := _module_of(name, files)) and found != module
+            if (found := module_of(name, files)) and found != module
         }
         for module, path in files.items()
     }
 
 
-def _module_of(name: str, files: dict[str, Path]) -> str | None:
+def module_of(name: str, files: dict[str, Path]) -> str | None:
     while name not in files and "." in name:
         name = name.rpartition(".")[0]
     return name if name in files else None

@@ -195,9 +195,11 @@ def test_no_logits_of_a_whole_window(model_dir, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [30, 48, 49, 100, 151, 300])
-def test_windows_are_those_of_lm_eval(length):
+def test_windows_are_those_of_lm_eval(length, monkeypatch):
     """lm-eval counts inputs, we count tokens; it moves the last window left to fill it."""
-    utils = pytest.importorskip("lm_eval.utils")
+    monkeypatch.setenv("HF_XET_HIGH_PERFORMANCE", "1")  # importing it sets this
+    how = "lm-eval: pip install --no-deps -r constraints-lm-eval.txt"
+    utils = pytest.importorskip("lm_eval.utils", reason=how)
     inputs = WINDOW - 1
     theirs = utils.get_rolling_token_windows(
         list(range(1, length)), 0, inputs, context_len=inputs - STRIDE + 1

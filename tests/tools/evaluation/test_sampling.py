@@ -115,7 +115,7 @@ def test_the_interval_equals_a_naive_loop():
 
 
 def test_the_interval_equals_scipys():
-    stats = pytest.importorskip("scipy.stats")
+    stats = pytest.importorskip("scipy.stats", reason="scipy: pip install -r constraints.txt")
 
     def ratio(sums, counts, axis):
         return sums.sum(axis) / counts.sum(axis)
