@@ -11,6 +11,7 @@ import random
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.costs import seconds
 from tests.helpers.left_behind import state, what_changed
 
 # For the scripts and ranks that tests start: this checkout before any that is installed.
@@ -20,13 +21,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # In the environment, so that the workers of xdist and the ranks of a world have the same one.
 os.environ.setdefault("E2_TEST_ORDER", str(random.SystemRandom().randrange(1, 10**6)))
-
-# Begun last they would keep one core busy while the other has nothing left to do.
-LONG = {
-    *("test_layouts", "test_converted", "test_tensorboard", "test_kernels", "test_measured"),
-    *("test_quickstart", "test_bad_input", "test_gpu_training", "test_preprocess_benchmark"),
-    *("test_convert_megatron_to_hf", "test_broken_checkpoints"),
-}
 
 
 def pytest_report_header():
@@ -40,7 +34,8 @@ def pytest_collection_modifyitems(items):
         return
     files = sorted({item.path for item in items})
     random.Random(seed).shuffle(files)
-    files.sort(key=lambda path: path.stem not in LONG)  # stable
+    # A long one begun last would keep one core busy while the other has nothing left to do.
+    files.sort(key=lambda path: -seconds(str(path.relative_to(ROOT))) // 20)  # stable
     places = {path: place for place, path in enumerate(files)}
     items.sort(key=lambda item: places[item.path])
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -44,15 +45,14 @@ in_pieces = pytest.mark.usefixtures("_pieces")
 
 
 @in_pieces
-@pytest.mark.parametrize("between", [b"", b"\n", b" , "])
-@pytest.mark.parametrize("indent", [None, 2])
-def test_what_follows_an_array_is_read(between, indent, tmp_path, capfd):
+def test_what_follows_an_array_is_read(tmp_path, capfd):
     lines = b'\n{"text": "good 4"}\nnot JSON\n{"text": "good 5"}'
-    content = written([0, 1], indent=indent) + between + written([2, 3], indent=indent) + lines
-    assert texts(tmp_path, content) == [f"good {n}" for n in range(6)]
-    captured = capfd.readouterr()
-    assert "7 records read, 6 written" in captured.out
-    assert "1 broken: not JSON" in captured.out
+    for between, indent in product([b"", b"\n", b" , "], [None, 2]):
+        content = written([0, 1], indent=indent) + between + written([2, 3], indent=indent) + lines
+        assert texts(tmp_path, content) == [f"good {n}" for n in range(6)], content
+        captured = capfd.readouterr()
+        assert "7 records read, 6 written" in captured.out, content
+        assert "1 broken: not JSON" in captured.out, content
 
 
 BROKEN_ELEMENTS = {
@@ -73,29 +73,29 @@ BROKEN_ELEMENTS = {
 
 @in_pieces
 @pytest.mark.parametrize("reason", BROKEN_ELEMENTS)
-@pytest.mark.parametrize("separator", [b",", b",\n  "])
-def test_broken_elements_are_counted(reason, separator, tmp_path, capfd):
+def test_broken_elements_are_counted(reason, tmp_path, capfd):
     whole = [json.dumps(good(number)).encode() for number in range(4)]
     elements = [whole[0], BROKEN_ELEMENTS[reason], whole[1], whole[2], whole[3]]
-    content = b"[" + separator[1:] + separator.join(elements) + b"\n]\n"
-    assert texts(tmp_path, content) == [f"good {n}" for n in range(4)]
-    captured = capfd.readouterr()
-    assert "5 records read, 4 written" in captured.out
-    assert f"skipped {tmp_path}/in.json, element 2: not " in captured.err
-    command = ["text", "--input", str(tmp_path / "in.json"), "--on-error", "stop"]
-    command += ["--output", str(tmp_path / "o.jsonl")]
-    refused(capfd, ["in.json, element 2: not "], main, command, untouched=tmp_path)
+    for separator in (b",", b",\n  "):
+        content = b"[" + separator[1:] + separator.join(elements) + b"\n]\n"
+        assert texts(tmp_path, content) == [f"good {n}" for n in range(4)], separator
+        captured = capfd.readouterr()
+        assert "5 records read, 4 written" in captured.out, separator
+        assert f"skipped {tmp_path}/in.json, element 2: not " in captured.err, separator
+        command = ["text", "--input", str(tmp_path / "in.json"), "--on-error", "stop"]
+        command += ["--output", str(tmp_path / "o.jsonl")]
+        refused(capfd, ["in.json, element 2: not "], main, command, untouched=tmp_path)
 
 
 @in_pieces
-@pytest.mark.parametrize("broken", [b'{"text": "no end}', b'{"text": ["no end"', b'{"a": {"b'])
-@pytest.mark.parametrize("place", [0, 2, 4])
-def test_elements_on_lines_of_their_own_are_told_apart(broken, place, tmp_path, capfd):
-    elements = [json.dumps(good(number), indent=2).encode() for number in range(4)]
-    elements.insert(place, broken)
-    content = b"[\n" + b",\n".join(elements) + b"\n]\n"
-    assert texts(tmp_path, content) == [f"good {n}" for n in range(4)]
-    assert "5 records read, 4 written" in capfd.readouterr().out
+def test_elements_on_lines_of_their_own_are_told_apart(tmp_path, capfd):
+    ends = [b'{"text": "no end}', b'{"text": ["no end"', b'{"a": {"b']
+    for broken, place in product(ends, [0, 2, 4]):
+        elements = [json.dumps(good(number), indent=2).encode() for number in range(4)]
+        elements.insert(place, broken)
+        content = b"[\n" + b",\n".join(elements) + b"\n]\n"
+        assert texts(tmp_path, content) == [f"good {n}" for n in range(4)], (broken, place)
+        assert "5 records read, 4 written" in capfd.readouterr().out, (broken, place)
 
 
 @in_pieces
@@ -115,15 +115,16 @@ def test_an_array_without_an_end_stops(tmp_path, capfd):
 
 
 @in_pieces
-@pytest.mark.parametrize("start", [b"", codecs.BOM_UTF8, codecs.BOM_UTF8 + b"\n \n", b" " * 9000])
-@pytest.mark.parametrize("lines", [False, True])
-def test_standard_input_and_byte_order_marks(start, lines, tmp_path, monkeypatch):
-    content = start + (b'{"text": "good 0"}\n{"text": "good 1"}' if lines else written([0, 1]))
-    assert texts(tmp_path, content) == ["good 0", "good 1"]
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
-    output = tmp_path / "standard.jsonl"
-    main(["text", "--input", "-", "--output", str(output)])
-    assert output.read_bytes() == (tmp_path / "out.jsonl").read_bytes()
+def test_standard_input_and_byte_order_marks(tmp_path, monkeypatch):
+    starts = [b"", codecs.BOM_UTF8, codecs.BOM_UTF8 + b"\n \n", b" " * 9000]
+    two = [b'{"text": "good 0"}\n{"text": "good 1"}', written([0, 1])]
+    for start, records_ in product(starts, two):
+        content = start + records_
+        assert texts(tmp_path, content) == ["good 0", "good 1"], content
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        output = tmp_path / "standard.jsonl"
+        main(["text", "--input", "-", "--output", str(output)])
+        assert output.read_bytes() == (tmp_path / "out.jsonl").read_bytes(), content
 
 
 values = st.recursive(
