@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from e2_tools.checkpoint import window as window_config
+from e2_tools.checkpoint.export import ExportOptions, export
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
@@ -202,12 +203,6 @@ def test_exported_logits_equal_megatrons(world, exported, run, scale):
 @pytest.fixture(scope="module")
 def exported(world):
     """The start checkpoint, saved at TP1, as a Hugging Face folder."""
-    import subprocess
-    import sys
-
     folder, _, _ = world
-    target = folder / "hf"
-    command = [sys.executable, "tools/convert_megatron_to_hf.py"]
-    command += ["--load", str(folder / "start"), "--save", str(target)]
-    subprocess.run(command, check=True, capture_output=True)
-    return target
+    export(ExportOptions(load=folder / "start", save=folder / "hf"))
+    return folder / "hf"

@@ -21,10 +21,17 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def good(folder):
-    """A command line that works, and the checkpoint it leaves behind."""
+    """A command line that works, and what runs of it leave behind: checkpoints and a log."""
     command = [*TINY_MODEL, *TINY_TRAINING, *make_corpus(folder), "--train-iters", "1"]
-    saving = [*command, "--save", str(folder / "checkpoint"), "--save-interval", "1"]
-    run_world(1, [("good", saving)], folder / "world")
+    words = [[(7 * index + shift) % 250 + 2 for index in range(300)] for shift in range(20)]
+    write_dataset(folder / "second", words)
+    blend = ["--data-path", "3", str(folder / "corpus"), "1", str(folder / "second")]
+    runs = {
+        "good": [*command, "--save", str(folder / "checkpoint"), "--save-interval", "1"],
+        "blended": [*command, *blend, "--save", str(folder / "blended"), "--save-interval", "1"],
+        "resumed": [*command, "--load", str(folder / "blended")],
+    }
+    run_world(1, list(runs.items()), folder / "world")
     return command
 
 
@@ -165,20 +172,13 @@ def test_exit_code_and_no_traceback(good, folder):
 
 
 def test_the_checkpoint_keeps_the_blend_and_a_resumed_run_is_compared_with_it(good, folder):
-    command = [*good, "--data-path", "3", str(folder / "corpus"), "1", str(folder / "second")]
-    command += ["--save", str(folder / "blended"), "--save-interval", "1"]
-    words = [[(7 * index + shift) % 250 + 2 for index in range(300)] for shift in range(20)]
-    write_dataset(folder / "second", words)
-    result = run(command)
-    assert f"> data: all 75.0% {folder}/corpus, 40 documents, 16,040 tokens" in result.stdout
+    _, _, blended, resumed = (folder / "world" / "world.log").read_text().split("===== ")
+    assert f"> data: all 75.0% {folder}/corpus, 40 documents, 16,040 tokens" in blended
     stored = TorchDistReader(folder / "blended" / "iter_0000001").common()["args"]
     assert [part["weight"] for part in stored.data_blend] == [0.75, 0.25]
     assert [part["tokens"] for part in stored.data_blend] == [16040, 6000]
-
-    resumed = [*good, "--load", str(folder / "blended")]
-    result = run(resumed)
-    assert "was trained on corpus 75.0% (all, 16040 tokens), second 25.0%" in result.stdout
-    assert "this run's data is corpus 100.0%" in result.stdout
+    assert "was trained on corpus 75.0% (all, 16040 tokens), second 25.0%" in resumed
+    assert "this run's data is corpus 100.0%" in resumed
 
 
 def test_longer_than_the_base_window_is_warned_about(good):

@@ -66,9 +66,15 @@ def _modules(before: dict, after: dict, temporary: Path) -> list[str]:
         f"sys.modules[{name!r}]"
         for name, module in after.items()
         if before.get(name, after) is not module
+        and not (name in before and _origin(before[name]) == _origin(module) is not None)
         and (name in before or _is_made_up(name, module, temporary))
     ]
     return gone + other
+
+
+def _origin(module: object) -> str | None:
+    """Its file; a real module may put another of itself in its place, as transformers does."""
+    return getattr(getattr(module, "__spec__", None), "origin", None)
 
 
 def _is_made_up(name: str, module: object, temporary: Path) -> bool:

@@ -66,8 +66,13 @@ def test_a_changed_default_of_torch_is_noticed(tmp_path):
     assert changed == ["torch's default device was cpu and is meta"]
 
 
-def test_a_real_module_may_be_imported(tmp_path):
+def test_a_real_module_may_be_imported_and_put_another_of_itself_in_its_place(tmp_path):
     before = state()
+    with pytest.MonkeyPatch.context() as patch:
+        itself = ModuleType("json")
+        itself.__spec__ = sys.modules["json"].__spec__
+        patch.setitem(sys.modules, "json", itself)
+        assert not what_changed(before, state(), tmp_path)
     importlib.import_module("colorsys")
     importlib.import_module("xml.sax.expatreader")
     assert os.path.basename(sys.modules["colorsys"].__file__) == "colorsys.py"
