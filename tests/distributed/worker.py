@@ -58,6 +58,9 @@ def main():
     import megatron_patches.training.window_validation as validation
     from tests.distributed.logits_probe import LogitsProbe
     from tests.distributed.memory_probe import measured_step
+    from tests.helpers.megatron_parser import remember_docstrings
+
+    remember_docstrings()
 
     record = {}
     original_step = training.train_step

@@ -22,6 +22,10 @@ TINY_TRAINING = """
 """.split()
 
 
+# Every rank of every run would start four processes that load data.
+LOADING_ALONE = ["--num-workers", "0"]
+
+
 def run_world(nproc, runs, folder, timeout=500, **environment):
     """Run every (name, argv) in one world of ``nproc`` ranks; returns name -> result.
 

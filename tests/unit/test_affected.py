@@ -5,6 +5,8 @@ import pytest
 
 from tests import affected as module
 from tests.affected import affected, choose
+from tests.helpers import ROOT
+from tests.helpers.costs import SECONDS
 
 FILES = {
     "e2_llm/__init__.py": "",
@@ -68,3 +70,7 @@ def test_worlds_and_what_takes_too_long_are_left_out(monkeypatch):
     picked, left = choose(tests, budget=30)
     assert picked == ["tests/tools/test_a.py", "tests/tools/test_long.py", "tests/tools/test_d.py"]
     assert left == ["tests/distributed/test_b.py", "tests/tools/test_long_too.py"]
+
+
+def test_the_costs_are_of_files_that_are_there():
+    assert [path for path in SECONDS if not (ROOT / path).exists()] == []

@@ -201,9 +201,9 @@ def test_bad_line(tmp_path, tokenizers_by_name, capfd, case, workers):
         ("none.jsonl", None, "no such file"),
         ("empty.jsonl", b"", "holds no documents"),
         ("blank.jsonl", b"\n \n", "holds no documents"),
-        ("empty.jsonl.gz", gzip.compress(b""), "holds no documents"),
+        ("empty.jsonl.gz", gzip.compress(b"", mtime=0), "holds no documents"),
         ("plain.jsonl.gz", b'{"text": "a"}\n', "not a gzip file"),
-        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:-9], "damaged"),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:-9], "damaged"),
         ("spaces.jsonl", b'{"text": ""}\n', "--input"),
     ],
 )
