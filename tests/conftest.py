@@ -48,5 +48,12 @@ def _nothing_is_left_behind(tmp_path_factory):
     assert not changed, "left behind: " + "; ".join(changed)
 
 
+@pytest.fixture(autouse=True)
+def what_commands_set(of_a_test, monkeypatch):
+    """Is taken back: a command tells the tokenizers not to start threads before it forks."""
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "")
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM")
+
+
 of_a_test = pytest.fixture(autouse=True, name="of_a_test")(_nothing_is_left_behind)
 of_a_file = pytest.fixture(autouse=True, scope="module", name="of_a_file")(_nothing_is_left_behind)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 OWN = {"PYTEST_CURRENT_TEST"}  # pytest's
+OWN |= {"TORCHINDUCTOR_CACHE_DIR"}  # torch names its cache when it first compiles
 
 
 def state() -> dict:
@@ -79,7 +80,7 @@ def _origin(module: object) -> str | None:
 
 def _is_made_up(name: str, module: object, temporary: Path) -> bool:
     spec = getattr(module, "__spec__", None)
-    if spec is None:  # real packages make such modules below themselves
-        return "." not in name
+    if spec is None:  # real packages make such modules below themselves, and Cython one of its own
+        return "." not in name and not name.startswith("_cython_")
     places = [spec.origin, *(spec.submodule_search_locations or ())]
     return any(place and Path(place).is_relative_to(temporary) for place in places)
