@@ -3,8 +3,8 @@
 
 Counted as autograd does: every storage once, weights not. The fused kinds agree with Korthikanti et
 al. 2022 (arXiv 2205.05198) less dropout and score matrix; the unfused ones are measured in
-``tests/planning``. Symbols: h hidden, f feed-forward, n heads, k groups, d head size, v the padded
-vocabulary, all a token; e bytes an element; t tensor ranks.
+``tests/tools/planning``. Symbols: h hidden, f feed-forward, n heads, k groups, d head size, v the
+padded vocabulary, all a token; e bytes an element; t tensor ranks.
 """
 
 from e2_tools.planning.models import Model

@@ -11,7 +11,7 @@ from e2_tools.checkpoint.import_hf import ImportOptions, import_model
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS
 from tests.distributed.world import TINY_TRAINING, run_world
-from tests.families import FAMILIES, make_model
+from tests.helpers.families import FAMILIES, make_model
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
 SCALES = [1.0, 2.0, 4.0]

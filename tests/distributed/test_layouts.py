@@ -8,9 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from e2_llm import window as window_config
+from e2_tools.checkpoint.export import ExportOptions, export
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
-from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING, run_world
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
 LOGIT_LAYOUTS = ["TP1", "TP2", "PP2", "TP2×PP2"]
@@ -25,7 +26,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("layouts")
     data = make_corpus(folder)
     start = folder / "start"
-    common = [*TINY_MODEL, *TINY_TRAINING, *data]
+    common = [*TINY_MODEL, *TINY_TRAINING, *LOADING_ALONE, *data]
     e2 = ["--e2-max-scale", "8"]
     # As a fine-tune: weights from the start, no optimizer state, the draws from index 0.
     tune = [*common, *e2, "--finetune", "--load", str(start), "--no-load-optim", "--no-load-rng"]
@@ -202,12 +203,6 @@ def test_exported_logits_equal_megatrons(world, exported, run, scale):
 @pytest.fixture(scope="module")
 def exported(world):
     """The start checkpoint, saved at TP1, as a Hugging Face folder."""
-    import subprocess
-    import sys
-
     folder, _, _ = world
-    target = folder / "hf"
-    command = [sys.executable, "tools/convert_megatron_to_hf.py"]
-    command += ["--load", str(folder / "start"), "--save", str(target)]
-    subprocess.run(command, check=True, capture_output=True)
-    return target
+    export(ExportOptions(load=folder / "start", save=folder / "hf"))
+    return folder / "hf"

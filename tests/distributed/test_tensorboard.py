@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS
-from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING, run_world
 
 pytestmark = pytest.mark.timeout(300)  # the world runs within the first test's set-up
 STEPS = 6
@@ -40,7 +40,7 @@ def world(tmp_path_factory):
     """Name -> (result of the worker, what TensorBoard has)."""
     folder = tmp_path_factory.mktemp("tensorboard")
     start = ["--save", str(folder / "start"), "--save-interval", "1"]
-    common = [*TINY_MODEL, *TINY_TRAINING, *make_corpus(folder)]
+    common = [*TINY_MODEL, *TINY_TRAINING, *LOADING_ALONE, *make_corpus(folder)]
     none = [*common, "--position-method", "none", "--train-iters", "1"]
     tune = ["--finetune", "--load", str(folder / "start"), "--no-load-optim", "--no-load-rng"]
     tune += ["--e2-max-scale", "20", "--train-iters", str(STEPS)]

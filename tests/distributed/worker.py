@@ -48,7 +48,7 @@ def main():
     entry.as_single_process()
     cpu_runtime.install()
     if os.environ.get("TRITON_INTERPRET") == "1":
-        from tests.triton_interpreter import prepare
+        from tests.helpers.triton_interpreter import prepare
 
         prepare()
     torch.distributed.init_process_group("gloo")  # Megatron takes the one it finds
@@ -58,6 +58,9 @@ def main():
     import megatron_patches.training.window_validation as validation
     from tests.distributed.logits_probe import LogitsProbe
     from tests.distributed.memory_probe import measured_step
+    from tests.helpers.megatron_parser import remember_docstrings
+
+    remember_docstrings()
 
     record = {}
     original_step = training.train_step

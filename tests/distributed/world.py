@@ -5,9 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
 
 TINY_MODEL = """
     --num-layers 4 --hidden-size 64 --ffn-hidden-size 160 --num-attention-heads 4
@@ -21,6 +20,10 @@ TINY_TRAINING = """
     --micro-batch-size 1 --global-batch-size 8 --train-iters 10 --lr 1e-3 --lr-decay-style constant
     --eval-iters 0 --log-interval 1 --distributed-timeout-minutes 2
 """.split()
+
+
+# Every rank of every run would start four processes that load data.
+LOADING_ALONE = ["--num-workers", "0"]
 
 
 def run_world(nproc, runs, folder, timeout=500, **environment):

@@ -20,6 +20,9 @@ from megatron.training.global_vars import destroy_global_vars  # noqa: E402
 
 from e2_common.errors import UserError  # noqa: E402
 from megatron_patches.start.arguments import parse_arguments  # noqa: E402
+from tests.helpers.megatron_parser import remember_docstrings  # noqa: E402
+
+remember_docstrings()
 
 os.environ |= {"RANK": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 refusals = {}

@@ -3,9 +3,8 @@
 
 import importlib.util
 import random
-import subprocess
 import sys
-import zipfile
+from pathlib import Path
 from types import ModuleType
 
 import nltk
@@ -21,20 +20,15 @@ TEMPLATE = (
     "What are all the special magic {type_needle_v} for {query} mentioned in the provided text? "
     "The special magic {type_needle_v} for {query} mentioned in the provided text are"
 )
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def lm_eval(tmp_path_factory):
-    """lm-eval's module alone: the package would bring another hundred."""
-    folder = tmp_path_factory.mktemp("lm_eval")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "lm-eval==0.4.13"]
-    command += ["--dest", str(folder)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        pytest.skip(f"pip download lm-eval: {run.stderr.strip().splitlines()[-1]}")
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        place = wheel.extract("lm_eval/tasks/ruler/prepare_niah.py", folder)
+def lm_eval():
+    """lm-eval's module alone, which the package reaches by way of many others."""
+    package = importlib.util.find_spec("lm_eval")
+    if package is None:
+        pytest.skip("lm-eval: pip install --no-deps -r constraints-lm-eval.txt")
+    place = Path(package.origin).parent / "tasks" / "ruler" / "prepare_niah.py"
     spec = importlib.util.spec_from_file_location("prepare_niah", place)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

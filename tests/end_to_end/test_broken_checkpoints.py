@@ -11,7 +11,7 @@ from e2_common.disk.checkpoint_folder import TRACKER, empty, folder_of, tracked
 from e2_common.disk.torch_dist_index import flaw
 from tests.distributed.corpus import make_corpus
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
-from tests.end_to_end.command_lines import refused
+from tests.end_to_end.command_lines import refusals
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +89,18 @@ def test_a_broken_checkpoint_is_refused_or_passed_over(command, trained, tmp_pat
     base = ["--pretrained-checkpoint", str(nothing)]
     places = ["--load", str(tmp_path / "new"), "--save", str(tmp_path / "new")]
     later["broken base"] = [*saving, *base, *places]
-    refusals = refused({name: ["1", *argv] for name, argv in {**commands, **later}.items()})
+    refused = refusals({name: ["1", *argv] for name, argv in {**commands, **later}.items()})
 
     for name, (_, words) in DAMAGE.items():
         with subtests.test(name):
             for word in [f"--load {tmp_path / name}: ", *words, "--load-newest-whole"]:
-                assert word in refusals[name]
-            assert f"{name}, newest whole" not in refusals
+                assert word in refused[name]
+            assert f"{name}, newest whole" not in refused
             assert isinstance(tracked(tmp_path / name), int)
-    assert "No whole one is left there" in refusals["nothing whole"]
-    assert "ended in its first save" not in refusals
-    assert "--ckpt-step and --load-newest-whole" in refusals["both flags"]
-    assert refusals["broken base"].startswith(f"--pretrained-checkpoint {nothing}: iter_0000010")
+    assert "No whole one is left there" in refused["nothing whole"]
+    assert "ended in its first save" not in refused
+    assert "--ckpt-step and --load-newest-whole" in refused["both flags"]
+    assert refused["broken base"].startswith(f"--pretrained-checkpoint {nothing}: iter_0000010")
 
 
 @pytest.mark.timeout(600)

@@ -4,14 +4,13 @@
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from e2_tools.commands.preprocess_data import main
-from tests.tools.tiny_corpus import (
+from tests.helpers.commands import refused_by, run_command
+from tests.helpers.tiny_corpus import (
     HUGGING_FACE,
     TEXTS,
     arguments,
@@ -20,7 +19,6 @@ from tests.tools.tiny_corpus import (
     write_jsonl,
 )
 
-ROOT = Path(__file__).parents[2]
 SBATCH = """#!/usr/bin/env bash
 set -euo pipefail
 printf '%q ' "$@" >> "$SUBMITTED" && echo >> "$SUBMITTED"
@@ -39,15 +37,9 @@ echo "17;cluster"
 """
 
 
-def submit(*options, **environment):
-    return subprocess.run(
-        [shutil.which("bash"), "examples/data/slurm.sh", *options],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=280,
-        env={**os.environ, "PYTHON": sys.executable, **environment},
-    )
+def submit(*options, code=0, **environment):
+    script = [shutil.which("bash"), "examples/data/slurm.sh"]
+    return run_command(*script, *options, code=code, timeout=280, **environment)
 
 
 @pytest.mark.slow
@@ -60,14 +52,13 @@ def test_parts_are_made_and_joined(tmp_path):
         write_jsonl(tmp_path / f"{name} {name}.jsonl", TEXTS)
     pattern = f"{tmp_path}/???.jsonl"
     out = tmp_path / "new" / "cor pus"
-    found = submit(
+    submit(
         *("--input", pattern, "--output-prefix", str(out), "--tokenizer-model", tokenizer[1]),
         *("--parts", "2", "--cpus", "1", "--sbatch", "--time=1:00:00 --partition=cpu"),
         *("--", "--encoder", "reference"),
         PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
         SUBMITTED=str(tmp_path / "submitted"),
     )
-    assert found.returncode == 0, found.stderr
     array, join = map(shlex.split, (tmp_path / "submitted").read_text().splitlines())
     assert "--array=0-1" in array
     assert "--cpus-per-task=1" in array
@@ -83,7 +74,6 @@ def test_parts_are_made_and_joined(tmp_path):
 def test_what_would_be_submitted(tmp_path):
     options = ("--input", "*.none", "--tokenizer-model", "m", "--output-prefix", f"{tmp_path}/p")
     found = submit(*options, "--keys", "a b", "--dry-run", "--", "--split-sentences")
-    assert found.returncode == 0, found.stderr
     array, join = map(shlex.split, found.stdout.splitlines())
     words = shlex.split(array[-1])
     assert words[2:6] == ["--input", "*.none", "--output-prefix", f"{tmp_path}/p"]
@@ -109,14 +99,8 @@ def test_what_would_be_submitted(tmp_path):
 )
 def test_refusals(options, culprit, tmp_path):
     (tmp_path / "dirname").symlink_to(shutil.which("dirname"))  # and no sbatch
-    found = submit(*options, PATH=str(tmp_path))
-    assert found.returncode == 2
-    assert found.stderr.count("\n") == 1
-    assert found.stderr.startswith("error: ")
-    assert culprit in found.stderr
+    refused_by(submit(*options, code=2, PATH=str(tmp_path)), culprit)
 
 
 def test_help():
-    found = submit("--help")
-    assert found.returncode == 0
-    assert "usage: examples/data/slurm.sh" in found.stdout
+    assert "usage: examples/data/slurm.sh" in submit("--help").stdout

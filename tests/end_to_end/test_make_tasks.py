@@ -3,14 +3,14 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from e2_tools.evaluation.longbench.prompts import read_task
 from e2_tools.evaluation.longbench.tasks import TASKS
+from tests.helpers import ROOT
+from tests.helpers.commands import refused
 
-ROOT = Path(__file__).resolve().parents[2]
 # of LongBench's records, in its order
 FIELDS = ["input", "context", "answers", "length"]
 FIELDS += ["dataset", "language", "all_classes", "_id"]
@@ -103,10 +103,6 @@ def test_mistakes_are_one_line(make_tasks, texts, tmp_path, capsys, change, word
     (tmp_path / "123.txt").write_text("a")
     (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n')
     names = {"one": texts[0], "number": tmp_path / "123.txt", "broken": tmp_path / "broken.jsonl"}
-    with pytest.raises(SystemExit) as stop:
-        made(make_tasks, texts, tmp_path / "out", *(flag.format(**names) for flag in change))
-    assert stop.value.code == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert all(word in message for word in words), message
-    assert not (tmp_path / "out").exists()
+    flags = [flag.format(**names) for flag in change]
+    given = [made, make_tasks, texts, tmp_path / "out", *flags]
+    refused(capsys, words, *given, untouched=tmp_path)

@@ -5,30 +5,20 @@ import gzip
 import io
 import json
 import shutil
-import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 
 from benchmarks.preprocess import OURS, REFERENCE, begun, build_parser, table
 from benchmarks.processes import measured
 from e2_common.errors import UserError
-from tests.tools.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
+from tests.helpers.commands import refused_by, run_command
+from tests.helpers.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def benchmark(name, *arguments):
-    return subprocess.run(
-        [sys.executable, f"benchmarks/{name}.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=290,
-        check=False,
-        cwd=ROOT,
-    )
+def benchmark(name, *arguments, code=0):
+    return run_command(f"benchmarks/{name}.py", *arguments, code=code, timeout=290)
 
 
 @pytest.fixture
@@ -39,8 +29,7 @@ def arguments(tmp_path):
 
 
 def test_both_sides_are_timed_and_compared(arguments, tmp_path):
-    found = benchmark("preprocess", *arguments, "--workers", "2", "--rounds", "1")
-    assert found.returncode == 0, found.stderr
+    benchmark("preprocess", *arguments, "--workers", "2", "--rounds", "1")
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["schema"] == "e2-llm/preprocess-speed/1"
     assert result["documents"] == len(TEXTS) * 20
@@ -54,8 +43,7 @@ def test_both_sides_are_timed_and_compared(arguments, tmp_path):
 
 @pytest.mark.slow
 def test_memory_is_measured(arguments, tmp_path):
-    found = benchmark("preprocess_memory", *arguments, "--gigabytes", "0.0001", "0.0005")
-    assert found.returncode == 0, found.stderr
+    benchmark("preprocess_memory", *arguments, "--gigabytes", "0.0001", "0.0005")
     small, large = json.loads((tmp_path / "out.json").read_text())["runs"]
     assert 100_000 <= small["input_bytes"] < 150_000 < large["input_bytes"]
     assert min(small["peak_bytes"], large["peak_bytes"]) > 2**26
@@ -115,16 +103,14 @@ def test_text_out_of_packages(tmp_path):
             member = tarfile.TarInfo(f"src/{number}.c")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    subprocess.run(["dpkg-deb", "--build", package, tmp_path / "a.deb"], check=True, timeout=60)
+    run_command("dpkg-deb", "--build", package, tmp_path / "a.deb")
     output = tmp_path / "text.jsonl"
-    found = benchmark("debian_text", str(tmp_path / "a.deb"), "--output", str(output))
-    assert found.returncode == 0, found.stderr
+    benchmark("debian_text", str(tmp_path / "a.deb"), "--output", str(output))
     texts = [json.loads(line)["text"] for line in output.read_text("utf-8").splitlines()]
     assert texts.count("prose é\n") == 1
     assert sorted(len(text) for text in texts if "x" in text) == [4000, 8000]
     code = [text for text in texts if text.startswith("int")]
     assert 0 < len(code) < 40
     assert len(texts) == 3 + len(code)
-    found = benchmark("debian_text", str(output), "--output", str(tmp_path / "no.jsonl"))
-    assert found.returncode == 2
-    assert "text.jsonl: not a package" in found.stderr
+    found = benchmark("debian_text", str(output), "--output", str(tmp_path / "no.jsonl"), code=2)
+    refused_by(found, "text.jsonl: not a package")

@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slow: a real model there and back, and an export read by transformers 4. Packages come by pip."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.import_hf import ImportOptions, import_model
-from tests.families import make_model
+from tests.helpers.commands import run_command
+from tests.helpers.families import make_model
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def pip(*arguments):
-    command = [sys.executable, "-m", "pip", *map(str, arguments)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    run = run_command("-m", "pip", *arguments, code=None, timeout=600)
     if run.returncode:
         pytest.skip(f"pip {' '.join(arguments[:1])}: {run.stderr.strip().splitlines()[-1]}")
 
@@ -27,21 +22,15 @@ def pip(*arguments):
 def python(code, *path):
     """Run code in a process of its own that looks for packages in ``path`` first."""
     lines = [f"import sys; sys.path[:0] = {[str(item) for item in path]!r}", code]
-    return subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    ).stdout
+    return run_command("-c", "\n".join(lines)).stdout
 
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory):
     """A folder with SmolLM2-135M as Hugging Face folders, ``fp32`` and ``bf16``."""
     folder = tmp_path_factory.mktemp("smollm2")
-    get = [sys.executable, "examples/smollm2_135m/get_model.py", "--save", str(folder / "fp32")]
-    run = subprocess.run(get, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    script = "examples/smollm2_135m/get_model.py"
+    run = run_command(script, "--save", folder / "fp32", code=None, timeout=600)
     if "error: pip" in run.stderr:
         pytest.skip(run.stderr.strip().splitlines()[-1])
     assert run.returncode == 0, run.stderr[-2000:]

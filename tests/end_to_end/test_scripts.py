@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
+from tests.helpers.commands import run_command
 from tests.multihost.stand_ins import RANK, TORCHRUN
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(
     str(path.relative_to(ROOT))
     for pattern in ("examples/**/*.sh", "examples/**/*.sbatch", "tools/*.sh", ".ci/run")
@@ -27,16 +28,9 @@ SCRIPTS = sorted(
 def test_every_script_passes_shellcheck():
     assert len(SCRIPTS) > 20
     shellcheck = Path(sys.executable).with_name("shellcheck")
-    run = subprocess.run(
-        [shellcheck, "--severity", "warning", *SCRIPTS],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert run.returncode == 0, run.stdout
+    run_command(shellcheck, "--severity", "warning", *SCRIPTS)
     for script in SCRIPTS:
-        subprocess.run(["bash", "-n", script], check=True, cwd=ROOT)
+        run_command("bash", "-n", script)
 
 
 # As the real one: SIGTERM to itself kills the tasks at once.

@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+
 PORT = 29500  # of a namespace's own: nothing else can hold it
 CARD = "cable"
 MARK = "E2_TEST_HOST"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.distributed.corpus import make_corpus, make_tokenizer
-from tests.families import make_model
+from tests.helpers.families import make_model
 from tests.multihost.fault_table import record
 from tests.multihost.hosts import ROOT, logged, losses, same_curve, wait_for
 from tests.multihost.slurm import cluster, missing

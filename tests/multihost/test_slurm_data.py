@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2_tools.commands.preprocess_data import main
-from tests.multihost.hosts import ROOT, wait_for
-from tests.multihost.slurm import cluster, missing
-from tests.tools.tiny_corpus import (
+from tests.helpers.tiny_corpus import (
     HUGGING_FACE,
     TEXTS,
     arguments,
@@ -17,6 +15,8 @@ from tests.tools.tiny_corpus import (
     save_hugging_face,
     write_jsonl,
 )
+from tests.multihost.hosts import ROOT, wait_for
+from tests.multihost.slurm import cluster, missing
 
 REASON = missing()
 pytestmark = [

@@ -14,7 +14,7 @@ else:
 
     cpu_runtime.install()
     if importlib.util.find_spec("liger_kernel"):
-        from tests.triton_interpreter import prepare
+        from tests.helpers.triton_interpreter import prepare
 
         prepare()
 
