@@ -33,11 +33,8 @@ def set_window(model: Path, window: int, dry_run: bool = False) -> str:
     _refuse(old, window, path)
     new = with_window(old, window)
     if not dry_run:
-        try:
-            with atomic_file(path) as temporary:
-                write_json(temporary, new)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        with atomic_file(path) as temporary:
+            write_json(temporary, new)
     note = window_note(new)
     return (
         f"{path}: window {_served(old)} -> {_served(new)}"

@@ -13,6 +13,7 @@ usage: examples/evaluation/run.sh --model DIR [options]
   --label NAME         for tables and pictures                 (the name of the model's folder)
   --held-out FILE      JSON lines with a long text each        (examples/quickstart/out/held_out.jsonl)
   --windows "W ..."    in tokens                               ("512 1024 2048")
+  --scale G            of RoPE: auto, none or a number         (auto)
   --stride S           of perplexity, in tokens                (128)
   --document-tokens N  of each held-out text                   (3072)
   --documents N        held-out texts                          (8)
@@ -30,6 +31,7 @@ out=""
 label=""
 held_out=examples/quickstart/out/held_out.jsonl
 windows="512 1024 2048"
+scale=auto
 stride=128
 document_tokens=3072
 documents=8
@@ -38,8 +40,8 @@ task_words=400
 records=20
 dtype=fp32
 dry_run=""
-take_options "--model=text --out=text --label=text --held-out=text --windows=counts --stride=count --document-tokens=count \
-    --documents=count --trials=count --task-words=count --records=count --dtype=text --dry-run=switch" "$@"
+take_options "--model=text --out=text --label=text --held-out=text --windows=counts --scale=text --stride=count \
+    --document-tokens=count --documents=count --trials=count --task-words=count --records=count --dtype=text --dry-run=switch" "$@"
 run=${dry_run:+print_command}
 [ -n "$model" ] || refuse "--model is missing: a Hugging Face model directory"
 [ -n "$run" ] || [ -f "$held_out" ] || refuse "--held-out $held_out: no such file (make demo writes the default one)"
@@ -49,7 +51,7 @@ step() { printf '\n== %s\n' "$1"; }
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore
 # shellcheck disable=SC2086
 largest=$(printf '%s\n' $windows | sort -n | tail -1)
-common=(--model "$model" --label "$label" --dtype "$dtype")
+common=(--model "$model" --label "$label" --dtype "$dtype" --scale "$scale")
 
 step "1/6  perplexity by window"
 # shellcheck disable=SC2086  # $windows is a list
@@ -69,7 +71,7 @@ if [ ! -e "$out/tasks" ]; then
         --output "$out/tasks"
 fi
 $run "$python" tools/evaluate_longbench.py predict --model "$model" --data-dir "$out/tasks" --max-length "$largest" \
-    --dtype "$dtype" --output "$out/longbench"
+    --dtype "$dtype" --scale "$scale" --output "$out/longbench"
 $run "$python" tools/evaluate_longbench.py score --predictions "$out/longbench" --label "$label"
 step "5/6  attention of an answer over its input"
 if [ ! -f "$out/attention.png" ]; then
