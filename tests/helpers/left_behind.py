@@ -62,7 +62,11 @@ def _difference(before: object, after: object) -> str:
 
 
 def _modules(before: dict, after: dict, temporary: Path) -> list[str]:
-    gone = [f"sys.modules without {name}" for name in before.keys() - after.keys()]
+    gone = [
+        f"sys.modules without {name}"
+        for name in before.keys() - after.keys()
+        if _origin(before[name])  # setuptools drops a namespace of its vendored packages
+    ]
     other = [
         f"sys.modules[{name!r}]"
         for name, module in after.items()
