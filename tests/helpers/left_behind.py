@@ -84,7 +84,7 @@ def _origin(module: object) -> str | None:
 
 def _is_made_up(name: str, module: object, temporary: Path) -> bool:
     spec = getattr(module, "__spec__", None)
-    if spec is None:  # real packages make such modules below themselves, and Cython one of its own
-        return "." not in name and not name.startswith("_cython_")
+    if spec is None:  # real packages make such below themselves, Cython its own
+        return "." not in name and not name.startswith(("_cython_", "cython_runtime"))
     places = [spec.origin, *(spec.submodule_search_locations or ())]
     return any(place and Path(place).is_relative_to(temporary) for place in places)
