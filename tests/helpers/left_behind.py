@@ -62,7 +62,11 @@ def _difference(before: object, after: object) -> str:
 
 
 def _modules(before: dict, after: dict, temporary: Path) -> list[str]:
-    gone = [f"sys.modules without {name}" for name in before.keys() - after.keys()]
+    gone = [
+        f"sys.modules without {name}"
+        for name in before.keys() - after.keys()
+        if _origin(before[name])  # setuptools drops a namespace of its vendored packages
+    ]
     other = [
         f"sys.modules[{name!r}]"
         for name, module in after.items()
@@ -80,7 +84,7 @@ def _origin(module: object) -> str | None:
 
 def _is_made_up(name: str, module: object, temporary: Path) -> bool:
     spec = getattr(module, "__spec__", None)
-    if spec is None:  # real packages make such modules below themselves, and Cython one of its own
-        return "." not in name and not name.startswith("_cython_")
+    if spec is None:  # real packages make such below themselves, Cython its own
+        return "." not in name and not name.startswith(("_cython_", "cython_runtime"))
     places = [spec.origin, *(spec.submodule_search_locations or ())]
     return any(place and Path(place).is_relative_to(temporary) for place in places)
