@@ -10,14 +10,14 @@ numbers of Figure 1 of arXiv 2401.06951. Prints the comparison with them as a Ma
 from dataclasses import replace
 from pathlib import Path
 
+from e2_common.training_time.gpus import GPUS
+from e2_common.training_time.layout import Layout
 from e2_tools.arguments import command_parser
 from e2_tools.planning.models import MODELS
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.plots import draw_by_window
 from e2_tools.planning.run import Run
 from e2_tools.plotting import save_png
-from megatron_patches.start.gpus import GPUS
-from megatron_patches.start.layout import Layout
 
 WINDOWS = (4096, 8192, 16384, 32768, 65536)
 # Figure 1: GB, of Llama-2-7B with FlashAttention-2 and ZeRO-2; PI at 64k was out of memory.

@@ -7,8 +7,8 @@ h: hidden size, f: width of the MLP, n: heads, s: tokens of a window, L: layers.
 from dataclasses import dataclass, replace
 
 from e2_common.model_sizes import ModelSizes
+from e2_common.training_time.gpus import GPUS
 from e2_tools.planning.models import MODELS, Model
-from megatron_patches.start.gpus import GPUS
 
 GIB = 2**30
 PEAK = GPUS["H100"].peak  # the same as an H200's

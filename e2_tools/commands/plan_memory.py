@@ -17,15 +17,15 @@ from pathlib import Path
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from e2_common.json_file import write_json
+from e2_common.training_time.gpus import GPUS, Gpu
+from e2_common.training_time.layout import RECOMPUTE, Layout
+from e2_common.training_time.step_time import COMPUTE_MFU
 from e2_tools.arguments import check_counts, check_png, command_parser
 from e2_tools.planning.models import MODELS, Model, find_model
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import KERNELS, SHARDING, Run, check
 from e2_tools.planning.suggest import suggestions
 from e2_tools.planning.table import by_window, ranking, report
-from megatron_patches.start.gpus import GPUS, Gpu
-from megatron_patches.start.layout import RECOMPUTE, Layout
-from megatron_patches.start.step_time import COMPUTE_MFU
 
 SCHEMA = "e2-llm/plan/1"
 

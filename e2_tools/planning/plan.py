@@ -4,17 +4,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from e2_tools.planning.memory import Stage, fullest, stages
-from e2_tools.planning.models import Model
-from e2_tools.planning.run import Run
-from megatron_patches.start.gpus import Gpu
-from megatron_patches.start.step_time import (
+from e2_common.training_time.gpus import Gpu
+from e2_common.training_time.step_time import (
     COMPUTE_MFU,
     StepTime,
     reached_mfu,
     step_time,
     tokens_per_second,
 )
+from e2_tools.planning.memory import Stage, fullest, stages
+from e2_tools.planning.models import Model
+from e2_tools.planning.run import Run
 
 
 @dataclass(frozen=True)

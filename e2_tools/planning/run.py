@@ -4,8 +4,8 @@
 from dataclasses import dataclass, field
 
 from e2_common.errors import UserError
+from e2_common.training_time.layout import Layout
 from e2_tools.planning.models import Model
-from megatron_patches.start.layout import Layout
 
 BYTES = {"fp32": 4, "bf16": 2}
 SHARDING = ("none", "distributed-optimizer", "zero-2")

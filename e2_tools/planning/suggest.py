@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from e2_common.errors import UserError
+from e2_common.training_time.gpus import Gpu
+from e2_common.training_time.layout import RECOMPUTE
 from e2_tools.planning.models import Model
 from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import Run, check
-from megatron_patches.start.gpus import Gpu
-from megatron_patches.start.layout import RECOMPUTE
 
 MICRO_BATCHES = (1, 2, 4, 8)
 CLOSE = 0.01  # relative difference of speed below which the freer memory decides

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import torch
 
 from e2_common.model_sizes import ModelSizes
+from e2_common.training_time.gpus import Gpu, known_gpu
+from e2_common.training_time.layout import Layout
+from e2_common.training_time.step_time import reached_mfu, tokens_per_second
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.kernels.choice import Choice
 from megatron_patches.kernels.facts import Facts
-from megatron_patches.start.gpus import Gpu, known_gpu
-from megatron_patches.start.layout import Layout
-from megatron_patches.start.step_time import reached_mfu, tokens_per_second
 
 
 def findings(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from e2_common.training_time.layout import Layout
 from e2_tools.planning import activations
 from e2_tools.planning.memory import activation_bytes, static_bytes
 from e2_tools.planning.models import MODELS
 from e2_tools.planning.run import KERNELS, Run
-from megatron_patches.start.layout import Layout
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS
 from tests.distributed.world import run_world

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from e2_common.model_sizes import ModelSizes
+from e2_common.training_time.layout import Layout
 from e2_tools.planning import activations
 from e2_tools.planning.memory import activation_bytes, static_bytes
 from e2_tools.planning.models import Model
 from e2_tools.planning.run import KERNELS, Run
-from megatron_patches.start.layout import Layout
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS, RECOMPUTE
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world

@@ -2,17 +2,14 @@
 """A position method is one class: choices, refusals, help, training, export and plots follow."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.distributed.corpus import make_corpus
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING
+from tests.helpers.commands import refused_by, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 METHOD = '''
 import importlib, sys
 from e2_llm import PositionMethod, register
@@ -41,16 +38,9 @@ def folder(tmp_path_factory):
 
 def run(folder, module, *arguments, code=0):
     """Run a command in a process that knows the class; returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, str(folder / "mine.py"), module, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "1000"},
+    done = run_command(
+        sys.executable, folder / "mine.py", module, *arguments, code=code, timeout=250, COLUMNS=1000
     )
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
 
@@ -100,12 +90,7 @@ def test_it_is_drawn(folder):
 
 
 def test_without_the_class_its_checkpoint_is_refused(folder, trained):
-    done = subprocess.run(
-        [sys.executable, "tools/convert_megatron_to_hf.py", "--load", folder / "checkpoint",
-         "--save", folder / "again"],
-        capture_output=True, text=True, timeout=100, check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --position-method strided: no such method; there are e2,")
-    assert done.stderr.count("\n") == 1
+    again = ("--load", folder / "checkpoint", "--save", folder / "again")
+    done = run_command("tools/convert_megatron_to_hf.py", *again, code=2)
+    refused_by(done, "--position-method strided: no such method; there are e2,")
     assert not (folder / "again").exists()

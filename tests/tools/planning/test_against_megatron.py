@@ -15,11 +15,11 @@ from megatron.training.theoretical_memory_usage import (
 )
 from megatron.training.training import num_floating_point_operations
 
+from e2_common.training_time.layout import Layout
 from e2_tools.planning import activations
 from e2_tools.planning.memory import activation_bytes, static_bytes
 from e2_tools.planning.models import MODELS
 from e2_tools.planning.run import KERNELS, Run
-from megatron_patches.start.layout import Layout
 
 LAYOUTS = {
     "DP 16": Layout(data=16),

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
+from e2_common.training_time.gpus import GPUS, known_gpu
+from e2_common.training_time.layout import Layout
+from e2_common.training_time.step_time import COMPUTE_MFU, reached_mfu, step_time
 from e2_tools.commands import plan_memory
 from e2_tools.planning.memory import fullest, in_flight_chunks, stages
 from e2_tools.planning.models import MODELS, find_model
 from e2_tools.planning.run import Run, check
 from e2_tools.planning.suggest import suggestions
-from megatron_patches.start.gpus import GPUS, known_gpu
-from megatron_patches.start.layout import Layout
-from megatron_patches.start.step_time import COMPUTE_MFU, reached_mfu, step_time
 from tests.helpers import ROOT
 from tests.helpers.commands import refused, run_command
 

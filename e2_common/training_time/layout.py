@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a training step is spread over GPUs. Needs neither torch nor Megatron."""
+"""How a training step is spread over GPUs."""
 
 import argparse
 import os

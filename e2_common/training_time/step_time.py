@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a training step takes: compute at a share of the peak, and what a layout loses.
-
-Used by the start-up report and by ``tools/plan_memory.py``; needs neither torch nor Megatron.
-"""
+"""How long a training step takes: compute at a share of the peak, and what a layout loses."""
 
 from dataclasses import dataclass
 
 from e2_common.model_sizes import ModelSizes
-from megatron_patches.start.gpus import Gpu
-from megatron_patches.start.layout import Layout
+from e2_common.training_time.gpus import Gpu
+from e2_common.training_time.layout import Layout
 
 COMPUTE_MFU = 0.55
 """Share of the peak that a step reaches before a layout's losses, causal convention.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPUs whose speed and links are known. Needs neither torch nor Megatron."""
+"""The GPUs whose speed and links are known."""
 
 from dataclasses import dataclass
 
