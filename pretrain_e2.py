@@ -8,7 +8,6 @@ Runs on CUDA, and without a CUDA device by itself on the CPU. ``--help`` lists e
 """
 
 import os
-import socket
 from functools import partial
 
 from e2_common.errors import exit_on_user_error
@@ -48,19 +47,16 @@ def main() -> None:
 
 
 def as_single_process() -> None:
-    """Without torchrun, be a world of one process on a free port."""
+    """Without torchrun, be a world of one process."""
     if "RANK" in os.environ:
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     os.environ |= {
         "RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "1",
         "LOCAL_WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": "0",  # the store takes any free one; nobody else has to know it
     }
 
 

@@ -42,8 +42,18 @@ def provenance(model: Path | None = None) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """Return what this process was started with, quoted for a shell."""
-    return shlex.join([Path(sys.executable).name, *sys.argv])
+    """Return what this process was started with, quoted for a shell.
+
+    A script below the working folder is named from there, as people type it; a command of ``e2``
+    stands for itself.
+    """
+    script, *arguments = sys.argv
+    if script.startswith("e2 "):
+        return shlex.join([*script.split(), *arguments])
+    path = Path(script)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        script = str(path.relative_to(Path.cwd()))
+    return shlex.join([Path(sys.executable).name, script, *arguments])
 
 
 def commit() -> str | None:

@@ -65,7 +65,8 @@ def _modules(before: dict, after: dict, temporary: Path) -> list[str]:
     gone = [
         f"sys.modules without {name}"
         for name in before.keys() - after.keys()
-        if _origin(before[name])  # setuptools drops a namespace of its vendored packages
+        # setuptools drops what it brought along, or a namespace of that.
+        if "setuptools" not in Path(_origin(before[name]) or "setuptools").parts
     ]
     other = [
         f"sys.modules[{name!r}]"

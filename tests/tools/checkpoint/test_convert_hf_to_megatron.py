@@ -92,12 +92,12 @@ def test_the_printed_arguments_are_megatrons(sources, tmp_path, capsys):
     code = (
         "import json, sys\n"
         "from megatron_patches.runtime import cpu, fixes\n"
-        "from e2_llm import config\n"
+        "from e2_llm.arguments import add_arguments\n"
         "cpu.install()\n"
         "from megatron.training import arguments\n"
         "def ours(parser):\n"
         "    fixes.escape_percent_signs(parser)\n"
-        "    return config.add_arguments(parser)\n"
+        "    return add_arguments(parser)\n"
         "args = arguments.parse_args(ours)\n"
         "print(json.dumps({k: v for k, v in vars(args).items() if type(v) in (int, float, bool)}))"
     )

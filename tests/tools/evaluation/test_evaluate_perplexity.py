@@ -71,7 +71,7 @@ def test_equals_a_naive_loop(model_dir, data, tmp_path, batch_size):
 def test_logits_in_chunks_change_nothing(model_dir, data, tmp_path, monkeypatch):
     flags = ["--windows", 40, "--stride", 8]
     whole = evaluate(model_dir, data, tmp_path / "whole.json", *flags)
-    monkeypatch.setattr("e2_tools.evaluation.perplexity.LOGITS_AT_ONCE", 64 * 5)
+    monkeypatch.setattr("e2_tools.evaluation.perplexity.scoring.LOGITS_AT_ONCE", 64 * 5)
     chunked = evaluate(model_dir, data, tmp_path / "chunked.json", *flags)
     assert by_window(chunked)[40]["nll"] == pytest.approx(by_window(whole)[40]["nll"], rel=1e-6)
 
