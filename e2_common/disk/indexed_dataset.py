@@ -174,6 +174,8 @@ def _map(prefix: str, path: str) -> Index:
     need = _HEADER_BYTES + 12 * sequences + 8 * starts
     if size != need:
         raise _damaged(path, f"{size:,} bytes, not the {need:,} that its header asks for")
+    if not issubclass(_TYPES[code], np.integer):
+        raise _damaged(path, f"its numbers are {_TYPES[code].__name__}, and ids are integers")
     data = np.memmap(path, mode="r")
     splits = _HEADER_BYTES + np.array([4 * sequences, 12 * sequences])
     lengths, pointers, document_starts = np.split(data[:need], splits)

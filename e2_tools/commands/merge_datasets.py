@@ -42,5 +42,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         merged = merge(args.datasets, args.output_prefix)
     print(
         f"Joined {merged.datasets:,} datasets: {merged.documents:,} documents, "
-        f"{merged.tokens:,} tokens ({merged.dtype})"
+        f"{merged.tokens:,} tokens ({merged.dtype})" + ", with a loss mask" * merged.loss_mask
     )

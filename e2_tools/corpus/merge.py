@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Join datasets into one by copying bytes, in memory that does not grow with them."""
 
+import contextlib
+import os
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from e2_common.disk.indexed_dataset import Index, prefix_of, read_index
+from e2_common.disk.loss_mask import SUFFIX, has_loss_mask, mask_files, require_same_sequences
 from e2_common.errors import UserError
 from e2_tools.corpus.writer import CorpusWriter, check_output, open_writer
 
@@ -24,18 +28,21 @@ class Merged:
         documents: documents in them.
         tokens: ids in them.
         dtype: the name of the ids' type.
+        loss_mask: whether a mask was written beside it.
     """
 
     datasets: int
     documents: int
     tokens: int
     dtype: str
+    loss_mask: bool
 
 
 def merge(paths: Sequence[str], output: str) -> Merged:
     """Write the documents of all datasets, in the order given, as ``output``.bin and .idx.
 
-    The result is what one run of ``tools/preprocess_data.py`` over all of the text writes.
+    The result is what one run of ``tools/preprocess_data.py`` over all of the text writes. If a
+    loss mask lies beside one of them, the result has one, too; what has none counts whole.
 
     Args:
         paths: the datasets: prefixes, or names of their .bin or .idx; both of one are one dataset.
@@ -59,10 +66,40 @@ def merge(paths: Sequence[str], output: str) -> Merged:
                 f"{index.prefix}: holds {index.dtype.__name__}, but {first.prefix} holds "
                 f"{first.dtype.__name__}; merge what one tokenizer made"
             )
-    with open_writer(output, first.dtype) as writer:
+    masks = [_mask_of(index) for index in indices]
+    masked = any(masks)
+    with contextlib.ExitStack() as stack:
+        replaces = () if masked else mask_files(output)
+        writer = stack.enter_context(open_writer(output, first.dtype, replaces))
         for index in indices:
             _append(index, writer)
-        return Merged(len(indices), writer.documents, writer.tokens, first.dtype.__name__)
+        if masked:
+            mask_writer = stack.enter_context(open_writer(output + SUFFIX, np.uint8))
+            for index, mask in zip(indices, masks, strict=True):
+                _append(mask, mask_writer) if mask else _append_ones(index, mask_writer)
+        return Merged(len(indices), writer.documents, writer.tokens, first.dtype.__name__, masked)
+
+
+def _mask_of(index: Index) -> Index | None:
+    if not has_loss_mask(index.prefix):
+        return None
+    mask = read_index(index.prefix + SUFFIX)
+    require_same_sequences(index.prefix, index.lengths, mask.lengths)
+    return mask
+
+
+def _append_ones(index: Index, writer: CorpusWriter) -> None:
+    """A mask with which every token counts."""
+    with tempfile.TemporaryFile() as ones:
+        for begin in range(0, index.documents, _CHUNK):
+            starts = np.array(index.document_starts[begin : begin + _CHUNK + 1])
+            lengths = np.array(index.lengths[starts[0] : starts[-1]])
+            size = int(lengths.sum(dtype=np.int64))
+            missing = size - ones.seek(0, os.SEEK_END)
+            if missing > 0:
+                ones.write(bytes([1]) * missing)
+                ones.flush()
+            writer.add(ones.fileno(), 0, size, lengths, np.diff(starts))
 
 
 def _append(index: Index, writer: CorpusWriter) -> None:

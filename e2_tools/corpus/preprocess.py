@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from e2_common.disk.loss_mask import SUFFIX, mask_files
 from e2_common.errors import UserError
 from e2_tools.corpus.broken import STOP
 from e2_tools.corpus.encoder import LOSS_MASK, Encoder
@@ -25,7 +26,6 @@ from e2_tools.corpus.spill import SpilledBatch, SpillingEncoder
 from e2_tools.corpus.tiktoken import TiktokenOptions
 from e2_tools.corpus.tokenizer import HUGGING_FACE, check_tokenizer_path, load_megatron_tokenizer
 from e2_tools.corpus.writer import CorpusWriter, check_output, open_writer, output_prefix
-from megatron_patches.data.loss_mask import SUFFIX
 
 SHOWN = 5  # broken records that are named
 
@@ -129,8 +129,11 @@ def preprocess(options: Options) -> Summary:
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         writers = {
-            key: stack.enter_context(open_writer(path, encoder.dtype))
-            for key, path in zip(keys, paths, strict=True)
+            # A mask of the dataset that stood there before would mask the new one.
+            key: stack.enter_context(
+                open_writer(path, encoder.dtype, () if masked and place == 0 else mask_files(path))
+            )
+            for place, (key, path) in enumerate(zip(keys, paths, strict=True))
         }
         everything = writers.copy()
         if masked:

@@ -3,7 +3,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +97,15 @@ class CorpusWriter:
 
 
 @contextlib.contextmanager
-def open_writer(path: str, dtype: type[np.number]) -> Iterator[CorpusWriter]:
+def open_writer(
+    path: str, dtype: type[np.number], replaces: Sequence[str] = ()
+) -> Iterator[CorpusWriter]:
     """Yield a writer of ``path``.bin and ``path``.idx, which appear only if the body succeeds.
 
     Args:
         path: the path less its suffix.
         dtype: the integer type of the ids on disk.
+        replaces: files that belong to the dataset that stood there, and go with it.
 
     Raises:
         UserError: the files cannot be written.
@@ -115,4 +118,5 @@ def open_writer(path: str, dtype: type[np.number]) -> Iterator[CorpusWriter]:
             writer.finish(idx_path)
         finally:
             writer.close()
-        Path(f"{path}.idx").unlink(missing_ok=True)
+        for stale in (f"{path}.idx", *replaces):
+            Path(stale).unlink(missing_ok=True)

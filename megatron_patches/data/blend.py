@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from e2_common.disk.indexed_dataset import Index, read_index
+from e2_common.disk.loss_mask import SUFFIX, has_loss_mask, require_same_sequences
 from e2_common.errors import UserError
-from megatron_patches.data.loss_mask import SUFFIX, has_loss_mask, require_same_sequences
 
 # Ids read at the beginning, middle and end of a dataset, to see which tokenizer made it.
 _SAMPLE = 100_000
@@ -129,7 +129,13 @@ def _index(prefix: str, vocabulary: int | None) -> Index | None:
     if vocabulary is not None and index.tokens:
         ids = np.memmap(f"{prefix}.bin", index.dtype, "r")
         last = max(len(ids) - _SAMPLE, 0)
-        largest = max(int(ids[start : start + _SAMPLE].max()) for start in (0, last // 2, last))
+        samples = [ids[start : start + _SAMPLE] for start in (0, last // 2, last)]
+        smallest, largest = min(int(s.min()) for s in samples), max(int(s.max()) for s in samples)
+        if smallest < 0:
+            raise UserError(
+                f"{prefix}.bin: holds the id {smallest}, and ids begin at 0; make it again with "
+                "preprocess_data.py"
+            )
         if largest >= vocabulary:
             raise UserError(
                 f"{prefix}.bin: holds the id {largest}, but the vocabulary has {vocabulary} "

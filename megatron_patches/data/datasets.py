@@ -2,6 +2,8 @@
 """Datasets and batches: Megatron's GPT dataset, on the ranks that need it."""
 
 import argparse
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +47,7 @@ class WindowDataset(GPTDataset):
     """Megatron's GPT dataset with loss masks, that refuses an empty split.
 
     Over such a split the parent loops for ever. With few documents a small share of ``--split``
-    rounds to none of them.
+    rounds to none of them. A split of which nothing is wanted is not looked into.
 
     Raises:
         UserError: windows are wanted of a split that holds no tokens, or the loss mask beside the
@@ -73,6 +75,28 @@ class WindowDataset(GPTDataset):
         self.loss_mask = None
         if config.use_loss_masks and dataset_path is not None:
             self.loss_mask = open_loss_mask(dataset_path, indexed_dataset, config.mmap_bin_files)
+
+    def _build_document_sample_shuffle_indices(self) -> tuple[np.ndarray, ...]:
+        """Megatron's indices, cached under a name that knows the content of the dataset.
+
+        Megatron's own knows its path alone: a dataset written anew there would be read through the
+        indices of the old one.
+        """
+        if self.num_samples == 0:
+            nothing = np.empty(0, np.int32)
+            return nothing, np.zeros((1, 2), np.int32), nothing
+        lengths = np.ascontiguousarray(self.dataset.sequence_lengths[self.indices])
+        digest = hashlib.blake2b(lengths.data, digest_size=16)
+        digest.update(np.ascontiguousarray(self.indices).data)
+        self.unique_identifiers["content"] = digest.hexdigest()
+        # As MegatronDataset.__init__ makes them.
+        self.unique_description = json.dumps(
+            self.unique_identifiers, indent=4, default=lambda item: item.unique_identifiers
+        )
+        self.unique_description_hash = hashlib.md5(
+            self.unique_description.encode("utf-8"), usedforsecurity=False
+        ).hexdigest()
+        return super()._build_document_sample_shuffle_indices()
 
     def __getitem__(self, idx: int | None) -> dict[str, Tensor]:
         """Return a window, ``loss_mask`` [s] 0 where the dataset's loss mask is."""

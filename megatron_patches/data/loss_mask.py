@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss masks that lie beside a dataset: which of its tokens count in the loss.
+"""Loss masks in training: which tokens of a dataset count in the loss.
 
-``tools/preprocess_data.py --loss-mask-key`` writes them as a second indexed dataset, ``uint8``
-with the sequences and lengths of the tokens' own: 1 where a token is to be learnt, else 0.
+``tools/preprocess_data.py --loss-mask-key`` writes them, see :mod:`e2_common.disk.loss_mask`.
 """
 
 import argparse
 import copy
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from e2_common.errors import UserError
+from e2_common.disk.loss_mask import SUFFIX, has_loss_mask, require_same_sequences
 
 if TYPE_CHECKING:
     from megatron.core.datasets.gpt_dataset import GPTDataset
     from megatron.core.datasets.indexed_dataset import IndexedDataset
     from torch import Tensor
-
-SUFFIX = "_loss_mask"  # follows the prefix of the dataset that it belongs to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,38 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on every token, also of datasets with a loss mask beside them "
         f"(PREFIX{SUFFIX}.bin and .idx)",
     )
-
-
-def has_loss_mask(prefix: str) -> bool:
-    """Whether a loss mask lies beside the dataset.
-
-    Raises:
-        UserError: only one of its two files does.
-    """
-    paths = [f"{prefix}{SUFFIX}{suffix}" for suffix in (".bin", ".idx")]
-    missing = [path for path in paths if not os.path.exists(path)]
-    if len(missing) == 1:
-        raise UserError(f"--data-path {prefix}: {missing[0]} is missing; copy it too, or use "
-                        "--ignore-loss-masks")  # fmt: skip
-    return not missing
-
-
-def require_same_sequences(prefix: str, tokens: np.ndarray, mask: np.ndarray) -> None:
-    """Check that a loss mask is of the dataset that it lies beside.
-
-    Args:
-        prefix: path of the dataset, less .bin or .idx.
-        tokens: lengths of its sequences, shape (sequences,).
-        mask: lengths of the mask's.
-
-    Raises:
-        UserError: the lengths differ.
-    """
-    if not np.array_equal(mask, tokens):
-        raise UserError(
-            f"--data-path {prefix}: {prefix}{SUFFIX}.idx has other sequences than the dataset; "
-            "make both with one run of preprocess_data.py, or use --ignore-loss-masks"
-        )
 
 
 def open_loss_mask(prefix: str, tokens: "IndexedDataset", mmap: bool) -> "IndexedDataset | None":

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from e2_common.disk.torch_dist_reader import TorchDistReader
@@ -51,6 +52,8 @@ def mistakes(folder):
     write_dataset(folder / "half masked_loss_mask", [[1, 1, 0, 1]])
     (folder / "half masked_loss_mask.bin").unlink()
     write_dataset(folder / "foreign", [[2, 3, 40000, 0]])
+    write_dataset(folder / "negative", [[2, 3, -7, 0]], np.int32)
+    write_dataset(folder / "real", [[2, 3, 4, 0]], np.float32)
     damaged = folder / "damaged"
     (damaged / "iter_0000001").mkdir(parents=True)
     (damaged / "latest_checkpointed_iteration.txt").write_text("1")
@@ -73,6 +76,14 @@ def mistakes(folder):
         "data of another tokenizer": (
             ["--data-path", str(folder / "foreign")],
             ["foreign.bin", "the id 40000", "--tokenizer-model"],
+        ),
+        "negative ids": (
+            ["--data-path", str(folder / "negative")],
+            ["negative.bin", "the id -7", "preprocess_data.py"],
+        ),
+        "numbers that are no ids": (
+            ["--data-path", str(folder / "real")],
+            ["real.idx", "float32, and ids are integers"],
         ),
         "half a loss mask": (
             ["--data-path", str(folder / "half masked")],

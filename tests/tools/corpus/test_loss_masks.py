@@ -2,6 +2,7 @@
 """preprocess_data.py --loss-mask-key: which tokens count, from spans of characters."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -143,6 +144,33 @@ def test_masks_merge_as_datasets_do(source, tokenizer, tmp_path):
     assert output_bytes(f"{tmp_path}/joined_text_document_loss_mask") == output_bytes(
         f"{tmp_path}/whole_text_document_loss_mask"
     )
+
+
+def test_the_mask_of_an_earlier_run_goes_with_its_dataset(source, tokenizer, tmp_path):
+    main(arguments(source, tmp_path / "out", tokenizer, *MASKED))
+    mask = [tmp_path / f"out_text_document_loss_mask{suffix}" for suffix in (".bin", ".idx")]
+    assert all(path.exists() for path in mask)
+    main(arguments(source, tmp_path / "out", tokenizer, *MASKED))
+    assert all(path.exists() for path in mask)
+    main(arguments(source, tmp_path / "out", tokenizer))
+    assert not any(path.exists() for path in mask)
+    main(arguments(source, tmp_path / "out", tokenizer, *MASKED))
+    main(arguments(source, tmp_path / "plain", tokenizer))
+    merge([f"{tmp_path}/plain_text_document", "--output-prefix", f"{tmp_path}/out_text_document"])
+    assert not any(path.exists() for path in mask)
+
+
+def test_a_masked_and_an_unmasked_dataset_merge_with_a_mask(source, tokenizer, tmp_path, capsys):
+    main(arguments(source, tmp_path / "masked", tokenizer, *MASKED))
+    main(arguments(source, tmp_path / "plain", tokenizer))
+    names = [f"{tmp_path}/{name}_text_document" for name in ("plain", "masked", "plain")]
+    shutil.copy(names[0] + ".bin", f"{tmp_path}/third.bin")
+    shutil.copy(names[0] + ".idx", f"{tmp_path}/third.idx")
+    merge([*names[:2], f"{tmp_path}/third", "--output-prefix", f"{tmp_path}/joined"])
+    assert "with a loss mask" in capsys.readouterr().out
+    masked = read_documents(f"{names[1]}_loss_mask")
+    ones = [[[1] * len(ids) for ids in document] for document in read_documents(names[0])]
+    assert read_documents(f"{tmp_path}/joined_loss_mask") == [*ones, *masked, *ones]
 
 
 @pytest.mark.parametrize(

@@ -163,12 +163,14 @@ def test_bad_merges(tmp_path, capfd):
     Path(f"{half}.idx").unlink()
     cut = write_dataset(tmp_path / "cut", [[1, 2], [3, 4]])
     Path(f"{cut}.bin").write_bytes(b"123")
+    real = write_dataset(tmp_path / "real", [[1, 2]], np.float32)
     output = ["--output-prefix", str(tmp_path / "out")]
     for given, culprits in (
         ([good, wide], [wide, "int32", "uint16", good]),
         ([good, half], [f"{half}.idx: no such file"]),
         ([good, cut], [f"{cut}.bin", "3 bytes, not the 8"]),
         ([good, str(tmp_path / "none")], ["none.idx and", "none.bin"]),
+        ([good, real], [f"{real}.idx", "float32, and ids are integers"]),
     ):
         refused(capfd, culprits, merge_datasets.main, [*given, *output], untouched=tmp_path)
     merge_datasets.main([f"{good}.bin", good, *output])
