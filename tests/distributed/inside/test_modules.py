@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our modules against Megatron's own, in a world of two ranks."""
 
+import math
+
 import pytest
 import torch
 from megatron.core.models.common.embeddings.rope_utils import apply_rotary_pos_emb
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.torch_norm import WrappedTorchNorm
+from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb as gpt_neox_rotation
 
 from e2_common.errors import UserError
 from e2_llm.config import E2Config
@@ -17,6 +21,7 @@ from e2_llm.sampler import Draw
 from megatron_patches.kernels.attention import SDPACoreAttention
 from megatron_patches.kernels.norm import RMSNorm
 from megatron_patches.model.rotary import E2RotaryEmbedding
+from megatron_patches.model.temperature import TemperatureSelfAttention
 
 
 def config(tp=1, **options):
@@ -118,6 +123,52 @@ def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):
         ours.set_draws([draw])
         alone = apply_rotary_pos_emb(states[:, sample : sample + 1], ours(32), config())
         assert torch.equal(rotated[:, sample : sample + 1], alone)
+
+
+def scores(query, key):
+    """Of queries [s, b, n, d] and keys [s, b, k, d]."""
+    key = key.repeat_interleave(query.size(2) // key.size(2), 2)
+    return torch.einsum("sbnd,tbnd->bnst", query, key)
+
+
+class Seen(torch.nn.Module):
+    """In the place of the core attention: keeps the queries and keys that it is given."""
+
+    def __init__(self, **options):
+        super().__init__()
+
+    def forward(self, query, key, value, *masks, **options):
+        self.query, self.key = query, key
+        return value.repeat_interleave(query.size(2) // value.size(2), 2).flatten(2)
+
+
+@pytest.mark.parametrize("percent", [1.0, 0.5, 0.25])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_temperature_is_transformers_and_of_what_is_rotated(model_parallel, percent, layer):
+    """YaRN multiplies cosines and sines; the second layer here has no RoPE."""
+    original = RotaryEmbedding(kv_channels=16, rotary_percent=percent)
+    rope = e2_rotary(original, frequencies="yarn")
+    rope.set_draws([Draw(20.0, 40)])
+    setting = config(model_parallel, num_layers=2, no_rope_freq=[0, 1])
+    submodules = get_gpt_layer_local_spec(normalization="RMSNorm").submodules
+    submodules = submodules.self_attention.submodules
+    submodules.core_attention = Seen
+    attention = TemperatureSelfAttention(setting, submodules, layer, AttnMaskType.causal)
+    states = torch.randn(24, 2, 64)
+    with torch.no_grad():
+        query, key, _ = attention.get_query_key_value_tensors(states)
+        attention(states, None, rotary_pos_emb=rope(24))
+    if layer == 1:
+        angles = rope.get_freqs_non_repeated(24)[:, 0]  # [s, d / 2]
+        m = 0.1 * math.log(20.0) + 1
+        angles = torch.cat((angles, angles), -1)[None]
+        cos, sin = angles.cos() * m, angles.sin() * m
+        query, key = (x.permute(1, 2, 0, 3) for x in (query, key))  # [b, n, s, d]
+        query, key = gpt_neox_rotation(query, key, cos, sin)
+        query, key = (x.permute(2, 0, 1, 3) for x in (query, key))
+    seen = attention.core_attention
+    ours, theirs = scores(seen.query, seen.key), scores(query, key)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
