@@ -9,6 +9,7 @@ from typing import Any
 
 from e2_common.disk.checkpoint_folder import empty
 from e2_common.errors import UserError
+from megatron_patches.checkpoint.schedule import rates_of_this_run
 from megatron_patches.checkpoint.starting_point import check_sums
 from megatron_patches.runtime.replace import replace
 
@@ -24,6 +25,7 @@ def install() -> None:
         return
     _installed = True
     check_sums_before_loading()
+    load_by_the_rates_of_this_run()
     empty_the_folder_before_saving()
     name_a_full_disk()
 
@@ -42,6 +44,17 @@ def check_sums_before_loading() -> None:
         if not arguments.skip_checksums:
             check_sums(arguments)
         return original(*args, **kwargs)
+
+    original = replace(training, "load_checkpoint", load_checkpoint)
+
+
+def load_by_the_rates_of_this_run() -> None:
+    """Let a resumed run change its learning rate, see ``schedule``."""
+    import megatron.training.training as training
+
+    def load_checkpoint(model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        with rates_of_this_run(training.get_args(), optimizer):
+            return original(model, optimizer, *args, **kwargs)
 
     original = replace(training, "load_checkpoint", load_checkpoint)
 

@@ -18,6 +18,7 @@ from e2_llm.arguments import config_from_args
 from e2_llm.config import differences
 from e2_llm.registry import method_class
 from megatron_patches.checkpoint.model_arguments import COMPARED, FORGOTTEN
+from megatron_patches.checkpoint.schedule import check_schedule
 from megatron_patches.checkpoint.starting_point import source_of
 from megatron_patches.data.blend import changed_blend
 
@@ -54,6 +55,8 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     if resumed and not args.e2_override:
         _require_same_positions(stored, args, where)
     warnings = _other_fixed_scaling(stored, args, where)
+    if resumed:
+        warnings += check_schedule(stored, args, where)
     if resumed and getattr(stored, "data_blend", None) and args.data_blend:
         change = changed_blend(stored.data_blend, args.data_blend)
         warnings += [f"{where}: {change}"] if change else []
