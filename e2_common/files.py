@@ -113,6 +113,25 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path.parent}: cannot be written to; name another --output")
 
 
+def check_folder(path: str | Path, flag: str) -> None:
+    """Check, before any work, that files can be made in a folder, which need not exist yet.
+
+    Args:
+        path: of the folder.
+        flag: of the command line that named it, and the name, for the message.
+
+    Raises:
+        UserError: they cannot.
+    """
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"{flag}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{flag}: {folder} is not writable")
+
+
 def read_text(path: Path, flag: str) -> str:
     """Read a file of UTF-8 text.
 

@@ -2,15 +2,13 @@
 """Write token ids as Megatron's .bin and .idx files, whole or not at all."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from e2_common.disk.indexed_dataset import IndexWriter
-from e2_common.errors import UserError
-from e2_common.files import atomic_file, writing
+from e2_common.files import atomic_file, check_folder, writing
 from e2_tools.corpus.spill import copy_bytes
 
 
@@ -25,13 +23,7 @@ def check_output(prefix: str) -> None:
     Raises:
         UserError: they cannot.
     """
-    folder = Path(f"{prefix}_").absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UserError(f"--output-prefix {prefix}: {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"--output-prefix {prefix}: {folder} is not writable")
+    check_folder(Path(f"{prefix}_").absolute().parent, f"--output-prefix {prefix}")
 
 
 class CorpusWriter:

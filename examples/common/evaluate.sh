@@ -11,6 +11,7 @@ usage: $RECIPE/evaluate.sh [options]
   --hf-model DIR       the model that training began with  (HF_MODEL: $hf_model)
   --held-out FILE      JSON lines with a text each         (HELD_OUT: $held_out)
   --windows "W ..."    tokens                              (WINDOWS: $windows)
+  --stride S           tokens from window to window        (STRIDE: $stride)
   --dry-run            print the commands, run nothing
 In brackets: the environment variable that sets it, and what it is now.
 TEXT
@@ -20,8 +21,9 @@ out=${OUT:-runs/$NAME-e2}
 hf_model=${HF_MODEL:-$DEFAULT_HF_MODEL}
 held_out=${HELD_OUT:-data/held_out.jsonl}
 windows=${WINDOWS:-$DEFAULT_WINDOWS}
+stride=${STRIDE:-256}
 dry_run=
-take_options "--out=text --hf-model=text --held-out=text --windows=counts --dry-run=switch" "$@"
+take_options "--out=text --hf-model=text --held-out=text --windows=counts --stride=count --dry-run=switch" "$@"
 python=${PYTHON:-python}
 run=${dry_run:+print_command}
 if [ ! -e "$out/hf" ]; then
@@ -29,8 +31,8 @@ if [ ! -e "$out/hf" ]; then
 fi
 # shellcheck disable=SC2086  # $windows is a list
 $run "$python" tools/evaluate_perplexity.py --model "$hf_model" --label "$NAME, linear scaling" \
-    --data "$held_out" --windows $windows --dtype bf16 --output "$out/base.json" --resume
+    --data "$held_out" --windows $windows --stride "$stride" --dtype bf16 --output "$out/base.json" --resume
 # shellcheck disable=SC2086
 $run "$python" tools/evaluate_perplexity.py --model "$out/hf" --label "$NAME, E2-LLM" \
-    --data "$held_out" --windows $windows --dtype bf16 --output "$out/e2.json" --resume
+    --data "$held_out" --windows $windows --stride "$stride" --dtype bf16 --output "$out/e2.json" --resume
 $run "$python" tools/plot_results.py "$out/base.json" "$out/e2.json" --table --output "$out/perplexity.png"

@@ -87,7 +87,7 @@ def rates_of_this_run(args: argparse.Namespace, optimizer: Any) -> Iterator[None
         for group in _groups(state):
             for key, name in _RATES.items():
                 # A group of its own rate (as embeddings may have) keeps it.
-                if key in group and group[key] == saved[name]:
+                if group.get(key) is not None and group[key] == saved[name]:
                     group[key] = getattr(args, name)
         load(state)
 

@@ -18,7 +18,7 @@ from e2_common.errors import UserError
 # Ids read at the beginning, middle and end of a dataset, to see which tokenizer made it.
 _SAMPLE = 100_000
 # Prefixes of datasets that are not files here; Megatron reads them from object storage.
-_REMOTE = ("s3://", "msc://")
+REMOTE = ("s3://", "msc://")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _parts(
 
 
 def _index(prefix: str, vocabulary: int | None) -> Index | None:
-    if prefix.startswith(_REMOTE):
+    if prefix.startswith(REMOTE):
         return None
     index = read_index(prefix)
     if vocabulary is not None and index.tokens:

@@ -2,6 +2,18 @@
 """What has to happen before ``megatron.training`` is imported."""
 
 import os
+import sys
+from collections.abc import Sequence
+
+FSDP = ("--use-torch-fsdp2", "--use-megatron-fsdp")
+
+
+def is_fsdp(argv: Sequence[str]) -> bool:
+    """Whether a command line asks for fully sharded data parallel, which wants many connections."""
+    # argparse takes a flag by any beginning of its own.
+    return any(
+        word.startswith("--use-") and flag.startswith(word) for word in argv for flag in FSDP
+    )
 
 
 def prepare() -> bool:
@@ -16,8 +28,9 @@ def prepare() -> bool:
     from megatron_patches.checkpoint import hooks
     from megatron_patches.runtime import cpu, fixes
 
-    # Megatron insists on it for tensor parallel: keeps the order of overlapping kernels.
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    if not is_fsdp(sys.argv):
+        # Megatron insists on it for tensor parallel: keeps the order of overlapping kernels.
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     on_cpu = cpu.is_needed()
     if on_cpu:
         cpu.install()

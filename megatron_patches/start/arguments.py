@@ -14,12 +14,14 @@ from megatron.training import arguments as megatron_arguments
 from e2_common.disk.checkpoint_folder import TRACKER, has_tracker
 from e2_common.disk.indexed_dataset import begins_as_index
 from e2_common.errors import UserError
+from e2_common.files import check_folder
 from e2_llm.arguments import add_arguments, config_from_args
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
 from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
 from megatron_patches.data import blend, loss_mask
+from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
@@ -150,7 +152,7 @@ def _check_windows(args: argparse.Namespace) -> None:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """Every file the run will read, named on the command line."""
+    """Every file the run will read and every folder it will write, named on the command line."""
     if not args.mock_data:
         blends = blend.blends_of(args)
         if not blends:
@@ -158,6 +160,11 @@ def _check_files(args: argparse.Namespace) -> None:
         for prefix in (prefix for prefixes, _ in blends.values() for prefix in prefixes):
             for suffix in (".idx", ".bin"):
                 _check_data_file(Path(prefix + suffix))
+    for flag in ("save", "tensorboard_dir", "data_cache_path"):
+        folder = getattr(args, flag)
+        if folder and not folder.startswith(REMOTE):
+            # A folder that cannot be written to would else show at the first save, after hours.
+            check_folder(folder, f"--{flag.replace('_', '-')} {folder}")
     if args.tokenizer_type == "HuggingFaceTokenizer":
         folder = Path(args.tokenizer_model or "")
         if not (folder / "tokenizer_config.json").exists() and not _is_hub_name(folder):

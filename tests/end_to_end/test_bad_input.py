@@ -77,6 +77,18 @@ def mistakes(folder):
             ["--data-path", str(folder / "foreign")],
             ["foreign.bin", "the id 40000", "--tokenizer-model"],
         ),
+        "save in a file": (
+            ["--save", str(folder / "corpus.bin")],
+            ["--save", "corpus.bin is not a folder"],
+        ),
+        "save below a file": (
+            ["--save", str(folder / "corpus.bin" / "run")],
+            ["--save", "corpus.bin is not a folder"],
+        ),
+        "curves in a file": (
+            ["--tensorboard-dir", str(folder / "corpus.bin")],
+            ["--tensorboard-dir", "corpus.bin is not a folder"],
+        ),
         "negative ids": (
             ["--data-path", str(folder / "negative")],
             ["negative.bin", "the id -7", "preprocess_data.py"],
