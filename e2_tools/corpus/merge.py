@@ -2,21 +2,23 @@
 """Join datasets into one by copying bytes, in memory that does not grow with them."""
 
 import contextlib
-import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from e2_common.disk.indexed_dataset import Index, prefix_of, read_index
 from e2_common.disk.loss_mask import SUFFIX, has_loss_mask, mask_files, require_same_sequences
 from e2_common.errors import UserError
+from e2_common.files import writing
 from e2_tools.corpus.writer import CorpusWriter, check_output, open_writer
 
 # Documents whose lengths are in memory at a time.
 _CHUNK = 1 << 18
+_ONES = b"\x01" * (1 << 20)
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,16 @@ def _mask_of(index: Index) -> Index | None:
 
 def _append_ones(index: Index, writer: CorpusWriter) -> None:
     """A mask with which every token counts."""
-    with tempfile.TemporaryFile() as ones:
-        for begin in range(0, index.documents, _CHUNK):
-            starts = np.array(index.document_starts[begin : begin + _CHUNK + 1])
-            lengths = np.array(index.lengths[starts[0] : starts[-1]])
-            size = int(lengths.sum(dtype=np.int64))
-            missing = size - ones.seek(0, os.SEEK_END)
-            if missing > 0:
-                ones.write(bytes([1]) * missing)
-                ones.flush()
-            writer.add(ones.fileno(), 0, size, lengths, np.diff(starts))
+    written = 0
+    with (
+        writing(f"{writer.path}.bin"),
+        tempfile.TemporaryFile(dir=Path(writer.path).parent) as ones,
+    ):
+        for size, lengths, sequences in _pieces(index):
+            while written < size:
+                written += ones.write(_ONES)
+            ones.flush()
+            writer.add(ones.fileno(), 0, size, lengths, sequences)
 
 
 def _append(index: Index, writer: CorpusWriter) -> None:
@@ -110,12 +112,18 @@ def _append(index: Index, writer: CorpusWriter) -> None:
     except OSError as error:
         raise UserError(f"{index.prefix}.bin: cannot be read ({error.strerror})") from error
     with stream:
-        for begin in range(0, index.documents, _CHUNK):
-            starts = np.array(index.document_starts[begin : begin + _CHUNK + 1])
-            lengths = np.array(index.lengths[starts[0] : starts[-1]])
-            size = int(lengths.sum(dtype=np.int64)) * itemsize
-            writer.add(stream.fileno(), offset, size, lengths, np.diff(starts))
+        for tokens, lengths, sequences in _pieces(index):
+            size = tokens * itemsize
+            writer.add(stream.fileno(), offset, size, lengths, sequences)
             offset += size
+
+
+def _pieces(index: Index) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Of some documents at a time: their tokens, lengths of sequences, sequences of documents."""
+    for begin in range(0, index.documents, _CHUNK):
+        starts = np.array(index.document_starts[begin : begin + _CHUNK + 1])
+        lengths = np.array(index.lengths[starts[0] : starts[-1]])
+        yield int(lengths.sum(dtype=np.int64)), lengths, np.diff(starts)
 
 
 def _check_shards(prefixes: Sequence[str]) -> None:

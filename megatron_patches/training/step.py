@@ -59,8 +59,8 @@ def forward_step(
     batch = get_batch(data_iterator, vp_stage, micro_batch_size, args.seq_length)
     timers("batch-generator").stop()
 
-    plain = [method_for(config).validation_draw()]
-    set_draws(model, current_draws(args, model, config) if training else plain)
+    draws = current_draws(args, model, config) if training else [plain_draw(config)]
+    set_draws(model, draws)
     output, loss = run_model(model, batch, draw_log(args, config) if training else {})
     return output, watch(loss, batch.loss_mask) if watch and training else loss
 
@@ -96,8 +96,13 @@ def current_draws(args: argparse.Namespace, model: MegatronModule, config: E2Con
     """
     layers = get_attr_wrapped_model(model, "decoder").layers
     if not layers:  # an embedding-only stage has no attention to position
-        return [method_for(config).validation_draw()]
+        return [plain_draw(config)]
     return draws_of(args, layers[0].current_microbatch, config)
+
+
+def plain_draw(config: E2Config) -> Draw:
+    """What validation on training windows is positioned by."""
+    return method_for(config).validation_draw()
 
 
 def draws_of(args: argparse.Namespace, micro_batch: int, config: E2Config) -> list[Draw]:

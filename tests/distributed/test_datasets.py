@@ -1,39 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of a dataset: of what lies on disk now, and of a split that holds something."""
 
+import functools
+
 import numpy as np
 import pytest
-from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 
 from e2_common.errors import UserError
-from megatron_patches.data.datasets import WindowDataset, WindowDatasetConfig
+from tests.distributed import windows
 from tests.distributed.corpus import write_dataset
 
 WINDOW = 16
 
 
-class Tokenizer:
-    """As much of Megatron's as a dataset asks for."""
-
-    eod, pad, vocab_size = 0, -1, 10_000
-    unique_identifiers = {"class": "Tokenizer"}
-
-
-def build(*prefixes, split="100,0,0", sizes=(20, 0, 0), **options):
-    config = WindowDatasetConfig(
-        random_seed=3,
-        sequence_length=WINDOW,
-        blend=([str(prefix) for prefix in prefixes], [1.0 for _ in prefixes]),
-        split=split,
-        tokenizer=Tokenizer(),
-        reset_position_ids=False,
-        reset_attention_mask=False,
-        eod_mask_loss=False,
-        create_attention_mask=False,
-        mid_level_dataset_surplus=0.0,
-        **options,
-    )
-    return BlendedMegatronDatasetBuilder(WindowDataset, list(sizes), lambda: True, config).build()
+build = functools.partial(windows.build, window=WINDOW)
 
 
 def documents(first, count, length=40):

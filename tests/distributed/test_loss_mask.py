@@ -4,23 +4,15 @@
 import numpy as np
 import pytest
 import torch
-from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 
 from e2_common.errors import UserError
-from megatron_patches.data.datasets import WindowDataset, WindowDatasetConfig
 from megatron_patches.training.step import loss_function
 from tests.distributed.corpus import write_dataset
+from tests.distributed.windows import build
 
 WINDOW = 32
 # Ids from here on are what the mask lets count, so that a window's own tokens tell its mask.
 FIRST_COUNTED = 600
-
-
-class Tokenizer:
-    """As much of Megatron's as a dataset asks for."""
-
-    eod, pad, vocab_size = 0, -1, 1000
-    unique_identifiers = {"class": "Tokenizer"}
 
 
 @pytest.fixture
@@ -38,22 +30,8 @@ def write_mask(prefix, documents):
 
 
 def train_split(*prefixes, **options):
-    config = WindowDatasetConfig(
-        random_seed=3,
-        sequence_length=WINDOW,
-        blend=([str(prefix) for prefix in prefixes], [1.0 for _ in prefixes]),
-        split="100,0,0",
-        tokenizer=Tokenizer(),
-        reset_position_ids=False,
-        reset_attention_mask=False,
-        eod_mask_loss=False,
-        create_attention_mask=False,
-        mid_level_dataset_surplus=0.0,
-        **options,
-    )
-    # Two passes over the text, so that windows are of two shuffles.
-    sizes = [20, 0, 0]
-    return BlendedMegatronDatasetBuilder(WindowDataset, sizes, lambda: True, config).build()[0]
+    """Two passes over the text, so that windows are of two shuffles."""
+    return build(*prefixes, window=WINDOW, **options)[0]
 
 
 def test_a_position_counts_if_the_token_it_predicts_does(corpus):
