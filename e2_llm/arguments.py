@@ -6,7 +6,9 @@ import dataclasses
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_llm import recipes
 from e2_llm.config import E2Config, flag_name, resolved
+from e2_llm.registry import METHODS
 
 
 def argument_name(field_name: str) -> str:
@@ -23,11 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         if not item.metadata:
             continue
         options = {name: resolved(option) for name, option in item.metadata.items()}
-        if options.get("action") != "store_true":
+        if item.name in recipes.CHOICES:  # None: not given, the recipe has it
+            options["help"] += f" Default: that of --e2-recipe ({item.default})."
+        elif options.get("action") != "store_true":
             options["default"] = item.default
             if item.default not in (None, 0, (), 1.0):
                 options["help"] += " Default: %(default)s."
         group.add_argument(flag_name(item.name), **options)
+    group.add_argument(
+        "--e2-recipe",
+        choices=tuple(recipes.RECIPES),
+        help="The three choices of e2 together, each of which its own flag overrules: "
+        f"{'; '.join(map(_recipe_help, recipes.RECIPES))}. Default: {recipes.DEFAULT}.",
+    )
     group.add_argument(
         "--e2-override",
         action="store_true",
@@ -52,6 +62,14 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
     values: dict[str, Any] = {
         name: getattr(args, argument_name(name), default) for name, default in defaults.items()
     }
+    recipe = getattr(args, "e2_recipe", None)
+    if recipe and values["position_method"] != "e2":
+        raise UserError(
+            f"--e2-recipe is only for --position-method e2, not {values['position_method']}"
+        )
+    for name, value in recipes.RECIPES[recipe or recipes.DEFAULT].items():
+        if values[name] is None:
+            values[name] = value
     if args.seq_length is None:
         raise UserError("--seq-length is missing: the training window R, in tokens")
     values["train_window"] = args.seq_length
@@ -59,4 +77,25 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
     if values["base_window"] is None:
         raise UserError("--max-position-embeddings is missing: the pre-trained window L, in tokens")
     values["validation_windows"] = tuple(values["validation_windows"])
+    values["curriculum"] = tuple(values["curriculum"])
+    method = METHODS.get(values["position_method"])
+    if values["curriculum"] or (method and method.stages):
+        values["planned_samples"] = _planned_samples(args)
     return E2Config(**values)
+
+
+def store(args: argparse.Namespace, config: E2Config) -> None:
+    """Write the choices of a recipe into the arguments, which a checkpoint stores."""
+    for name in recipes.CHOICES:
+        setattr(args, argument_name(name), getattr(config, name))
+
+
+def _planned_samples(args: argparse.Namespace) -> int:
+    """Windows of the whole run; 0 while the arguments do not say so yet."""
+    if args.train_samples:
+        return args.train_samples
+    return (args.train_iters or 0) * (args.global_batch_size or 0)
+
+
+def _recipe_help(name: str) -> str:
+    return f"{name}: {', '.join(map(str, recipes.RECIPES[name].values()))}"

@@ -2,20 +2,22 @@
 """E2Config: every choice of the method in one dataclass; the command-line flags come from it."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.frequencies import RULES
+from e2_llm.placements import PLACEMENTS, parse_mixture
 from e2_llm.registry import METHODS, method_class, methods_that_read
+from e2_llm.scales import DISTRIBUTIONS
 
-DISTRIBUTIONS = ("uniform-integer", "uniform", "log-uniform")
 # What shares a draw, and how people call it.
 DRAW_UNITS = {"microbatch": "micro-batch", "sample": "sample", "iteration": "iteration"}
 
 
-def _methods_help() -> str:
-    return "; ".join(f"{name}: {method.help}" for name, method in METHODS.items()) + "."
+def _choices_help(choices: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {choice.help}" for name, choice in choices.items()) + "."
 
 
 def _flag(default: Any, help: Any, **options: Any) -> Any:
@@ -31,13 +33,16 @@ class E2Config:
     """How the positions of a training window are made (arXiv 2401.06951, section 4.1).
 
     ``base_window`` is L, ``train_window`` is R, both in tokens. Field ``x`` is the flag ``--e2-x``
-    (``position_method`` is ``--position-method``).
+    (``position_method`` is ``--position-method``). ``planned_samples`` is the number of windows
+    that the whole run trains on, 0 without a curriculum.
 
     Raises:
         UserError: on creation, when a value is out of range or two contradict each other.
     """
 
-    position_method: str = _flag("e2", _methods_help, choices=lambda: tuple(METHODS))
+    position_method: str = _flag(
+        "e2", lambda: _choices_help(METHODS), choices=lambda: tuple(METHODS)
+    )
     base_window: int = _flag(
         0,
         "L, the window in tokens that the model was pre-trained with. "
@@ -63,16 +68,31 @@ class E2Config:
     )
     scale_distribution: str = _flag(
         "uniform-integer",
-        "How g is drawn between the smallest and G_max: integers (the paper), reals, or reals "
-        "with a uniform logarithm.",
-        choices=DISTRIBUTIONS,
+        f"How g is drawn between the smallest and G_max. {_choices_help(DISTRIBUTIONS)}",
+        choices=tuple(DISTRIBUTIONS),
     )
     base_share: float = _flag(
         0.0, "Share of the draws kept at the smallest scale.", type=float, metavar="P"
     )
-    keep_first: int = _flag(
-        4, "How many leading tokens keep offset 0 (Eq 7).", type=int, metavar="N"
+    placement: str = _flag(
+        "offset",
+        "Where the tokens of a window lie in the extended one: a name, or names with their shares "
+        f"of the draws as in skips:0.7,random:0.3. {_choices_help(PLACEMENTS)}",
+        metavar="PLACEMENT",
     )
+    skips: int = _flag(4, "The most cuts of placement skips.", type=int, metavar="N")
+    keep_first: int = _flag(
+        4, "How many leading tokens placement offset leaves alone (Eq 7).", type=int, metavar="N"
+    )
+    curriculum: tuple[float, ...] = _flag(
+        (),
+        "Shares of the extended window that draws may use, in equal stages of the run, as in "
+        "0.5 0.75 1. Default: all of it; randomized-yarn: 0.5 0.625 0.75 1.",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+    )
+    planned_samples: int = 0
     draw_per: str = _flag(
         "microbatch",
         "What shares a draw: the samples of a micro-batch, only the sample itself, or the whole "
@@ -105,7 +125,7 @@ class E2Config:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        for name in ("base_window", "train_window", "max_scale"):
+        for name in ("base_window", "train_window", "max_scale", "skips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{flag_name(name)} {getattr(self, name)}: must be at least 1")
         if self.keep_first < 0:
@@ -116,7 +136,11 @@ class E2Config:
                 raise UserError(f"{flag_name(name)} {value}: must be at least 1")
         if not 0 <= self.base_share <= 1:
             raise UserError(f"--e2-base-share {self.base_share}: must be between 0 and 1")
+        for share in self.curriculum:
+            if not 0 < share <= 1:
+                raise UserError(f"--e2-curriculum {share}: must be above 0 and at most 1")
         self._check_choices()
+        parse_mixture(self.placement)
         self._check_method()
         for window in self.validation_windows:
             if window < 2:
@@ -189,5 +213,9 @@ def differences(then: E2Config, now: E2Config) -> list[str]:
 
 def flag_name(field_name: str) -> str:
     """The command-line flag of a field of :class:`E2Config`."""
-    special = {"position_method": "--position-method", "train_window": "--seq-length"}
+    special = {
+        "position_method": "--position-method",
+        "train_window": "--seq-length",
+        "planned_samples": "--train-samples",
+    }
     return special.get(field_name, f"--e2-{field_name.replace('_', '-')}")

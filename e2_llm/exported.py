@@ -71,7 +71,7 @@ class Exported:
             base_window=config.base_window,
             train_window=config.train_window,
             max_scale=config.max_scale if many_scales else None,
-            keep_first=config.keep_first if "keep_first" in method.reads else None,
+            keep_first=method.kept_tokens,
             iteration=iteration,
             whole_scales=None if goes_without_saying else method.whole_scales,
         )

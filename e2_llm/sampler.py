@@ -17,18 +17,29 @@ _STREAM = 0xE2_115
 
 
 class Draw(NamedTuple):
-    """What a training window is positioned by: scale g, offset t in extended tokens, a free word.
+    """What a training window is positioned by.
 
-    ``word`` (64 bits) is for methods that need more randomness than two numbers.
+    Attributes:
+        scale: g.
+        offset: t, by how many tokens of the extended window the last token is moved at most.
+        word: 64 bits for placements that need more randomness than one number.
+        placement: where the tokens lie; that of the paper with t = 0 is plain positions.
     """
 
     scale: float
     offset: int
     word: int = 0
+    placement: str = "offset"
 
 
-def random_words(seed: int, index: int) -> tuple[int, int, int, int]:
-    """Four 64-bit words for (seed, index), from block ``index`` of the Philox stream ``seed``."""
+def random_words(seed: int, index: int, count: int = 4) -> tuple[int, ...]:
+    """64-bit words for (seed, index), from the Philox stream ``seed``.
+
+    Args:
+        seed: below 2^64.
+        index: below 2^64; every index has a stream of its own.
+        count: how many; the first ones do not depend on it.
+    """
     import numpy as np
 
     # As uint64 arrays: numpy takes a list with a number above 2^63 for floats.
@@ -36,8 +47,7 @@ def random_words(seed: int, index: int) -> tuple[int, int, int, int]:
         key=np.array([seed, _STREAM], dtype=np.uint64),
         counter=np.array([0, index, 0, 0], dtype=np.uint64),
     )
-    a, b, c, d = generator.random_raw(4)
-    return int(a), int(b), int(c), int(d)
+    return tuple(generator.random_raw(count).tolist())
 
 
 def below(word: int, bound: int) -> int:
@@ -63,8 +73,29 @@ def random_subset(word: int, count: int, bound: int) -> "np.ndarray":
     """
     import numpy as np
 
-    words = np.random.Philox(key=np.array([word, _STREAM], dtype=np.uint64)).random_raw(bound)
-    return np.sort(np.argsort(words, kind="stable")[:count])
+    return np.sort(np.argsort(_stream(word, bound), kind="stable")[:count])
+
+
+def random_fractions(word: int, count: int) -> "np.ndarray":
+    """Real numbers in [0, 1), uniform in steps of 2^-53.
+
+    Args:
+        word: seeds them.
+        count: how many.
+
+    Returns:
+        float64 [count].
+    """
+    import numpy as np
+
+    return (_stream(word, count) >> np.uint64(11)) * 2.0**-53
+
+
+def _stream(word: int, count: int) -> "np.ndarray":
+    """``count`` words of the Philox stream ``word``, uint64."""
+    import numpy as np
+
+    return np.random.Philox(key=np.array([word, _STREAM], dtype=np.uint64)).random_raw(count)
 
 
 def sample_indices(

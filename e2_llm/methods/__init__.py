@@ -5,12 +5,20 @@ from e2_llm.config import E2Config
 from e2_llm.methods.base import PositionMethod
 from e2_llm.methods.e2 import E2Method  # the order of these lines is that of --help
 from e2_llm.methods.fixed import LinearMethod, Llama3Method, NTKMethod, PlainMethod, YaRNMethod
-from e2_llm.methods.pose import PoSEMethod
-from e2_llm.methods.randpos import RandPosMethod
+from e2_llm.methods.placed import (
+    CREAMMethod,
+    EndPromptMethod,
+    PoSEMethod,
+    RandomFloatMethod,
+    RandomizedYaRNMethod,
+    RandPosMethod,
+)
 from e2_llm.registry import method_class
 
 __all__ = [
+    "CREAMMethod",
     "E2Method",
+    "EndPromptMethod",
     "LinearMethod",
     "Llama3Method",
     "NTKMethod",
@@ -18,6 +26,8 @@ __all__ = [
     "PoSEMethod",
     "PositionMethod",
     "RandPosMethod",
+    "RandomFloatMethod",
+    "RandomizedYaRNMethod",
     "YaRNMethod",
     "method_for",
 ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES, Frequencies, Rule
-from e2_llm.positions import rotary_positions
+from e2_llm.placements import PLACEMENTS, Placement, Settings
 from e2_llm.sampler import Draw
 from e2_llm.serving import serving_scale
 
@@ -27,6 +27,8 @@ class PositionMethod:
         reads: fields of the configuration that the method reads beside the windows; giving
             another's is refused.
         serves_any_window: whether a trained model serves windows at other scales than one.
+        rule_name: the rule of the frequencies; None: as configured.
+        stages: of the curriculum, where ``--e2-curriculum`` is not given.
     """
 
     name: ClassVar[str]
@@ -34,6 +36,8 @@ class PositionMethod:
     help: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ("factor",)
     serves_any_window: ClassVar[bool] = False
+    rule_name: ClassVar[str | None] = None
+    stages: ClassVar[tuple[float, ...]] = ()
 
     def __init__(self, config: E2Config) -> None:
         self.config = config
@@ -58,7 +62,7 @@ class PositionMethod:
     @property
     def rule(self) -> Rule:
         """What a scale does to the frequencies."""
-        return RULES[self.config.frequencies]
+        return RULES[self.rule_name or self.config.frequencies]
 
     @property
     def smallest_scale(self) -> float:
@@ -95,7 +99,7 @@ class PositionMethod:
 
     def tokens(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
         """Places of a training window's tokens in the extended window, fp32 [length]."""
-        return rotary_positions(length, device=device)
+        return self.placement(draw.placement).places(draw, length, device)
 
     def positions(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
         """Positions that are multiplied by :meth:`frequencies`, fp32 [length]."""
@@ -104,6 +108,35 @@ class PositionMethod:
     def frequencies(self, draw: Draw, dim: int, theta: float) -> Frequencies:
         """Frequencies [d / 2] for a head of size ``dim`` and the base ``theta``."""
         return self.rule.frequencies(dim, theta, draw.scale, self.config.base_window)
+
+    def placement(self, name: str) -> Placement:
+        """A placement by name, for the windows of this run."""
+        config = self.config
+        settings = Settings(
+            config.base_window, config.train_window, config.keep_first, config.skips
+        )
+        return PLACEMENTS[name](settings)
+
+    def reach(self, index: int) -> float:
+        """The share of the extended window that the sample with number ``index`` may use.
+
+        A curriculum divides the planned samples of the run into equal stages.
+        """
+        stages = self.config.curriculum or self.stages
+        if not stages or not self.config.planned_samples:
+            return 1.0
+        done = min(index, self.config.planned_samples - 1)
+        return stages[done * len(stages) // self.config.planned_samples]
+
+    @property
+    def kept_tokens(self) -> int | None:
+        """How many leading tokens an offset leaves alone; None if there is none."""
+        return None
+
+    @property
+    def placed(self) -> str | None:
+        """Where tokens are placed, as ``--e2-placement`` says it; None if that is no choice."""
+        return None
 
     @property
     def whole_scales(self) -> bool:
@@ -121,7 +154,8 @@ class PositionMethod:
 
     def describe(self, draw: Draw) -> str:
         """A draw in a few characters, for pictures."""
-        return f"g = {draw.scale:g}"
+        drawn = self.placement(draw.placement)
+        return drawn.describe(draw) if self.draws() else f"g = {draw.scale:g}"
 
     def summary(self) -> str:
         """The method and its windows in one line, for the start of a run."""

@@ -41,6 +41,7 @@ def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
         "pre-trained window L": f"{exported.base_window:,} tokens",
         "training window R": f"{exported.train_window:,} tokens",
         "largest scale G_max": exported.max_scale,
+        "placement": run.placed,
         "tokens without offset": exported.keep_first,
         "training steps": exported.iteration,
         "window served now": f"{config['max_position_embeddings']:,} tokens",

@@ -19,7 +19,7 @@ class RunArgs:
 
     ``sizes`` may lack the vocabulary. ``kind`` holds what tells the families apart. ``exported`` is
     what config.json will remember; ``trained_scale`` is the one g that was trained, or None if many
-    were (E2-LLM proper).
+    were (E2-LLM proper). ``placed`` says where tokens were placed, if that was a choice.
     """
 
     sizes: ModelSizes
@@ -31,6 +31,7 @@ class RunArgs:
     exported: Exported
     trained_scale: float | None
     draw_per: str
+    placed: str | None
     data: list[dict[str, Any]]
 
 
@@ -87,6 +88,7 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
         exported=exported,
         trained_scale=method.trained_scale,
         draw_per=positions.draw_per,
+        placed=method.placed,
         data=getattr(args, "data_blend", []),
     )
 

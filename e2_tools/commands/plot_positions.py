@@ -4,10 +4,12 @@
     python tools/plot_positions.py --output positions.png                  a row per drawn (g, t)
     python tools/plot_positions.py --draws 2:0 5:0 5:8192 --output p.png   these rows
     python tools/plot_positions.py --method pose --factor 16 --output p.png
+    python tools/plot_positions.py --placement skips --distances --output distances.png
 
 Left, where the window lies among the tokens of the extended one; right, the positions that RoPE's
 slowest channel sees: its angle over its original frequency. Both come from the code that training
-uses (compare Figures 2 and 3 of arXiv 2401.06951).
+uses (compare Figures 2 and 3 of arXiv 2401.06951). With --distances: how often which distance
+between two tokens is trained, a line for each range of scales.
 """
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.frequencies import RULES
 from e2_llm.methods import method_for
 from e2_llm.registry import METHODS
+from e2_llm.scales import DISTRIBUTIONS
 from e2_tools.arguments import check_counts, command_parser
 
 if TYPE_CHECKING:
@@ -46,7 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--base-window", type=int, default=4096, metavar="L", help="(default: %(default)s)")
     add("--train-window", type=int, metavar="R", help="(default: L)")
     add("--max-scale", type=int, metavar="G_MAX", help="of e2 (default: 20)")
-    add("--keep-first", type=int, metavar="N", help="of e2 (default: 4)")
+    add("--placement", metavar="PLACEMENT", help="of e2, as --e2-placement (default: offset)")
+    add("--skips", type=int, metavar="N", help="of placement skips (default: 4)")
+    add("--keep-first", type=int, metavar="N", help="of placement offset (default: 4)")
+    add("--distribution", choices=tuple(DISTRIBUTIONS), help="of e2 (default: uniform-integer)")
+    add("--distances", action="store_true", help="draw distances of tokens instead of windows")
     add("--draws", nargs="+", metavar="G:T", help="of e2; default: drawn as in training")
     add("--count", type=int, default=12, help="how many to draw (default: %(default)s)")
     add("--seed", type=int, default=1234, help="of the draws (default: %(default)s)")
@@ -55,7 +62,14 @@ def main(arguments: list[str] | None = None) -> None:
     from e2_llm.config import E2Config
     from e2_tools.plotting import save_png
 
-    chosen = {"max_scale": args.max_scale, "keep_first": args.keep_first, "factor": args.factor}
+    chosen = {
+        "max_scale": args.max_scale,
+        "placement": args.placement,
+        "skips": args.skips,
+        "keep_first": args.keep_first,
+        "scale_distribution": args.distribution,
+        "factor": args.factor,
+    }
     config = E2Config(
         position_method=args.method,
         frequencies=args.frequencies,
@@ -66,6 +80,14 @@ def main(arguments: list[str] | None = None) -> None:
     check_counts(args, ["count"])
     if args.draws and not METHODS[args.method].draws_scale():
         raise UserError(f"--draws: scales and offsets are e2's, not those of {args.method}")
+    if args.distances:
+        from e2_tools.planning.distance_picture import distance_picture
+
+        if args.draws:
+            raise UserError("--draws and --distances exclude each other")
+        save_png(distance_picture(config, args.seed), args.output)
+        print(args.output)
+        return
     if args.draws:
         draws = [parse_draw(text, config) for text in args.draws]
     else:
@@ -155,7 +177,7 @@ def window_positions(config: "E2Config", drawn: "Draw") -> "tuple[Tensor, Tensor
 
 
 def _kept(config: "E2Config") -> int:
-    return config.keep_first if "keep_first" in METHODS[config.position_method].reads else 0
+    return method_for(config).kept_tokens or 0
 
 
 def _row(

@@ -15,7 +15,7 @@ from e2_common.disk.checkpoint_folder import TRACKER, has_tracker
 from e2_common.disk.indexed_dataset import begins_as_index
 from e2_common.errors import UserError
 from e2_common.files import check_folder
-from e2_llm.arguments import add_arguments, config_from_args
+from e2_llm.arguments import add_arguments, config_from_args, store
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
@@ -77,6 +77,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     with _as_user_error("these arguments"):
         args = megatron_arguments.parse_and_validate_args(add_ours)
     config = config_from_args(args)
+    store(args, config)
     _check_support(args, config)
     facts = gather(args, config, on_cpu, switches)
     chosen = choice.choose(args, facts)

@@ -6,14 +6,17 @@ import argparse
 import pytest
 
 from e2_common.errors import UserError
-from e2_llm.arguments import add_arguments, config_from_args
+from e2_llm.arguments import add_arguments, config_from_args, store
 from e2_llm.config import E2Config
+from e2_llm.recipes import RECIPES
 
 
 def parse(*argv):
     parser = add_arguments(argparse.ArgumentParser())
     parser.add_argument("--seq-length", type=int)
     parser.add_argument("--max-position-embeddings", type=int)
+    for samples in ("--train-samples", "--train-iters", "--global-batch-size"):
+        parser.add_argument(samples, type=int)
     return config_from_args(parser.parse_args(argv))
 
 
@@ -31,8 +34,16 @@ def test_every_flag_arrives():
     config = parse(
         *("--seq-length", "32", "--max-position-embeddings", "256"),
         *("--e2-base-window", "128", "--e2-max-scale", "7", "--e2-keep-first", "2"),
-        *("--e2-draw-per", "sample", "--e2-no-offset", "--e2-min-scale", "1.5"),
-        *("--e2-scale-distribution", "log-uniform", "--e2-base-share", "0.25"),
+        *("--e2-draw-per", "sample", "--e2-min-scale", "1.5", "--e2-skips", "3"),
+        *("--e2-placement", "skips:0.75,offset:0.25", "--e2-curriculum", "0.5", "1"),
+        *(
+            "--train-samples",
+            "4000",
+            "--e2-scale-distribution",
+            "log-uniform",
+            "--e2-base-share",
+            "0.25",
+        ),
         *("--e2-frequencies", "yarn", "--e2-validation-windows", "64", "128"),
     )
     assert config == E2Config(
@@ -41,13 +52,17 @@ def test_every_flag_arrives():
         max_scale=7,
         keep_first=2,
         draw_per="sample",
-        no_offset=True,
         min_scale=1.5,
+        placement="skips:0.75,offset:0.25",
+        skips=3,
+        curriculum=(0.5, 1.0),
+        planned_samples=4000,
         scale_distribution="log-uniform",
         base_share=0.25,
         frequencies="yarn",
         validation_windows=(64, 128),
     )
+    assert parse(*WINDOWS, "--e2-no-offset").no_offset
     assert parse(*WINDOWS, "--e2-fixed-scale", "3.5").fixed_scale == 3.5
     assert parse(*WINDOWS, "--position-method", "pose", "--e2-factor", "8").factor == 8
 
@@ -70,7 +85,7 @@ def test_every_flag_arrives():
         ([*WINDOWS, "--e2-fixed-scale", "2", "--e2-max-scale", "7"], "exclude each other"),
         (
             [*WINDOWS, "--position-method", "ntk", "--e2-factor", "2", "--e2-frequencies", "yarn"],
-            "--e2-frequencies is only for --position-method e2, pose, randpos, not ntk",
+            "--e2-frequencies is only for --position-method e2, pose, randpos, .*, not ntk",
         ),
         (
             [
@@ -97,6 +112,18 @@ def test_every_flag_arrives():
             "--e2-factor",
         ),
         ([*WINDOWS, "--e2-validation-windows", "1"], "--e2-validation-windows"),
+        ([*WINDOWS, "--e2-placement", "middle"], "no placement 'middle'; there are offset, skip,"),
+        ([*WINDOWS, "--e2-placement", "skips,random"], "say its share"),
+        ([*WINDOWS, "--e2-placement", "skips:0.5,random:0.4"], "add up to 1"),
+        ([*WINDOWS, "--e2-placement", "skips:1.5,random:-0.5"], "above 0"),
+        ([*WINDOWS, "--e2-placement", "skips:nan,random:nan"], "add up to 1"),
+        ([*WINDOWS, "--e2-placement", "skips:a,random:b"], "'a' is no share"),
+        ([*WINDOWS, "--e2-placement", "skip:0.5,skip:0.5"], "twice"),
+        ([*WINDOWS, "--e2-skips", "2"], "--e2-skips is only for --e2-placement skips, not offset"),
+        ([*WINDOWS, "--e2-placement", "skips", "--e2-skips", "0"], "--e2-skips 0"),
+        ([*WINDOWS, "--e2-placement", "skips", "--e2-keep-first", "2"], "--e2-keep-first is only"),
+        ([*WINDOWS, "--e2-placement", "skips", "--e2-no-offset"], "exclude each other"),
+        ([*WINDOWS, "--e2-curriculum", "0"], "--e2-curriculum 0"),
         (
             ["--seq-length", "128", *WINDOWS[2:], "--e2-max-scale", "1"],
             "--seq-length 128 is more than the largest scale can hold",
@@ -108,6 +135,36 @@ def test_what_cannot_be_meant_is_refused_by_name(argv, culprit):
     with pytest.raises(UserError, match=culprit.replace("(", r"\(")) as error:
         parse(*argv)
     assert "\n" not in str(error.value)
+
+
+CHOICES = ("scale_distribution", "frequencies", "placement")
+
+
+def choices(*argv):
+    return tuple(getattr(parse(*WINDOWS, *argv), name) for name in CHOICES)
+
+
+def test_a_recipe_makes_the_three_choices_and_each_flag_overrules_its_own():
+    paper, best = (tuple(RECIPES[name][choice] for choice in CHOICES) for name in RECIPES)
+    assert paper == ("uniform-integer", "linear", "offset")
+    assert choices() == choices("--e2-recipe", "paper") == paper
+    assert choices("--e2-recipe", "best") == best
+    # Also a flag that says what the paper does, before and after.
+    linear = ("--e2-frequencies", "linear")
+    assert choices("--e2-recipe", "best", *linear) == (best[0], "linear", best[2])
+    assert choices(*linear, "--e2-recipe", "best") == (best[0], "linear", best[2])
+    with pytest.raises(UserError, match="--e2-recipe is only for --position-method e2, not pose"):
+        parse(*WINDOWS, "--position-method", "pose", "--e2-factor", "2", "--e2-recipe", "paper")
+
+
+def test_a_checkpoint_remembers_the_choices_not_the_recipe():
+    parser = add_arguments(argparse.ArgumentParser())
+    args = parser.parse_args(["--e2-recipe", "best"])
+    args.seq_length = args.max_position_embeddings = 64
+    config = config_from_args(args)
+    store(args, config)
+    args.e2_recipe = None  # whatever a later version means by the word
+    assert config_from_args(args) == config
 
 
 def test_longer_than_the_base_window_is_only_warned_about():

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's placement: one offset for all tokens but the first few."""
+
+from typing import TYPE_CHECKING
+
+from e2_llm.placements.base import Placement
+from e2_llm.positions import rotary_positions
+from e2_llm.sampler import Draw
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Offset(Placement):
+    """t ~ U{0..g L - R} moves all but the first four tokens (arXiv 2401.06951, Eq 7).
+
+    Only scores with those four change: of two other tokens none is farther apart than R.
+    """
+
+    name, title = "offset", "one offset (arXiv 2401.06951)"
+    help = "all but the first --e2-keep-first tokens are moved by one offset (the paper)"
+    reads = ("keep_first",)
+    repeats = True
+
+    def places(
+        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+    ) -> "Tensor":
+        """See :meth:`Placement.places`."""
+        return rotary_positions(length, 1.0, draw.offset, self.settings.keep_first, device)
