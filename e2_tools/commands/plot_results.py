@@ -2,16 +2,20 @@
 """Draw result files as PNG, and as Markdown tables with --table.
 
   window      perplexity by window, a line per file of evaluate_perplexity.py
+  retrieval   share of a retrieval test's questions that are answered, by window, a line per file
   iterations  LongBench means by training iteration, a point per summary.json of
               evaluate_longbench.py score
   ablation    LongBench means of variants, a group of bars per summary.json
 
-Without --kind the first file decides: perplexities are drawn by window, LongBench by iteration.
+Without --kind the first file decides: perplexities and retrieval are drawn by window, LongBench by
+iteration.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +26,14 @@ from e2_tools.evaluation.longbench import summaries as longbench
 from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
+from e2_tools.evaluation.result_file import Results
+from e2_tools.evaluation.retrieval.by_window import (
+    METRIC,
+    accuracy_rows,
+    is_retrieval,
+    read_by_window,
+)
+from e2_tools.evaluation.retrieval.by_window import differences as retrieval_differences
 from e2_tools.evaluation.table import by_label, markdown_table, number
 
 if TYPE_CHECKING:
@@ -31,6 +43,7 @@ Table = tuple[list[str], list[list[str]]]
 # What only one kind of picture has a use for.
 OWN_FLAGS = {
     "window": ("metric", "seeds", "train_window", "intervals"),
+    "retrieval": ("seeds", "train_window"),
     "iterations": ("iterations",),
     "ablation": (),
 }
@@ -78,11 +91,13 @@ def main(arguments: list[str] | None = None) -> None:
     if args.labels and len(args.labels) != len(args.results):
         raise UserError(f"--labels: names {len(args.labels)} of {len(args.results)} files")
     kind = args.kind or kind_of(args.results[0])
-    for other, flags in OWN_FLAGS.items():
-        for flag in flags:
-            if other != kind and getattr(args, flag) not in (None, False):
-                raise UserError(f"{flag_of(flag)}: is for --kind {other}, this is {kind}; drop it")
-    figure, table = by_window(args) if kind == "window" else of_longbench(args, kind)
+    for flag in sorted({flag for flags in OWN_FLAGS.values() for flag in flags}):
+        kinds = [other for other, flags in OWN_FLAGS.items() if flag in flags]
+        if kind not in kinds and getattr(args, flag) not in (None, False):
+            raise UserError(
+                f"{flag_of(flag)}: is for --kind {' or '.join(kinds)}, this is {kind}; drop it"
+            )
+    figure, table = _PICTURES[kind](args)
     from e2_tools.plotting import save_png  # matplotlib is slow to import
 
     save_png(figure, args.output)
@@ -96,28 +111,48 @@ def kind_of(path: Path) -> str:
         schema = json.loads(path.read_bytes())["schema"]
     except (OSError, ValueError, KeyError, TypeError):
         schema = None
+    if is_retrieval(schema):
+        return "retrieval"
     return "iterations" if schema == longbench.SCHEMA else "window"
 
 
 def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
     """Draw perplexity by window."""
     metric = args.metric or METRICS[0]
-    if args.train_window is not None and args.train_window < 1:
-        raise UserError(f"--train-window {args.train_window}: a window has at least 1 token")
     if args.seeds and args.intervals:
         raise UserError("--intervals: are over documents, --seeds shows a range; drop one")
-    runs = [(path, read_results(path)) for path in args.results]
-    if args.labels:
-        named = zip(runs, args.labels, strict=True)
-        runs = [(path, results | {"label": label}) for (path, results), label in named]
-    files = over_seeds(runs) if args.seeds else by_label(runs)
-    check_output(args.output)
+    runs, files = _runs(args, read_results, METRICS)
     for setting in differences([results for _, results in runs], metric):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
 
     figure = draw(files, metric, args.title, args.train_window, args.intervals)
     return figure, perplexity_rows(files, metric, args.intervals)
+
+
+def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
+    """Draw the share of answered questions by window."""
+    runs, files = _runs(args, read_by_window, (METRIC,))
+    for setting in retrieval_differences([results for _, results in runs]):
+        print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
+    from e2_tools.evaluation.perplexity.plots import draw
+
+    return draw(files, METRIC, args.title, args.train_window), accuracy_rows(files)
+
+
+def _runs(
+    args: argparse.Namespace, read: Callable[[Path], Results], metrics: tuple[str, ...]
+) -> tuple[list[tuple[Path, Results]], dict[str, Results]]:
+    """The result files, and what is drawn of them: label -> results."""
+    if args.train_window is not None and args.train_window < 1:
+        raise UserError(f"--train-window {args.train_window}: a window has at least 1 token")
+    runs = [(path, read(path)) for path in args.results]
+    if args.labels:
+        named = zip(runs, args.labels, strict=True)
+        runs = [(path, results | {"label": label}) for (path, results), label in named]
+    files = over_seeds(runs, metrics) if args.seeds else by_label(runs)
+    check_output(args.output)
+    return runs, files
 
 
 def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
@@ -136,3 +171,11 @@ def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
     names = [str(each.iteration) if kind == "iterations" else each.label for each in summaries]
     rows = [[name, *map(number, row)] for name, *row in zip(names, *means.values(), strict=True)]
     return draw(summaries, args.title), ([kind.removesuffix("s"), *means], rows)
+
+
+_PICTURES = {
+    "window": by_window,
+    "retrieval": by_retrieval,
+    "iterations": partial(of_longbench, kind="iterations"),
+    "ablation": partial(of_longbench, kind="ablation"),
+}

@@ -15,10 +15,11 @@ from e2_tools.evaluation.longbench.summaries import read_summary
 from e2_tools.evaluation.needle.prompt import Needle
 from e2_tools.evaluation.passkey.prompt import Passkey
 from e2_tools.evaluation.perplexity.plots import draw
+from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
 from e2_tools.evaluation.perplexity.results import SCHEMA as PERPLEXITY
-from e2_tools.evaluation.perplexity.results import differences, read_results
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
+from e2_tools.evaluation.recall.prompt import Recall
 from e2_tools.evaluation.retrieval.results import draw_results
 from e2_tools.evaluation.table import by_label, number
 from e2_tools.reporting.collect import Result, Run, kind_of
@@ -52,7 +53,7 @@ def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
 
 def _perplexity(run: Run, results: list[Result], seeds: bool) -> Section:
     files = [(path, read_results(path)) for path, _ in results]
-    labelled = over_seeds(files) if seeds else by_label(files)
+    labelled = over_seeds(files, METRICS) if seeds else by_label(files)
     # Over documents; where a line stands for several seeds, their range is shown instead.
     intervals = not seeds and all(
         row.get("perplexity_interval") for each in labelled.values() for row in each["results"]
@@ -186,6 +187,11 @@ MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
         "Needle in a haystack",
         "RULER's single needle; the share of trials in which the answer names it, by window and "
         "depth.",
+    ),
+    kind_of(Recall.schema): _grid(
+        "Span recall",
+        "Four made-up words told once; the share of trials in which the model continues them when "
+        "the first comes again, by window and depth.",
     ),
     kind_of(ATTENTION): _attention,
 }

@@ -10,6 +10,11 @@ from e2_tools.evaluation.result_file import Results
 from e2_tools.plotting import INK, MARKERS, line_look, style_axes, tick_label
 
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
+_LABELS = {
+    "perplexity": "perplexity",
+    "perplexity_full_context": "perplexity (full context)",
+    "accuracy": "retrieved",
+}
 APART = 1.035  # of the places of two files' intervals at one window
 
 
@@ -24,7 +29,7 @@ def draw(
 
     Args:
         files: label -> results.
-        metric: ``perplexity`` or ``perplexity_full_context``.
+        metric: ``perplexity``, ``perplexity_full_context`` or ``accuracy``.
         title: above the picture.
         train_window: R, in tokens, to mark as the trained window.
         intervals: with the 95 % intervals over documents as bars.
@@ -70,7 +75,11 @@ def draw(
             zorder=3,
         )
     _style(axes, sorted(windows), values)
-    axes.set_ylabel("perplexity (full context)" if metric != "perplexity" else "perplexity")
+    axes.set_ylabel(_LABELS[metric])
+    if metric == "accuracy":
+        axes.set_yscale("linear")
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     if train_window is not None:
         _mark_trained(axes, train_window)
     if title:
@@ -116,7 +125,7 @@ def _style(axes: Axes, windows: list[int], values: list[float]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(windows[0] / 1.15, windows[-1] * 1.15)
     axes.set_xlabel("window (tokens)")
-    if max(values) > LOG_ABOVE * min(values):
+    if max(values) > LOG_ABOVE * min(values) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -6,15 +6,15 @@ from statistics import fmean, stdev
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.perplexity.results import METRICS
 from e2_tools.evaluation.result_file import Results
 
 
-def over_seeds(files: list[tuple[Path, Results]]) -> dict[str, Results]:
+def over_seeds(files: list[tuple[Path, Results]], metrics: tuple[str, ...]) -> dict[str, Results]:
     """Put the files of one label together.
 
     Args:
         files: path and results of every run.
+        metrics: keys of their rows.
 
     Returns:
         label -> results whose rows hold each metric's mean over the runs and, beside it,
@@ -27,10 +27,10 @@ def over_seeds(files: list[tuple[Path, Results]]) -> dict[str, Results]:
     groups: dict[str, list[tuple[Path, Results]]] = {}
     for path, results in files:
         groups.setdefault(results["label"], []).append((path, results))
-    return {label: _together(label, group) for label, group in groups.items()}
+    return {label: _together(label, group, metrics) for label, group in groups.items()}
 
 
-def _together(label: str, group: list[tuple[Path, Results]]) -> Results:
+def _together(label: str, group: list[tuple[Path, Results]], metrics: tuple[str, ...]) -> Results:
     first_path, first = group[0]
     windows = _windows(first)
     for path, results in group[1:]:
@@ -42,7 +42,7 @@ def _together(label: str, group: list[tuple[Path, Results]]) -> Results:
     rows = []
     for number, row in enumerate(first["results"]):
         together: dict[str, Any] = {"window": row["window"], "scale": row["scale"]}
-        for metric in METRICS:
+        for metric in metrics:
             together |= _statistics(metric, [run["results"][number][metric] for _, run in group])
         rows.append(together)
     return {**first, "results": rows, "runs": len(group)}

@@ -58,7 +58,8 @@ def grid(results: Results) -> tuple[list[int], list[float], list[list[float | No
 
 def draw_results(results: Results) -> Figure:
     """Draw a result file's accuracies by window and depth, under its label."""
-    hidden = "needle" if "needle" in results["schema"] else "key"
+    test = results["schema"].split("/")[1]
+    hidden = {"needle": "needle", "recall": "span"}.get(test, "key")
     return draw_heat_map(*grid(results), title=results["label"], hidden=hidden)
 
 

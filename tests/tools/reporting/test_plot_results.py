@@ -8,7 +8,7 @@ from matplotlib import image
 
 from e2_tools.commands.plot_results import main
 from e2_tools.evaluation.perplexity.plots import draw
-from e2_tools.evaluation.perplexity.results import SCHEMA, read_results
+from e2_tools.evaluation.perplexity.results import METRICS, SCHEMA, read_results
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.plotting import tick_label
 from tests.helpers import ROOT
@@ -134,7 +134,7 @@ def test_seeds_are_put_together(tmp_path, capsys):
     run(*paths, "--output", tmp_path / "p.png", "--table", "--seeds")
     # statistics.stdev([10, 11, 15]) is sqrt(7)
     assert "| E2-LLM | 12.00 ± 2.65 | 9.00 ± 0.00 |" in capsys.readouterr().out
-    (axes,) = draw(over_seeds(list(zip(paths, runs, strict=True)))).axes
+    (axes,) = draw(over_seeds(list(zip(paths, runs, strict=True)), METRICS)).axes
     assert list(axes.lines[0].get_ydata()) == [12.0, 9.0]
     (band,) = axes.collections
     x, y = band.get_paths()[0].vertices.T
