@@ -31,16 +31,23 @@ class Skip(Placement):
 
 
 class Skips(Placement):
-    """Up to N cuts anywhere in the window, with t ~ U{0..g L - R} shared out among them.
+    """Up to N cuts anywhere in the window; every chunk is moved by itself.
 
-    The number of cuts is uniform in {1..N}, every set of that many places alike, and so is every
-    way to share t out. Tokens of a chunk stay neighbours; tokens of different chunks are trained at
-    any distance up to g L.
+    The number k of cuts is uniform in {1..N}, and every set of k places alike. The last chunk is
+    moved by t, the largest of k numbers from U{0..g L - R}; the others by numbers from U{0..t},
+    sorted. One cut is PoSE's skip with the cut anywhere. Tokens of a chunk stay neighbours; tokens
+    of different chunks are trained at any distance up to g L.
     """
 
     name, title = "skips", "up to N skips between chunks"
-    help = "up to --e2-skips cuts anywhere, the skipped room shared out among them"
+    help = "up to --e2-skips cuts anywhere, a random skip at each"
     reads = ("skips",)
+
+    def draw(self, scale: float, room: int, offset_word: int, word: int) -> Draw:
+        """See :meth:`Placement.draw`."""
+        count, _, largest, _ = self._words(word)
+        offset = max(below(each, room + 1) for each in (offset_word, *largest[: count - 1]))
+        return Draw(scale, offset, word, self.name)
 
     def places(
         self, draw: Draw, length: int, device: "torch.device | str | None" = None
@@ -49,18 +56,23 @@ class Skips(Placement):
         import numpy as np
         import torch
 
+        count, cut_word, _, others = self._words(draw.word)
+        count = min(count, length - 1)
         places = np.arange(length, dtype=np.float32)
-        for cut, moved in zip(*self._chunks(draw, length), strict=True):
-            places[cut:] = np.arange(cut, length) + moved
+        if count > 0:
+            moved = sorted(below(each, draw.offset + 1) for each in others[: count - 1])
+            cuts = random_subset(cut_word, count, length - 1) + 1
+            for cut, shift in zip(cuts, [*moved, draw.offset], strict=True):
+                places[cut:] = np.arange(cut, length) + shift
         return torch.from_numpy(places).to(device)
 
-    def _chunks(self, draw: Draw, length: int) -> tuple[list[int], list[int]]:
-        """First tokens of all chunks but the first, and by how much each is moved; both sorted."""
-        most = min(self.settings.skips, length - 1)
-        if most < 1:
-            return [], []
-        count_word, cut_word, *words = random_words(draw.word, 0, 2 + most)
-        count = 1 + below(count_word, most)
-        cuts = random_subset(cut_word, count, length - 1) + 1
-        moved = sorted(below(word, draw.offset + 1) for word in words[: count - 1])
-        return cuts.tolist(), [*moved, draw.offset]
+    def _words(self, word: int) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+        """k, a word for the cuts, and N - 1 words each for the largest shift and the others."""
+        most = self.settings.skips
+        count_word, cut_word, *words = random_words(word, 0, 2 * most)
+        return (
+            1 + below(count_word, most),
+            cut_word,
+            tuple(words[: most - 1]),
+            tuple(words[most - 1 :]),
+        )

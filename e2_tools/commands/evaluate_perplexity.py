@@ -26,12 +26,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, metavar="FILE.jsonl", help="a JSON object a line")
     add("--windows", type=int, nargs="+", required=True, metavar="N", help="in tokens")
     add("--output", type=Path, required=True, metavar="results.json", help="rewritten per window")
-    add(
-        "--frequencies",
-        choices=["linear", "ntk", "yarn", "llama3"],
-        help="what the scale does to the frequencies (default: what the model was trained with, "
-        "else linear)",
-    )
     add("--stride", type=int, metavar="S", help="tokens between windows (default: 256)")
     add("--protocol", choices=list(PROTOCOLS), default="press", help="(default: press)")
     add(

@@ -4,6 +4,8 @@
 import argparse
 from pathlib import Path
 
+from e2_llm.frequencies import RULES
+
 AUTO = "what {} / base window needs, a whole number if training drew whole ones"
 AUTO_OF_WINDOW = AUTO.format("window")
 
@@ -30,6 +32,12 @@ def add_model_arguments(
         default="auto",
         help=f"RoPE scale g: auto, {auto}; none, the model's own RoPE; or a number for all "
         "(default: auto)",
+    )
+    add(
+        "--frequencies",
+        choices=tuple(RULES),
+        help="what the scale does to the frequencies (default: what the model was trained with, "
+        "else linear)",
     )
     add("--dtype", choices=["fp32", "bf16"], default=dtype, help=f"(default: {dtype})")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")

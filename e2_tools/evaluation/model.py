@@ -20,6 +20,7 @@ from e2_llm.window import (
     frequency_rule,
     rope_parameters,
     scale_for,
+    with_rule,
     with_scale,
 )
 
@@ -46,15 +47,24 @@ def load_config(path: Path) -> Config:
 
 
 def config_of(args: argparse.Namespace) -> Config:
-    """Read the ``config.json`` of the command line's model; say if it serves another scale.
+    """Read the ``config.json`` of the command line's model, with the rule that it asks for.
+
+    Says on stderr if the model serves another scale than it was trained for.
 
     Args:
         args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
 
     Raises:
-        UserError: see :func:`load_config`; the RoPE cannot be rescaled and ``--scale`` is auto.
+        UserError: see :func:`load_config`; the RoPE cannot be rescaled and ``--scale`` is auto; a
+            rule is named and nothing is rescaled.
     """
     config = load_config(args.model)
+    if args.frequencies is not None:
+        if args.scale == "none":
+            raise UserError(
+                f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
+            )
+        config = with_rule(config, args.frequencies)
     note = factor_note(config) if args.scale == "auto" else None
     if note:
         print(f"note: {args.model}: {note}", file=sys.stderr)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data of the retrieval example: windows of made-up words as JSON lines, and their tokenizer.
 
-    python examples/retrieval/prepare.py --output DIR --windows 96000 [--length 64] [--seed 0]
+    python examples/retrieval/prepare.py --output DIR --length 64 --windows 96000 [--seed 0]
 
-writes DIR/train.jsonl, a window a line, and DIR/tokenizer/, a token a word. ``learnt`` holds the
-words that a window tells a second time: only they count in the loss.
+writes DIR/train_64.jsonl, a window a line, and DIR/tokenizer/, a token a word. ``learnt`` says what
+a window tells a second time: only that counts in the loss.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_directory, atomic_file
 from e2_tools.arguments import command_parser, count_argument
-from e2_tools.evaluation.recall.words import WORDS, training_windows
+from e2_tools.evaluation.recall.words import SPAN, WORDS, training_windows
 
 EOD = "<|endoftext|>"
 
@@ -22,14 +22,15 @@ EOD = "<|endoftext|>"
 def main() -> None:
     """Parse the command line and write the files."""
     parser = command_parser(__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--windows", type=count_argument, required=True, help="how many")
-    parser.add_argument("--length", type=count_argument, default=64, help="of a window, in words")
-    parser.add_argument("--seed", type=int, default=0, help="of the windows")
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="folder to write to")
+    add("--length", type=count_argument, required=True, help="of a window, in words")
+    add("--windows", type=count_argument, required=True, help="how many")
+    add("--seed", type=int, default=0, help="of the windows")
     args = parser.parse_args()
-    if args.length % 16:
-        raise UserError(f"--length {args.length}: must be a multiple of 16")
-    path = args.output / "train.jsonl"
+    if args.length < 3 * SPAN:
+        raise UserError(f"--length {args.length}: must be at least {3 * SPAN}")
+    path = args.output / f"train_{args.length}.jsonl"
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for window in training_windows(args.length, args.windows, args.seed):
             file.write(json.dumps({"text": window.text, "learnt": window.learnt}) + "\n")

@@ -10,7 +10,6 @@ from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
-from e2_llm.window import with_rule
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.perplexity.documents import Corpus, Sample, load_corpus
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
@@ -35,7 +34,7 @@ def evaluate(args: argparse.Namespace) -> str:
     Raises:
         UserError: anything about the model, the data or the output that the user can mend.
     """
-    config = _config(args)
+    config = models.config_of(args)
     base, scales = models.scales_for(config, args.windows, args.scale)
     load = models.model_loader(args)
     corpus, material = _material(args)
@@ -145,17 +144,6 @@ def _jobs(args: argparse.Namespace, material: Material, window: int) -> list[Job
             f"{what} {longest} tokens; use more text or a smaller window"
         )
     return jobs
-
-
-def _config(args: argparse.Namespace) -> dict[str, Any]:
-    config = models.config_of(args)
-    if args.frequencies is None:
-        return config
-    if args.scale == "none":
-        raise UserError(
-            f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
-        )
-    return with_rule(config, args.frequencies)
 
 
 def _note_short_documents(material: Material, windows: list[int], full_context: int | None) -> None:

@@ -15,9 +15,6 @@ SPAN = 4  # words of a span, and of a slot
 NOISE = tuple(f"n{number:02}" for number in range(16))
 CONTENT = tuple(f"w{number:02}" for number in range(64))
 WORDS = (*NOISE, *CONTENT)
-# Share of the training windows, by into how many pieces that know nothing of each other each falls:
-# near repetitions are learnt first and teach the far ones.
-PIECES = {4: 0.2, 2: 0.2, 1: 0.6}
 
 
 class Window(NamedTuple):
@@ -36,37 +33,25 @@ def training_windows(length: int, count: int, seed: int) -> Iterator[Window]:
     """Windows of ``length`` words.
 
     Args:
-        length: a multiple of 16.
+        length: at least 12.
         count: how many.
         seed: of all of them.
     """
-    generator = random.Random(seed)
-    pieces, shares = tuple(PIECES), tuple(PIECES.values())
+    generator = random.Random(f"{seed}/{length}")
+    slots = length // SPAN + 1  # one more, since the window is cut at any place
+    pairs = min((slots - 1) // 2, len(CONTENT) // SPAN)
     for _ in range(count):
-        parts = generator.choices(pieces, shares)[0]
-        words, known = [], []
-        for _ in range(parts):
-            piece = _piece(generator, length // parts)
-            known += [(len(words) + begin, len(words) + end) for begin, end in piece[1]]
-            words += piece[0]
+        content = generator.sample(CONTENT, pairs * SPAN)
+        places = generator.sample(range(slots), 2 * pairs)
+        words, known = generator.choices(NOISE, k=slots * SPAN), []
+        for pair in range(pairs):
+            span = content[pair * SPAN : (pair + 1) * SPAN]
+            first, second = sorted(places[2 * pair : 2 * pair + 2])
+            for slot in (first, second):
+                words[slot * SPAN : (slot + 1) * SPAN] = span
+            known.append((second * SPAN + 1, (second + 1) * SPAN))
+        cut = generator.randrange(SPAN)
+        inside = [(max(begin - cut, 0), min(end - cut, length)) for begin, end in sorted(known)]
         width = len(words[0]) + 1  # all words are alike long
-        learnt = [[begin * width, end * width - 1] for begin, end in sorted(known)]
-        yield Window(" ".join(words), learnt)
-
-
-def _piece(generator: random.Random, length: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """Words, and [begin, end) of those that can be known: a second showing less its first word."""
-    slots = length // SPAN + 1  # one more, since the piece is cut at any place
-    pairs = max(1, min((slots - 1) // 2, len(CONTENT) // SPAN))
-    content = generator.sample(CONTENT, pairs * SPAN)
-    places = generator.sample(range(slots), 2 * pairs)
-    words, known = generator.choices(NOISE, k=slots * SPAN), []
-    for pair in range(pairs):
-        span = content[pair * SPAN : (pair + 1) * SPAN]
-        first, second = sorted(places[2 * pair : 2 * pair + 2])
-        for slot in (first, second):
-            words[slot * SPAN : (slot + 1) * SPAN] = span
-        known.append((second * SPAN + 1, (second + 1) * SPAN))
-    cut = generator.randrange(SPAN)
-    inside = [(max(begin - cut, 0), min(end - cut, length)) for begin, end in known]
-    return words[cut : cut + length], [(begin, end) for begin, end in inside if begin < end]
+        learnt = [[begin * width, end * width - 1] for begin, end in inside if begin < end]
+        yield Window(" ".join(words[cut : cut + length]), learnt)
