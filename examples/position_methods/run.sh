@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Which way of drawing and scaling is the best? The quickstart's setting under several seeds: base
-# model, four kinds of E2, a control, and the base model served untuned. Ends with two tables and
-# pictures: all tokens, and the last L/2 tokens of each window.
+# All short-window methods at equal tokens, each from the same two base models, under several seeds: perplexity of the
+# quickstart's model (L = 128) and recall of the retrieval example's (L = 64), by window. Ends with tables, pictures and
+# one file of all results.
 # Finished steps are skipped, an interrupted training resumes: just start it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,73 +10,85 @@ source examples/common/options.sh
 usage() {
     cat <<'TEXT'
 usage: examples/position_methods/run.sh [options]
-  --out DIR            where everything goes       (examples/position_methods/out)
-  --seeds "S ..."      of base model and tuning    ("1 2 3"; 1 is the quickstart's)
-  --base-steps N       training from scratch       (700)
-  --tune-steps N       of every method             (250)
-  --document-tokens N  of each held-out address    (3072)
-  --windows "W ..."    to evaluate, in tokens      ("128 256 512 1024 2048")
-  --ranks N            processes of each training  (2)
+  --out DIR               where everything goes          (examples/position_methods/out)
+  --methods FILE          a line a method                (examples/position_methods/methods.txt)
+  --only "NAME ..."       of these methods               (all)
+  --seeds "S ..."         of base models and tuning      ("1 2 3"; 1 is the quickstart's)
+  --base-steps N          language, from scratch         (700)
+  --tune-steps N          language, every method         (250)
+  --document-tokens N     of each held-out address       (3072)
+  --documents N           held-out addresses             (8)
+  --windows "W ..."       language, in tokens            ("128 256 512 1024 2048 4096")
+  --recall-base-steps N   retrieval, from scratch        (6000)
+  --recall-tune-steps N   retrieval, every method        (2500)
+  --trials N              questions at each of five depths (40)
+  --recall-windows "W ..." retrieval, in tokens          ("64 128 256 512 1024 2048")
+  --jobs N                methods at a time, of a thread each (2)
 PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }
 
 out=examples/position_methods/out
+methods=examples/position_methods/methods.txt
+only=
 seeds="1 2 3"
 base_steps=700
 tune_steps=250
 document_tokens=3072
-windows="128 256 512 1024 2048"
-ranks=2
-take_options "--out=text --seeds=numbers --base-steps=count --tune-steps=count --document-tokens=count --windows=counts \
-    --ranks=count" "$@"
-python=${PYTHON:-.venv/bin/python}
-L=128 # tokens: the window of train.sh
-log=(--e2-scale-distribution log-uniform)
+documents=8
+windows="128 256 512 1024 2048 4096"
+recall_base_steps=6000
+recall_tune_steps=2500
+trials=40
+recall_windows="64 128 256 512 1024 2048"
+jobs=2
+take_options "--out=text --methods=text --only=text --seeds=numbers --base-steps=count --tune-steps=count \
+    --document-tokens=count --documents=count --windows=counts --recall-base-steps=count --recall-tune-steps=count \
+    --trials=count --recall-windows=counts --jobs=count" "$@"
+export out tune_steps document_tokens documents windows recall_tune_steps trials recall_windows
+export OMP_NUM_THREADS=1 PYTHON=${PYTHON:-.venv/bin/python}
+
+[ -f "$methods" ] || refuse "--methods $methods: no such file"
+lines=()
+while IFS= read -r line; do
+    read -r name _ <<< "$line"
+    case $name in '' | '#'*) continue ;; esac
+    [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
+    lines+=("$line")
+done < "$methods"
+[ "${#lines[@]}" -gt 0 ] || refuse "--only $only: $methods has no such method"
 
 bash examples/quickstart/settings.sh "$out" \
-    "base $base_steps, tune $tune_steps, document $document_tokens, windows $windows"
-bash examples/quickstart/data.sh "$out"
+    "base $base_steps $recall_base_steps, tune $tune_steps $recall_tune_steps, document $document_tokens of $documents, \
+windows $windows, $recall_windows, trials $trials"
+bash examples/quickstart/data.sh "$out/language"
 for seed in $seeds; do
-    train() { bash examples/quickstart/train.sh "$out" "seed$seed/$1" "$2" "$ranks" "${@:3}"; }
-    tune() {
-        train "$1" "$tune_steps" --pretrained-checkpoint "$out/seed$seed/base" --lr 1e-3 \
-            --min-lr 1e-4 --seed $((4320 + seed)) "${@:2}"
-    }
-    e2() { tune "$1" --position-method e2 --e2-max-scale 16 --e2-draw-per sample "${@:2}"; }
-    # evaluate RESULT MODEL LABEL ARGUMENT...
-    # Stride L/2: past the first window, every scored token is among the last L/2 of its window.
-    evaluate() {
-        # shellcheck disable=SC2086  # $windows is a list
-        OMP_NUM_THREADS=$ranks bash examples/quickstart/evaluate.sh "$out" "seed$seed/$1" \
-            "seed$seed/$2" "$3" --windows $windows --stride $((L / 2)) \
-            --max-document-tokens "$document_tokens" "${@:4}"
-    }
-    train base "$base_steps" --position-method none --lr 2e-3 --min-lr 2e-4 --seed $((1233 + seed))
-    tune control --position-method none
-    e2 e2
-    e2 e2_share --e2-base-share 0.3
-    e2 e2_ntk --e2-frequencies ntk "${log[@]}"
-    e2 e2_yarn --e2-frequencies yarn "${log[@]}"
-
-    evaluate base base "base as it is" --scale none
-    evaluate base_linear base "base, linear, untuned"
-    evaluate base_yarn base "base, YaRN, untuned" --frequencies yarn
-    evaluate control control "more training, without E2" --scale none
-    evaluate e2 e2 "E2 (the paper)"
-    evaluate e2_share e2_share "E2, base share 0.3"
-    evaluate e2_ntk e2_ntk "E2 × NTK, log-uniform"
-    evaluate e2_yarn e2_yarn "E2 × YaRN, log-uniform"
+    bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \
+        --position-method none --lr 2e-3 --min-lr 2e-4 --seed $((1233 + seed)) &
+    bash examples/retrieval/base.sh "$out/retrieval" "$recall_base_steps" "$seed"
+    wait $!
 done
-
-results=()
-for result in base base_linear base_yarn control e2 e2_share e2_ntk e2_yarn; do
-    for seed in $seeds; do
-        results+=("$out/seed$seed/$result.json")
+for seed in $seeds; do
+    for line in "${lines[@]}"; do
+        printf '%s\0%s\0' "$seed" "$line"
     done
-done
-for metric in perplexity perplexity_full_context; do
-    printf '\n%s\n' "$metric"
-    "$python" tools/plot_results.py "${results[@]}" --seeds --table --train-window $L \
-        --metric "$metric" --title "Tuned once, on windows of $L tokens" --output "$out/$metric.png"
-done
+done | xargs -0 -n 2 -P "$jobs" bash examples/position_methods/arm.sh
+
+# picture RESULTS METRIC TITLE R SUFFIX FOLDER
+picture() {
+    local results=() line name seed
+    for line in "${lines[@]}"; do
+        read -r name _ <<< "$line"
+        for seed in $seeds; do
+            results+=("$out/$4/seed$seed/$name$3.json")
+        done
+    done
+    printf '\n%s\n' "$2"
+    "$PYTHON" tools/plot_results.py "${results[@]}" --seeds --table --title "$2" --output "$out/$1.png" \
+        --collect "$out/$1.json" "${@:5}"
+}
+picture perplexity "Perplexity, tuned on windows of 128 tokens" "" language --train-window 128
+picture perplexity_last "Perplexity of the last L/2 of a window" "" language --train-window 128 \
+    --metric perplexity_full_context
+picture recall_noise "Recall of a span among noise, tuned on windows of 64 tokens" -noise retrieval --train-window 64
+picture recall_spans "Recall of a span among other spans, tuned on windows of 64 tokens" -spans retrieval --train-window 64

@@ -32,14 +32,8 @@ L=64 # tokens: the window of train.sh
 
 bash examples/quickstart/settings.sh "$out" \
     "base $base_steps, tune $tune_steps, trials $trials, windows $windows"
-tenth=$((base_steps / 10))
-rest=$((base_steps - 3 * tenth))
-bash examples/retrieval/data.sh "$out" $((L / 4)) $((16 * tenth))
-bash examples/retrieval/data.sh "$out" $((L / 2)) $((32 * tenth))
-bash examples/retrieval/data.sh "$out" $L $((16 * rest))
 for seed in $seeds; do
     train() { bash examples/retrieval/train.sh "$out" "seed$seed/$1" "${@:2}"; }
-    base() { train "$@" --position-method none --lr 2e-3 --min-lr 4e-5 --seed $((1233 + seed)); }
     tune() {
         train "$1" $L "$tune_steps" --pretrained-checkpoint "$out/seed$seed/base" --lr 1e-3 \
             --min-lr 2e-5 --seed $((4320 + seed)) "${@:2}"
@@ -50,9 +44,7 @@ for seed in $seeds; do
         bash examples/retrieval/evaluate.sh "$out" "seed$seed/$1" "seed$seed/$2" "$3" \
             --windows $windows --trials "$trials" "${@:4}"
     }
-    base near $((L / 4)) "$tenth"
-    base nearer $((L / 2)) $((2 * tenth)) --pretrained-checkpoint "$out/seed$seed/near"
-    base base $L "$rest" --pretrained-checkpoint "$out/seed$seed/nearer"
+    bash examples/retrieval/base.sh "$out" "$base_steps" "$seed"
     tune control --position-method none
     e2 e2 --e2-recipe paper
     e2 best --e2-recipe best
