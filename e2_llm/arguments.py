@@ -7,6 +7,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.config import E2Config, flag_name, resolved
+from e2_llm.frequencies import Llama3Scaling, OwnRope
 
 
 def argument_name(field_name: str) -> str:
@@ -22,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     for item in dataclasses.fields(E2Config):
         if not item.metadata:
             continue
-        options = {name: resolved(option) for name, option in item.metadata.items()}
+        options = {
+            name: option if name == "type" else resolved(option)
+            for name, option in item.metadata.items()
+        }
         if options.get("action") != "store_true":
             options["default"] = item.default
             if item.default not in (None, 0, (), 1.0):
@@ -60,3 +64,19 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
         raise UserError("--max-position-embeddings is missing: the pre-trained window L, in tokens")
     values["validation_windows"] = tuple(values["validation_windows"])
     return E2Config(**values)
+
+
+def own_rope(args: argparse.Namespace) -> OwnRope:
+    """The RoPE of the model before any scale of ours, from Megatron's arguments.
+
+    Args:
+        args: of a command line, or those that a checkpoint stores.
+
+    Raises:
+        AttributeError: the base is not among the arguments.
+    """
+    factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
+    llama3 = None
+    if getattr(args, "use_rope_scaling", False):
+        llama3 = Llama3Scaling(float(getattr(args, "rope_scaling_factor", None) or 8.0))
+    return OwnRope(float(args.rotary_base), float(factor), llama3)

@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError
-from e2_llm.frequencies import PLAIN, Frequencies
+from e2_llm.frequencies import PLAIN, Frequencies, OwnRope
 from e2_llm.methods.base import PositionMethod
 from e2_llm.positions import max_offset, rotary_positions
 from e2_llm.registry import register
@@ -122,7 +122,7 @@ class E2Method(PositionMethod):
         tokens = self.tokens(draw, length, device)
         return tokens / draw.scale if self._divides() else tokens
 
-    def frequencies(self, draw: Draw, dim: int, theta: float) -> Frequencies:
+    def frequencies(self, draw: Draw, dim: int, theta: float | OwnRope) -> Frequencies:
         """Frequencies [d / 2]; for the linear rule the positions carry the scale already."""
         if self._divides():
             return PLAIN.frequencies(dim, theta, draw.scale, self.config.base_window)

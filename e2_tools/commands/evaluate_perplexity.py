@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_llm.frequencies import BY_SCALE
 from e2_tools.arguments import command_parser, count_argument, flag_of
 from e2_tools.evaluation.arguments import add_model_arguments
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
@@ -28,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="results.json", help="rewritten per window")
     add(
         "--frequencies",
-        choices=["linear", "ntk", "yarn", "llama3"],
+        choices=BY_SCALE,
         help="what the scale does to the frequencies (default: what the model was trained with, "
         "else linear)",
     )

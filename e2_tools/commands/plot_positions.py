@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.frequencies import RULES
+from e2_llm.frequencies.longrope import read_factors
 from e2_llm.methods import method_for
 from e2_llm.registry import METHODS
 from e2_tools.arguments import check_counts, command_parser
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--train-window", type=int, metavar="R", help="(default: L)")
     add("--max-scale", type=int, metavar="G_MAX", help="of e2 (default: 20)")
     add("--keep-first", type=int, metavar="N", help="of e2 (default: 4)")
+    add("--theta", type=float, metavar="THETA", help="of the frequencies abf")
+    add("--longrope-factors", type=read_factors, metavar="FILE", help="of the frequencies longrope")
     add("--draws", nargs="+", metavar="G:T", help="of e2; default: drawn as in training")
     add("--count", type=int, default=12, help="how many to draw (default: %(default)s)")
     add("--seed", type=int, default=1234, help="of the draws (default: %(default)s)")
@@ -55,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     from e2_llm.config import E2Config
     from e2_tools.plotting import save_png
 
-    chosen = {"max_scale": args.max_scale, "keep_first": args.keep_first, "factor": args.factor}
+    names = ("max_scale", "keep_first", "factor", "theta", "longrope_factors")
+    chosen = {name: getattr(args, name) for name in names}
     config = E2Config(
         position_method=args.method,
         frequencies=args.frequencies,
