@@ -98,7 +98,7 @@ def import_model(options: ImportOptions) -> None:
     print(
         f"{options.save}: {source.family.title}, {size / 1e9:.2f} GB in "
         f"{str(dtype).removeprefix('torch.')}, L = {source.rope.window} tokens, "
-        f"RoPE base {source.rope.theta:g}"
+        f"RoPE base {source.rope.own.theta:g}"
         + _own_scaling(source.rope)
         + "; train with --use-checkpoint-args --pretrained-checkpoint "
         + str(options.save)

@@ -17,6 +17,7 @@ from e2_common.errors import UserError
 from e2_common.files import check_folder
 from e2_llm.arguments import add_arguments, config_from_args, own_rope
 from e2_llm.config import E2Config
+from e2_llm.frequencies import PLAIN
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
 from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
@@ -132,6 +133,11 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             "attention does it; install it, or use tensor and pipeline parallelism"
         )
     method = method_for(config)
+    if args.multi_latent_attention and method.rule is not PLAIN:
+        raise UserError(
+            "--multi-latent-attention: makes its rotary angles in every layer, where scales do not "
+            "reach; drop it, or use --position-method none"
+        )
     if method.rule.has_attention_factor and getattr(args, "fused_single_qkv_rope", False):
         raise UserError(
             "--fused-single-qkv-rope: rotates the query before the attention factor of "
