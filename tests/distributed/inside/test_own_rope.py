@@ -1,28 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model's own RoPE is never dropped: every argument of Megatron, under every method and rule."""
 
-import contextlib
 import inspect
-import io
-import sys
 
 import pytest
 import torch
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
-from megatron.core.process_groups_config import ProcessGroupCollection
-from megatron.core.utils import unwrap_model
-from megatron.training import arguments
 from torch import nn
 
-from e2_llm.arguments import add_arguments, own_rope
+from e2_llm.arguments import own_rope
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES
 from e2_llm.registry import METHODS
 from e2_llm.sampler import Draw
-from megatron_patches.kernels.registry import PLAIN as KERNELS
-from megatron_patches.model.build import install_rotary, model_config
-from megatron_patches.runtime import fixes
-from tests.distributed.world import TINY_MODEL
+from megatron_patches.model.build import install_rotary
+from tests.distributed.inside.models import built, megatron_args
 from tests.helpers.rules import settings_of
 
 # Every argument of Megatron that changes angles, with a value that does.
@@ -40,30 +32,6 @@ OTHERS = {
     *("fused_single_qkv_rope", "mrope_section", "rope_type"),
     *("rotary_scaling_factor", "dsa_indexer_rope_interleaved"),  # of latent attention
 }
-
-
-def megatron_args(monkeypatch, tp, *flags):
-    """Megatron's arguments of a tiny model, as training parses them."""
-    words = [*TINY_MODEL, *"--micro-batch-size 1 --bf16 --transformer-impl local".split(), *flags]
-    words += ["--tensor-model-parallel-size", str(tp), "--kv-channels", "32", "--mock-data"]
-    words += ["--no-rope-fusion", "--no-gradient-accumulation-fusion", "--no-bias-swiglu-fusion"]
-    words += ["--no-masked-softmax-fusion", "--no-persist-layer-norm", "--position-method", "none"]
-    monkeypatch.setattr(sys, "argv", ["pretrain_e2.py", *words])
-    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "1")
-    for kind in ("FLASH", "FUSED", "UNFUSED"):  # Megatron sets them; taken back after the test
-        monkeypatch.setenv(f"NVTE_{kind}_ATTN", "")
-        monkeypatch.delenv(f"NVTE_{kind}_ATTN")
-
-    def ours(parser):
-        fixes.escape_percent_signs(parser)
-        return add_arguments(parser)
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        args = arguments.parse_args(ours)
-        args.padded_vocab_size = 64
-        arguments.validate_args(args)
-    args.kernels = {**KERNELS, "attention": "math"}
-    return args
 
 
 def flags_of(names):
@@ -97,16 +65,6 @@ def module_of(args):
     )
 
 
-def built(args):
-    """The module in a model that Megatron builds from the arguments."""
-    config = E2Config(position_method="none", base_window=64, train_window=64)
-    settings = model_config(args, config)
-    builder = settings.get_builder_cls()(settings)
-    groups = ProcessGroupCollection.use_mpu_process_groups()
-    (model,) = builder.build_distributed_models(groups, wrap_with_ddp=False)
-    return unwrap_model(model).rotary_pos_emb
-
-
 @pytest.mark.parametrize(
     "names",
     [
@@ -122,7 +80,7 @@ def test_no_argument_is_dropped_under_any_method(model_parallel, monkeypatch, na
     described, plain = module_of(args), RotaryEmbedding(32, 1.0)
     if names != ["rotary_interleaved"] and "rotary_percent" not in names:
         assert not torch.allclose(described(100), plain(100), atol=1e-4)
-    original = built(args)
+    original = built(args).rotary_pos_emb
     chunk = nn.Module()
     assert torch.equal(original(100), described(100))  # also what Megatron itself forgets
     dim = int(args.kv_channels * args.rotary_percent)
