@@ -16,6 +16,7 @@ from megatron.training import get_args
 from torch import Tensor
 
 from e2_common.progress import Bar, progress_bar
+from e2_llm.arguments import own_rope
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.data.datasets import get_batch
@@ -107,12 +108,12 @@ class SideBySide:
     def prepare(self, model: list[MegatronModule]) -> None:
         """Make the modules of all variants, from those that the model was built with."""
         own = [chunk.rotary_pos_emb for chunk in unwrap_model(model)]
-        theta = float(get_args().rotary_base)
+        before = own_rope(get_args())
         for config in self.configs:
             if config is None:
                 self.variants.append(Variant(plain_forward_step, own, SelfAttention))
                 continue
-            rotary = [E2RotaryEmbedding(module, method_for(config), theta) for module in own]
+            rotary = [E2RotaryEmbedding(module, method_for(config), before) for module in own]
             tempered = method_for(config).rule.has_attention_factor
             attention = TemperatureSelfAttention if tempered else SelfAttention
             self.variants.append(Variant(partial(forward_step, config=config), rotary, attention))

@@ -16,7 +16,7 @@ torch are imported where they are needed.
 
 from e2_llm.batch_draws import iteration_draws, micro_batch_draws
 from e2_llm.config import E2Config
-from e2_llm.frequencies import RULES, Frequencies, Rule
+from e2_llm.frequencies import RULES, Frequencies, OwnRope, Rule
 from e2_llm.methods import PositionMethod, method_for
 from e2_llm.positions import max_offset, rotary_positions
 from e2_llm.registry import METHODS, register
@@ -29,6 +29,7 @@ __all__ = [
     "Draw",
     "E2Config",
     "Frequencies",
+    "OwnRope",
     "PositionMethod",
     "Rule",
     "iteration_draws",

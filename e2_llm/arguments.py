@@ -8,6 +8,7 @@ from typing import Any
 from e2_common.errors import UserError
 from e2_llm import recipes
 from e2_llm.config import E2Config, flag_name, resolved
+from e2_llm.frequencies import Llama3Scaling, OwnRope
 from e2_llm.registry import METHODS
 
 
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     for item in dataclasses.fields(E2Config):
         if not item.metadata:
             continue
-        options = {name: resolved(option) for name, option in item.metadata.items()}
+        options = {
+            name: option if name == "type" else resolved(option)
+            for name, option in item.metadata.items()
+        }
         if item.name in recipes.CHOICES:  # None: not given, the recipe has it
             options["help"] += f" Default: that of --e2-recipe ({item.default})."
         elif options.get("action") != "store_true":
@@ -99,3 +103,19 @@ def _planned_samples(args: argparse.Namespace) -> int:
 
 def _recipe_help(name: str) -> str:
     return f"{name}: {', '.join(map(str, recipes.RECIPES[name].values()))}"
+
+
+def own_rope(args: argparse.Namespace) -> OwnRope:
+    """The RoPE of the model before any scale of ours, from Megatron's arguments.
+
+    Args:
+        args: of a command line, or those that a checkpoint stores.
+
+    Raises:
+        AttributeError: the base is not among the arguments.
+    """
+    factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
+    llama3 = None
+    if getattr(args, "use_rope_scaling", False):
+        llama3 = Llama3Scaling(float(getattr(args, "rope_scaling_factor", None) or 8.0))
+    return OwnRope(float(args.rotary_base), float(factor), llama3)

@@ -8,6 +8,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.frequencies import RULES
+from e2_llm.frequencies.longrope import read_factors
 from e2_llm.placements import PLACEMENTS, parse_mixture
 from e2_llm.registry import METHODS, method_class, methods_that_read
 from e2_llm.scales import DISTRIBUTIONS
@@ -53,9 +54,23 @@ class E2Config:
     train_window: int = 0
     frequencies: str = _flag(
         "linear",
-        "What a scale does to the frequencies (e2, pose, randpos): position interpolation as in "
-        "the paper, NTK-aware base, YaRN with attention temperature, or Llama 3's.",
+        "What a scale does to the frequencies, for methods that are not named after it. "
+        + "; ".join(f"{name}: {rule.title}" for name, rule in RULES.items())
+        + ".",
         choices=tuple(RULES),
+    )
+    theta: float | None = _flag(
+        None,
+        "The base of RoPE that training goes on with, for the frequencies abf.",
+        type=float,
+        metavar="THETA",
+    )
+    longrope_factors: str | None = _flag(
+        None,
+        "The factor lists of the frequencies longrope: a JSON file with long_factor and factor, as "
+        "rope_scaling of a config.json, or that config.json.",
+        type=read_factors,
+        metavar="FILE",
     )
     max_scale: int = _flag(
         20, "G_max: g is drawn uniformly from {1..G_max} (Eq 6).", type=int, metavar="G_MAX"
@@ -110,7 +125,7 @@ class E2Config:
     )
     factor: float = _flag(
         1.0,
-        "The fixed factor W / L of linear, ntk, yarn, llama3, pose and randpos.",
+        "The fixed factor W / L of every method that draws no scale.",
         type=float,
         metavar="FACTOR",
     )
@@ -169,6 +184,7 @@ class E2Config:
                     f"{flag_name(item.name)} is only for --position-method "
                     f"{', '.join(readers)}, not {self.position_method}"
                 )
+        self._check_rule(method.rule)
         if "factor" in method.reads and self.factor == 1:
             raise UserError(f"--position-method {self.position_method} needs --e2-factor above 1")
         method.check()
@@ -178,6 +194,17 @@ class E2Config:
                 f"({method.largest_window} = g * L); lower it, or raise "
                 f"{method.flag_of_largest_scale}"
             )
+
+    def _check_rule(self, rule: Any) -> None:
+        """Refuse what the frequencies would ignore, and what they lack."""
+        for item in dataclasses.fields(self):
+            readers = [name for name, other in RULES.items() if item.name in other.reads]
+            if readers and item.name not in rule.reads and self.is_given(item.name):
+                raise UserError(
+                    f"{flag_name(item.name)} is only for the frequencies {', '.join(readers)}, not "
+                    f"{rule.name}"
+                )
+        rule.check()
 
     def is_given(self, name: str) -> bool:
         """Whether a field differs from its default."""
@@ -205,10 +232,17 @@ def resolved(option: Any) -> Any:
 def differences(then: E2Config, now: E2Config) -> list[str]:
     """What a resumed run would change, one phrase a field; what only observes does not count."""
     return [
-        f"{flag_name(item.name)} {getattr(then, item.name)} there, {getattr(now, item.name)} here"
+        f"{flag_name(item.name)} {_shown(getattr(then, item.name))} there, "
+        f"{_shown(getattr(now, item.name))} here"
         for item in dataclasses.fields(E2Config)
         if item.name != "validation_windows" and getattr(then, item.name) != getattr(now, item.name)
     ]
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: the content of a file is too long for one."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def flag_name(field_name: str) -> str:

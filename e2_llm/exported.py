@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from e2_common.errors import UserError
-from e2_llm.frequencies import RULES, Rule
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
 from e2_llm.methods.base import PositionMethod
 from e2_llm.registry import METHODS
 from e2_llm.serving import serving_scale
@@ -21,8 +21,11 @@ class Exported:
     Attributes:
         method: the position method; ``none`` for a model that only changed its rule.
         frequencies: the rule that turns a scale into frequencies.
+        rule_settings: what the rule depends on beside the scale; None if on nothing.
         rope_theta: θ before any scaling; None if config.json alone says it.
         own_factor: the linear factor that the model had before E2; it multiplies every scale.
+        own_scaling: the llama3 scaling that the model had before E2, in the words of
+            ``rope_parameters``; None if it had none.
         base_window: L.
         train_window: R; None if the model was not trained.
         max_scale: G_max; None if training met one scale.
@@ -34,8 +37,10 @@ class Exported:
 
     method: str = "none"
     frequencies: str = "linear"
+    rule_settings: dict[str, Any] | None = None
     rope_theta: float | None = None
     own_factor: float = 1.0
+    own_scaling: dict[str, Any] | None = None
     base_window: int
     train_window: int | None = None
     max_scale: int | None = None
@@ -48,26 +53,24 @@ class Exported:
         cls,
         method: PositionMethod,
         *,
-        rope_theta: float,
-        own_factor: float = 1.0,
+        own: OwnRope,
         iteration: int | None = None,
     ) -> Self:
         """What an export of a training run remembers.
 
         Args:
             method: of the run.
-            rope_theta: θ before any scaling.
-            own_factor: the linear factor that the pre-trained model had.
+            own: the RoPE of the pre-trained model.
             iteration: of the checkpoint.
         """
-        config = method.config
+        config, rule = method.config, method.rule
         many_scales = method.draws_scale() and method.trained_scale is None
         goes_without_saying = method.whole_scales == method.draws_scale()
         return cls(
             method=method.name,
-            frequencies=method.rule.name if method.rule.name in RULES else "linear",
-            rope_theta=rope_theta,
-            own_factor=own_factor,
+            frequencies=rule.name if rule.name in RULES else "linear",
+            rule_settings=rule.settings() or None,
+            **_own_fields(own),
             base_window=config.base_window,
             train_window=config.train_window,
             max_scale=config.max_scale if many_scales else None,
@@ -102,6 +105,15 @@ class Exported:
             wrong.append("own_factor")
         if not isinstance(self.frequencies, str) or self.frequencies not in RULES:
             wrong.append("frequencies")
+        elif not isinstance(self.rule_settings, dict | None):
+            wrong.append("rule_settings")
+        else:
+            _ = self.rule  # refuses settings that are not its own
+        if self.own_scaling is not None:
+            if isinstance(self.own_scaling, dict):
+                Llama3Scaling.from_hf(self.own_scaling)
+            else:
+                wrong.append("own_scaling")
         if not isinstance(self.method, str):
             wrong.append("method")
         if not isinstance(self.whole_scales, bool | None):
@@ -115,14 +127,35 @@ class Exported:
         block = dataclasses.asdict(self)
         if self.own_factor == 1:
             del block["own_factor"]
-        if self.whole_scales is None:
-            del block["whole_scales"]
+        for name in ("rule_settings", "own_scaling", "whole_scales"):
+            if block[name] is None:
+                del block[name]
         return {**config, KEY: block}
 
     @property
     def rule(self) -> Rule:
         """What a scale does to the frequencies."""
-        return RULES[self.frequencies]
+        return RULES[self.frequencies].with_settings(self.rule_settings or {})
+
+    def own(self, theta: float) -> OwnRope:
+        """The RoPE that the model had before E2.
+
+        Args:
+            theta: its base, where the block does not hold it.
+        """
+        llama3 = Llama3Scaling.from_hf(self.own_scaling) if self.own_scaling else None
+        theta = theta if self.rope_theta is None else self.rope_theta
+        return OwnRope(float(theta), float(self.own_factor), llama3)
+
+    @classmethod
+    def untrained(cls, own: OwnRope, base_window: int) -> Self:
+        """What there is to remember of a model that was not trained by us.
+
+        Args:
+            own: its RoPE.
+            base_window: L, in tokens.
+        """
+        return cls(base_window=base_window, **_own_fields(own))
 
     @property
     def serves_any_window(self) -> bool:
@@ -147,6 +180,14 @@ class Exported:
         if whole is None:
             whole = METHODS[self.method].draws_scale()
         return serving_scale(window, self.base_window, whole=whole)
+
+
+def _own_fields(own: OwnRope) -> dict[str, Any]:
+    return {
+        "rope_theta": own.theta,
+        "own_factor": own.factor,
+        "own_scaling": own.llama3 and own.llama3.to_hf(),
+    }
 
 
 def trained_iterations(config: dict[str, Any]) -> int | None:

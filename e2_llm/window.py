@@ -3,7 +3,8 @@
 
 ``config`` is the dict of a Hugging Face ``config.json`` throughout. An exported model carries an
 ``e2_llm`` block (:class:`Exported`). For any other model the rule is linear, and L is
-``max_position_embeddings`` divided by the linear factor already there.
+``max_position_embeddings`` divided by the linear factor already there; a llama3 scaling is its own
+RoPE, which stays under every scale.
 """
 
 import copy
@@ -12,7 +13,8 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
-from e2_llm.frequencies import RULES, Rule
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
+from e2_llm.frequencies.rule import LISTS, WRITTEN
 from e2_llm.serving import serving_scale
 
 Config = dict[str, Any]
@@ -33,17 +35,17 @@ def with_rule(config: Config, name: str) -> Config:
     """Return a copy of ``config`` whose scale is from now on applied by another rule.
 
     Args:
-        config: of any model with a default or linear RoPE, trained by E2-LLM or not.
-        name: of the rule.
+        config: of any model whose RoPE can be rescaled, trained by E2-LLM or not.
+        name: of the rule, one that depends on the scale alone.
 
     Raises:
         UserError: the model's RoPE cannot be rescaled.
     """
-    exported = Exported.from_config(config) or Exported(
-        base_window=base_window(config), rope_theta=rope_parameters(config)["rope_theta"]
-    )
-    plain = with_scale(config, 1.0, exported.base_window)
-    return dataclasses.replace(exported, frequencies=name).to_config(plain)
+    remembered = _remembered(config)
+    plain = with_scale(config, 1.0, remembered.base_window)
+    changed = dataclasses.replace(remembered, frequencies=name, rule_settings=None)
+    # Rewritten by the new rule, so that the parameters are its own.
+    return with_scale(changed.to_config(plain), 1.0, remembered.base_window)
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
@@ -54,24 +56,52 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     Raises:
         UserError: the model's RoPE is of a type that cannot be rescaled, or not a single one.
     """
+    rope, own, exported = _rope(config), own_rope(config), Exported.from_config(config)
+    rule = exported.rule if exported else RULES["linear"]
+    factor = rule.from_hf(rope, _head_size(config), own)
+    if factor is None:  # the window alone says it
+        window = config["max_position_embeddings"]
+        fixed = not exported.serves_any_window
+        factor = window / exported.base_window if fixed else exported.serving_scale(window)
+    return {"rope_type": rope["rope_type"], "factor": factor, "rope_theta": own.theta}
+
+
+def own_rope(config: Config) -> OwnRope:
+    """The RoPE of the model before any scale.
+
+    Raises:
+        UserError: see :func:`rope_parameters`.
+    """
+    rope, exported = _rope(config), Exported.from_config(config)
+    if exported:
+        return exported.own(rope["rope_theta"])
+    llama3 = Llama3Scaling.from_hf(rope) if rope["rope_type"] == "llama3" else None
+    return OwnRope(rope["rope_theta"], llama3=llama3)
+
+
+def _rope(config: Config) -> dict[str, Any]:
+    """The parameters as they stand, with ``rope_type`` and ``rope_theta``, of a known type."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError("config.json: RoPE differs between layers; use a model with a single one")
-    exported, rule = Exported.from_config(config), rule_of(config)
-    if rope_type not in ("default", "linear", rule.name):
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    exported, known = Exported.from_config(config), {"default", "linear", "llama3"}
+    if exported:
+        known = {"default", "linear", LISTS, exported.rule.hf_type}
+        known |= {"llama3"} if exported.own_scaling else set()
+    if kind not in known:
         raise UserError(
-            f"config.json: rope_type {rope_type!r} cannot be rescaled linearly; "
-            "use a model with default or linear RoPE"
+            f"config.json: rope_type {kind!r} cannot be rescaled linearly; "
+            "use a model with default, linear or llama3 RoPE"
         )
     theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
-    if exported and exported.rope_theta is not None and rule.hf_type == "default":
-        original = float(exported.rope_theta)  # the base is what the scale changes
-    else:
-        original = theta
-    factor = rule.from_hf({**rope, "rope_theta": theta}, _head_size(config), original)
-    own = exported.own_factor if exported else 1.0
-    return {"rope_type": rope_type, "factor": factor / own, "rope_theta": original}
+    return {**rope, "rope_type": kind, "rope_theta": theta}
+
+
+def _remembered(config: Config) -> Exported:
+    """The block of an exported model, or what it would be of any other."""
+    exported = Exported.from_config(config)
+    return exported or Exported.untrained(own_rope(config), base_window(config))
 
 
 def base_window(config: Config) -> int:
@@ -99,8 +129,7 @@ def with_scale(config: Config, scale: float, window: int) -> Config:
     """Return a copy of ``config`` that serves ``window`` tokens at ``scale``, by its rule."""
     result = copy.deepcopy(config)
     kept = result.get("rope_parameters") or result.get("rope_scaling") or {}
-    written = ("type", "rope_type", "factor", "rope_theta", "original_max_position_embeddings")
-    kept = {name: value for name, value in kept.items() if name not in written}
+    kept = {name: value for name, value in kept.items() if name not in WRITTEN}
     rope = {**_scaled_rope(config, float(scale)), **kept}
     # Readers of the form before transformers 5 look for these two; transformers 5 prefers
     # rope_scaling where both stand, so both say the same.
@@ -111,6 +140,8 @@ def with_scale(config: Config, scale: float, window: int) -> Config:
         "rope_scaling": None if rope["rope_type"] == "default" else legacy,
         "max_position_embeddings": window,
     }
+    if Exported.from_config(config) is None and not own_rope(config).is_plain:
+        result = _remembered(config).to_config(result)  # nothing else would remember it
     return result
 
 
@@ -146,10 +177,8 @@ def factor_note(config: Config) -> str | None:
 
 def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
     """``rope_parameters`` with which transformers computes the rule's frequencies."""
-    theta = rope_parameters(config)["rope_theta"]
-    exported = Exported.from_config(config)
-    own = exported.own_factor if exported else 1.0
-    return rule_of(config).to_hf(_head_size(config), theta, scale * own, base_window(config))
+    own, window = own_rope(config), base_window(config)
+    return rule_of(config).to_hf(_head_size(config), own, scale, window)
 
 
 def _head_size(config: Config) -> int:

@@ -3,7 +3,9 @@
 
 from e2_llm.config import E2Config
 from e2_llm.methods.base import PositionMethod
-from e2_llm.methods.e2 import E2Method  # the order of these lines is that of --help
+
+from e2_llm.methods.e2 import E2Method  # isort: skip  # the order of these lines is that of --help
+from e2_llm.methods.neighbours import CLEXMethod, GeNEMethod  # isort: skip
 from e2_llm.methods.fixed import LinearMethod, Llama3Method, NTKMethod, PlainMethod, YaRNMethod
 from e2_llm.methods.placed import (
     CREAMMethod,
@@ -16,9 +18,11 @@ from e2_llm.methods.placed import (
 from e2_llm.registry import method_class
 
 __all__ = [
+    "CLEXMethod",
     "CREAMMethod",
     "E2Method",
     "EndPromptMethod",
+    "GeNEMethod",
     "LinearMethod",
     "Llama3Method",
     "NTKMethod",

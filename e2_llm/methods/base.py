@@ -4,7 +4,7 @@
 from typing import TYPE_CHECKING, ClassVar
 
 from e2_llm.config import E2Config
-from e2_llm.frequencies import RULES, Frequencies, Rule
+from e2_llm.frequencies import RULES, Frequencies, OwnRope, Rule
 from e2_llm.placements import PLACEMENTS, Placement, Settings
 from e2_llm.sampler import Draw
 from e2_llm.serving import serving_scale
@@ -62,7 +62,7 @@ class PositionMethod:
     @property
     def rule(self) -> Rule:
         """What a scale does to the frequencies."""
-        return RULES[self.rule_name or self.config.frequencies]
+        return RULES[self.rule_name or self.config.frequencies].configured(self.config)
 
     @property
     def smallest_scale(self) -> float:
@@ -105,8 +105,14 @@ class PositionMethod:
         """Positions that are multiplied by :meth:`frequencies`, fp32 [length]."""
         return self.tokens(draw, length, device)
 
-    def frequencies(self, draw: Draw, dim: int, theta: float) -> Frequencies:
-        """Frequencies [d / 2] for a head of size ``dim`` and the base ``theta``."""
+    def frequencies(self, draw: Draw, dim: int, theta: float | OwnRope) -> Frequencies:
+        """Frequencies [d / 2] of a model.
+
+        Args:
+            draw: its scale counts.
+            dim: d, the head size.
+            theta: the base, or the whole RoPE of a model that has more than a base.
+        """
         return self.rule.frequencies(dim, theta, draw.scale, self.config.base_window)
 
     def placement(self, name: str) -> Placement:

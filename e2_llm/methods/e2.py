@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError
-from e2_llm.frequencies import PLAIN, Frequencies
+from e2_llm.frequencies import PLAIN, Frequencies, OwnRope
 from e2_llm.methods.sampled import SampledScaleMethod
 from e2_llm.placements import PLACEMENTS, Share, parse_mixture
 from e2_llm.registry import register
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-PLAIN_PLACEMENT = (Share("offset", 1.0),)
+STAY = (Share("plain", 1.0),)
 
 
 @register
@@ -77,11 +77,7 @@ class E2Method(SampledScaleMethod):
     @property
     def mixture(self) -> tuple[Share, ...]:
         """As configured; without an offset the tokens stay where they are."""
-        return PLAIN_PLACEMENT if self.config.no_offset else parse_mixture(self.config.placement)
-
-    def reach(self, index: int) -> float:
-        """Nothing of the room for the ablation without an offset."""
-        return 0.0 if self.config.no_offset else super().reach(index)
+        return STAY if self.config.no_offset else parse_mixture(self.config.placement)
 
     @property
     def smallest_scale(self) -> float:
@@ -117,7 +113,7 @@ class E2Method(SampledScaleMethod):
         tokens = self.tokens(draw, length, device)
         return tokens / draw.scale if self._divides() else tokens
 
-    def frequencies(self, draw: Draw, dim: int, theta: float) -> Frequencies:
+    def frequencies(self, draw: Draw, dim: int, theta: float | OwnRope) -> Frequencies:
         """Frequencies [d / 2]; for the linear rule the positions carry the scale already."""
         if self._divides():
             return PLAIN.frequencies(dim, theta, draw.scale, self.config.base_window)

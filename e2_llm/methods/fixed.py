@@ -3,7 +3,7 @@
 
 from e2_llm.frequencies import PLAIN, RULES, Rule
 from e2_llm.methods.base import PositionMethod
-from e2_llm.registry import register
+from e2_llm.registry import METHODS, register
 
 
 @register
@@ -46,7 +46,7 @@ class RuleMethod(PositionMethod):
     @property
     def rule(self) -> Rule:
         """The rule of this name."""
-        return RULES[self.name]
+        return RULES[self.name].configured(self.config)
 
 
 @register
@@ -78,3 +78,20 @@ class Llama3Method(RuleMethod):
 
     name, title = "llama3", "Llama 3's frequency scaling at one factor"
     help = "Llama 3.1's scaling at --e2-factor"
+
+
+def _of_rule(rule: Rule) -> type[RuleMethod]:
+    """The method of a rule that has no class here."""
+    says = {
+        "name": rule.name,
+        "title": rule.title.replace(" (", " at one factor (", 1),
+        "help": f"{rule.title} for --e2-factor",
+        "__doc__": f"{rule.title}, at one factor.",
+        "__module__": __name__,
+    }
+    return type(f"{type(rule).__name__}Method", (RuleMethod,), says)
+
+
+for _rule in RULES.values():
+    if _rule.name not in METHODS:
+        register(_of_rule(_rule))

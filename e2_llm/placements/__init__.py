@@ -9,7 +9,7 @@ from typing import NamedTuple
 from e2_common.errors import UserError
 from e2_llm.placements.base import Placement, Settings
 from e2_llm.placements.ends import HeadMiddleTail, Tail
-from e2_llm.placements.offset import Offset
+from e2_llm.placements.offset import Offset, Plain
 from e2_llm.placements.scattered import Float, Random, RandomWithEnds
 from e2_llm.placements.skips import Skip, Skips
 from e2_llm.sampler import fraction
@@ -19,7 +19,7 @@ __all__ = ["PLACEMENTS", "Placement", "Settings", "Share", "choose", "parse_mixt
 PLACEMENTS: dict[str, type[Placement]] = {
     placement.name: placement
     for placement in (
-        Offset, Skip, Skips, Random, RandomWithEnds, Float, HeadMiddleTail, Tail,
+        Offset, Plain, Skip, Skips, Random, RandomWithEnds, Float, HeadMiddleTail, Tail,
     )
 }  # fmt: skip
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's placement: one offset for all tokens but the first few."""
+"""No placement, and the paper's: one offset for all tokens but the first few."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,24 @@ from e2_llm.sampler import Draw
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+class Plain(Placement):
+    """Tokens stay where they are: an ablation, and the placement of other methods."""
+
+    name, title = "plain", "plain positions"
+    help = "tokens stay where they are"
+    repeats = True
+
+    def draw(self, scale: float, room: int, offset_word: int, word: int) -> Draw:
+        """See :meth:`Placement.draw`."""
+        return Draw(scale, 0, 0, self.name)
+
+    def places(
+        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+    ) -> "Tensor":
+        """See :meth:`Placement.places`."""
+        return rotary_positions(length, device=device)
 
 
 class Offset(Placement):

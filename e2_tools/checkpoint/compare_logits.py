@@ -21,7 +21,7 @@ from e2_common.errors import UserError, brief
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object
 from e2_llm.exported import Exported
-from e2_llm.window import Config, frequency_rule, rope_parameters
+from e2_llm.window import Config, rope_parameters, rule_of
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
 from e2_tools.checkpoint.tokenizer import find_tokenizer
 
@@ -67,7 +67,7 @@ def compare_logits(megatron: Path, hf: Path, vocab: int | None = None) -> float:
     tokens, lengths = prompts(hf, vocab or config["vocab_size"], config["max_position_embeddings"])
     stored = reader.tensors[EMBEDDING].properties.dtype
     theirs, served = hf_logits(hf, tokens, stored)
-    scale, rule = serving_scale(config), frequency_rule(config)
+    scale, rule = serving_scale(config), rule_of(config)
     ours = megatron_logits(reader.folder, tokens, scale, rule, dtype=served)
     width = vocab or theirs.size(-1)
     real = torch.arange(tokens.size(1)) < lengths[:, None]  # [4, s], not padding

@@ -180,7 +180,9 @@ def _report(
         )
     if base is not None:
         path = options.hf_model / "config.json"
-        pretrained = source_rope(hf_config.complete_config(path), "original", path).window
+        # A llama3 scaling is the model's own only where training kept it.
+        choice = None if run.exported.own_scaling else "original"
+        pretrained = source_rope(hf_config.complete_config(path), choice, path).window
         if pretrained != run.exported.base_window:
             notes.append(
                 f"{options.hf_model}: was pre-trained at window {pretrained}, the run took "

@@ -98,13 +98,24 @@ def import_model(options: ImportOptions) -> None:
     print(
         f"{options.save}: {source.family.title}, {size / 1e9:.2f} GB in "
         f"{str(dtype).removeprefix('torch.')}, L = {source.rope.window} tokens, "
-        f"RoPE base {source.rope.theta:g}"
-        + (f", own factor {source.rope.own_factor:g}" if source.rope.own_factor != 1 else "")
+        f"RoPE base {source.rope.own.theta:g}"
+        + _own_scaling(source.rope)
         + "; train with --use-checkpoint-args --pretrained-checkpoint "
         + str(options.save)
     )
     if unchecked:
         raise unchecked
+
+
+def _own_scaling(rope: SourceRope) -> str:
+    """What the model's RoPE has beside its base, and what reproduces it, for people."""
+    own, positions = rope.own, rope.positions
+    text = f", own factor {own.factor:g}" if own.factor != 1 else ""
+    if own.llama3 is not None:
+        text += f", own llama3 scaling of factor {own.llama3.factor:g}"
+    if positions:
+        text += f", kept by --position-method {positions['position-method']}"
+    return text
 
 
 def read_source(options: ImportOptions) -> Source:

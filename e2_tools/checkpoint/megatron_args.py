@@ -34,10 +34,12 @@ def model_flags(
     flags |= {
         "max-position-embeddings": rope.window,
         "position-embedding-type": "rope",
-        "rotary-base": _whole(rope.theta, "rope_theta", path),
+        "rotary-base": _whole(rope.own.theta, "rope_theta", path),
     }
-    if rope.own_factor != 1:
-        flags["rotary-seq-len-interpolation-factor"] = _whole(rope.own_factor, "factor", path)
+    if rope.own.factor != 1:
+        flags["rotary-seq-len-interpolation-factor"] = _whole(rope.own.factor, "factor", path)
+    if rope.own.llama3 is not None:
+        flags |= {"use-rope-scaling": True, "rope-scaling-factor": rope.own.llama3.factor}
     flags |= {
         "normalization": "RMSNorm",
         "norm-epsilon": config["rms_norm_eps"],
@@ -52,9 +54,7 @@ def model_flags(
         "attention-dropout": 0,
         "make-vocab-size-divisible-by": vocab_divisor(sizes.vocab),
     }
-    if rope.method != "none":
-        flags |= {"position-method": rope.method, "e2-factor": rope.factor}
-    return flags
+    return flags | rope.positions
 
 
 def tokenizer_flags(tokenizer: Path | None) -> dict[str, Any]:
@@ -96,7 +96,8 @@ def stored_arguments(
         "padded_vocab_size": sizes.vocab,
         "params_dtype": dtype,
         "ckpt_format": "torch_dist",
-        "position_method": rope.method,
+        "use_rope_scaling": rope.own.llama3 is not None,
+        "position_method": values.get("position_method", "none"),
     }
     return argparse.Namespace(**values)
 

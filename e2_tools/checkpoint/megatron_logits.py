@@ -27,6 +27,7 @@ from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import writing
 from e2_llm.config import E2Config
+from e2_llm.frequencies import RULES, Rule
 from megatron_patches.checkpoint.model_arguments import COMPARED, WINDOWS
 from megatron_patches.kernels.registry import PLAIN
 
@@ -54,7 +55,7 @@ def megatron_logits(
     load: Path,
     tokens: Tensor,
     scale: float | None = None,
-    frequencies: str = "linear",
+    rule: Rule | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Run tokens through the checkpoint's model, which Megatron builds and loads.
@@ -63,7 +64,7 @@ def megatron_logits(
         load: a Megatron save folder, or one iteration of it.
         tokens: int64 [b, s].
         scale: g at which positions are made, with offset 0; by default the checkpoint's own.
-        frequencies: the rule that turns ``scale`` into frequencies, if the checkpoint has none.
+        rule: turns ``scale`` into frequencies if the checkpoint has none; by default linear.
         dtype: to which weights are rounded beforehand; they are not by default.
 
     Returns:
@@ -77,7 +78,7 @@ def megatron_logits(
         request = {
             "load": str(folder),
             "scale": scale,
-            "frequencies": frequencies,
+            "positions": _positions(rule or RULES["linear"]),
             "dtype": str(dtype or torch.float32).removeprefix("torch."),
         }
         with writing(scratch):  # may be on another disk than the model, and full
@@ -85,6 +86,12 @@ def megatron_logits(
             save_file({"tokens": tokens.contiguous()}, Path(scratch) / "tokens.safetensors")
         _run_child(scratch)
         return load_file(Path(scratch) / "logits.safetensors")["logits"]
+
+
+def _positions(rule: Rule) -> dict[str, Any]:
+    """Megatron's arguments of E2 with a rule."""
+    flags = {"e2-frequencies": rule.name, **rule.flags()}
+    return {name.replace("-", "_"): value for name, value in flags.items()}
 
 
 def is_weight(name: str) -> bool:
@@ -144,7 +151,9 @@ def main() -> None:
     save_file({"logits": logits}, scratch / "logits.safetensors")
 
 
-def _answer(scratch: Path, load: str, scale: float | None, frequencies: str, dtype: str) -> Tensor:
+def _answer(
+    scratch: Path, load: str, scale: float | None, positions: dict[str, Any], dtype: str
+) -> Tensor:
     from megatron_patches.runtime import cpu as cpu_runtime
 
     cpu_runtime.install()
@@ -152,7 +161,7 @@ def _answer(scratch: Path, load: str, scale: float | None, frequencies: str, dty
         "gloo", init_method=(scratch / "rendezvous").as_uri(), rank=0, world_size=1
     )
     reader = TorchDistReader(Path(load))
-    args, config = arguments(reader, scale, frequencies)
+    args, config = arguments(reader, scale, positions)
     model = build(args, config)
     load_weights(model, reader, getattr(torch, dtype))
     tokens = load_file(scratch / "tokens.safetensors")["tokens"]
@@ -160,27 +169,35 @@ def _answer(scratch: Path, load: str, scale: float | None, frequencies: str, dty
 
 
 def arguments(
-    reader: TorchDistReader, scale: float | None, frequencies: str
+    reader: TorchDistReader, scale: float | None, positions: dict[str, Any]
 ) -> tuple[argparse.Namespace, E2Config]:
-    """Megatron's defaults, with the model of the checkpoint: its arguments and its positions."""
+    """Megatron's defaults, with the model of the checkpoint: its arguments and its positions.
+
+    Args:
+        reader: of the checkpoint.
+        scale: g at which it runs; None for its own.
+        positions: arguments of E2 with the rule that gives scales to a checkpoint without any.
+    """
     from megatron.training import arguments as megatron_arguments
 
     from e2_llm.arguments import add_arguments, argument_name, config_from_args
 
     stored = reader.common().get("args") or argparse.Namespace()
     args = megatron_arguments.parse_args(add_arguments)
-    positions = [argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata]
+    fields = [argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata]
     args.position_method = "none"  # unless the checkpoint says otherwise: a plain Megatron run
-    for name in (*COMPARED, *WINDOWS, *positions):
+    for name in (*COMPARED, *WINDOWS, *fields):
         if hasattr(stored, name):
             setattr(args, name, getattr(stored, name))
     if not hasattr(stored, "layernorm_epsilon") and hasattr(stored, "norm_epsilon"):
         args.layernorm_epsilon = stored.norm_epsilon
     for name, value in RUNTIME.items():
         setattr(args, name, value)
-    if args.position_method == "none" and scale not in (None, 1.0):
+    unscaled = scale is None or (scale == 1 and RULES[positions["e2_frequencies"]].original_at_one)
+    if args.position_method == "none" and not unscaled:
         # A model that knows nothing of scales is served at one: by this rule.
-        args.position_method, args.e2_frequencies = "e2", frequencies
+        args.position_method = "e2"
+        vars(args).update(positions)
     args.padded_vocab_size = reader.tensors[EMBEDDING].size[0]
     megatron_arguments.validate_args(args)
     return args, config_from_args(args)

@@ -72,11 +72,17 @@ def _window_rows(config: Config, exported: Exported) -> str:
     rows, scale = [], 1
     while scale <= largest:
         served = with_window(config, scale * base)["rope_parameters"]
-        served = ", ".join(f"{name} {value:g}" if isinstance(value, int | float) else value
-                           for name, value in served.items())  # fmt: skip
+        served = ", ".join(f"{name} {_short(value)}" for name, value in served.items())
         rows.append(f"| {scale * base:,} | {served} |")
         scale *= 2
     return "\n".join(rows)
+
+
+def _short(value: Any) -> str:
+    """A value of ``rope_parameters``; a list by its length."""
+    if isinstance(value, list):
+        return f"[{len(value)} numbers]"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 _HEAD = """---

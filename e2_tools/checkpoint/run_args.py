@@ -7,7 +7,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_common.model_sizes import ModelSizes
-from e2_llm.arguments import config_from_args
+from e2_llm.arguments import config_from_args, own_rope
 from e2_llm.exported import Exported
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint.model_arguments import KNOWN, TELL_FAMILIES
@@ -66,18 +66,12 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
     positions = config_from_args(args)
     method = method_for(positions)
-    own_factor = getattr(args, "rotary_seq_len_interpolation_factor", None) or 1
-    if own_factor != 1 and not method.rule.composes_with_linear:
+    if not method.rule.exportable:
         raise UserError(
-            f"--load: a model of linear factor {own_factor} trained by {method.rule.name} "
-            "frequencies has no rope_type in transformers"
+            f"--load: the model was trained with the frequencies {method.rule.name}, which no "
+            "rope_type of transformers computes"
         )
-    exported = Exported.of_training(
-        method,
-        rope_theta=float(args.rotary_base),
-        own_factor=float(own_factor),
-        iteration=iteration,
-    )
+    exported = Exported.of_training(method, own=own_rope(args), iteration=iteration)
     return RunArgs(
         sizes=ModelSizes.from_arguments(args),
         kind={name: bool(getattr(args, name, False)) for name in TELL_FAMILIES},

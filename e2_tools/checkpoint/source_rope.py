@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the RoPE of a Hugging Face model means for the run that starts from it.
 
-A run needs one base θ, the pre-trained window L, and at most one linear factor that the model
-already has (its positions are m / f; E2's scale then composes to f · g). Other scalings cannot
-compose; the user says what to do with them.
+A run needs the model's own RoPE, which E2's scale then acts on (:class:`OwnRope`), and the
+pre-trained window L. What Megatron cannot build itself, or what extends a smaller window, is
+trained with at a fixed factor or undone; the user says which.
 """
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
-from e2_llm.frequencies import PLAIN, RULES
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
+from e2_llm.registry import method_class
+from e2_llm.window import rope_parameters
 
 CHOICES = ("original", "keep")
-# Rules that transformers knows by a name of their own, and that a run can train with as they are.
-KEEPABLE = {
-    rule.hf_type: rule
-    for rule in RULES.values()
-    if rule.hf_type not in (PLAIN.hf_type, RULES["linear"].hf_type)
-}
 
 
 @dataclass(frozen=True)
@@ -28,18 +23,15 @@ class SourceRope:
     """The RoPE that a run starts from.
 
     Attributes:
-        theta: the base.
+        own: of the model.
         window: L, the pre-trained window in tokens.
-        own_factor: the linear factor f of the pre-trained model, 1 without one.
-        method: position method that reproduces the model: ``none``, ``llama3`` or ``yarn``.
-        factor: the fixed factor of ``method``, 1 for ``none``.
+        positions: flags of the position method that reproduces the model, where its own RoPE
+            alone does not; with ``position-method`` if any.
     """
 
-    theta: float
+    own: OwnRope
     window: int
-    own_factor: float = 1.0
-    method: str = "none"
-    factor: float = 1.0
+    positions: dict[str, Any] = field(default_factory=dict)
 
 
 def source_rope(config: dict[str, Any], choice: str | None, path: object) -> SourceRope:
@@ -48,7 +40,8 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
     Args:
         config: as transformers completes it: with ``rope_parameters``.
         choice: ``--rope-scaling``: ``original`` undoes a llama3 or yarn scaling, L is then the
-            window before it; ``keep`` has the run train with it at its fixed factor.
+            window before it; ``keep`` has the run train with it at its fixed factor. Without a
+            choice the llama3 scaling of Llama 3.1 to 3.3 is the model's own.
         path: of the config.json, for messages.
 
     Raises:
@@ -60,49 +53,69 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
     window = config["max_position_embeddings"]
     exported = Exported.from_config(config)
     if exported:  # back to where its training was
-        return _of_exported(exported, rope)
-    kind, theta = rope.get("rope_type", "default"), float(rope.get("rope_theta", 10000.0))
+        return _of_exported(exported, config, rope)
+    kind, own = rope.get("rope_type", "default"), OwnRope(float(rope.get("rope_theta", 10000.0)))
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"{path}: only a part of each head is rotated, which is not supported")
     if kind == "default":
-        return SourceRope(theta, window)
+        return SourceRope(own, window)
     factor = float(rope.get("factor", 1.0))
     if kind == "linear":
-        return SourceRope(theta, window, own_factor=factor)
-    if kind not in KEEPABLE:
+        return SourceRope(own.changed(factor=factor), window)
+    if kind not in _keepable():
         raise UserError(
             f"{path}: rope_type {kind!r} is not supported; there are: default, linear, "
-            + ", ".join(sorted(KEEPABLE))
+            + ", ".join(sorted(_keepable()))
         )
     before = rope.get("original_max_position_embeddings")
     if not isinstance(before, int):
         before = round(window / factor)
-    if choice is None:
-        raise UserError(
-            f"{path}: its RoPE is already scaled ({kind}, factor {factor:g} over {before} tokens); "
-            "say by --rope-scaling what to do: original (undo it, L is the window before it) "
-            f"or keep (train and serve at this fixed factor: --position-method {kind})"
-        )
     if choice == "original":
-        return SourceRope(theta, before)
-    rule = KEEPABLE[kind]
-    other = rule.other_settings(rope)
-    if other:
-        raise UserError(
-            f"{path}: --rope-scaling keep: --position-method {kind} has no {', '.join(other)}; "
-            "use --rope-scaling original"
-        )
-    return SourceRope(theta, before, method=rule.name, factor=factor)
-
-
-def _of_exported(exported: Exported, rope: dict[str, Any]) -> SourceRope:
-    theta = exported.rope_theta
-    base = SourceRope(
-        theta=float(rope.get("rope_theta", 10000.0) if theta is None else theta),
-        window=exported.base_window,
-        own_factor=exported.own_factor,
+        return SourceRope(own, before)
+    if choice == "keep":
+        rule = _rule_of(rope, path)
+        return SourceRope(own, before, {"position-method": rule.name, "e2-factor": factor})
+    if kind == "llama3":
+        llama3 = Llama3Scaling.from_hf(rope)
+        if llama3 == Llama3Scaling(llama3.factor):  # the constants that Megatron has built in
+            return SourceRope(own.changed(llama3=llama3), window)
+    raise UserError(
+        f"{path}: its RoPE is already scaled ({kind}, factor {factor:g} over {before} tokens); "
+        "say by --rope-scaling what to do: original (undo it, L is the window before it) "
+        f"or keep (train and serve at this fixed factor: --position-method {kind})"
     )
-    if exported.method in KEEPABLE:
-        factor = float(rope["factor"])
-        return dataclasses.replace(base, method=exported.method, factor=factor)
-    return base  # E2 and the others train from plain RoPE again
+
+
+def _keepable() -> dict[str, list[Rule]]:
+    """Rules that a run can train with as they are, by the name that transformers has for them."""
+    found: dict[str, list[Rule]] = {}
+    for rule in RULES.values():
+        if rule.hf_type not in (None, "default", "linear"):
+            found.setdefault(rule.hf_type, []).append(rule)
+    return found
+
+
+def _rule_of(rope: dict[str, Any], path: object) -> Rule:
+    """The rule that computes ``rope_parameters``."""
+    rules = _keepable()[rope["rope_type"]]
+    for rule in rules:
+        if not rule.other_settings(rope):
+            return rule
+    other = ", ".join(rules[0].other_settings(rope))
+    raise UserError(
+        f"{path}: --rope-scaling keep: --position-method {rules[0].name} has no {other}; "
+        "use --rope-scaling original"
+    )
+
+
+def _of_exported(exported: Exported, config: dict[str, Any], rope: dict[str, Any]) -> SourceRope:
+    own = exported.own(rope.get("rope_theta", 10000.0))
+    base = SourceRope(own, exported.base_window)
+    if exported.serves_any_window:
+        return base  # E2 trains from the model's own RoPE again
+    method = method_class(exported.method)
+    positions = {"position-method": method.name, "e2-factor": rope_parameters(config)["factor"]}
+    if "frequencies" in method.reads:
+        positions["e2-frequencies"] = exported.frequencies
+    positions |= exported.rule.flags()
+    return SourceRope(own, exported.base_window, positions)

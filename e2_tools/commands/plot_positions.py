@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_llm.frequencies import RULES
+from e2_llm.frequencies.longrope import read_factors
 from e2_llm.methods import method_for
 from e2_llm.registry import METHODS
 from e2_llm.scales import DISTRIBUTIONS
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--keep-first", type=int, metavar="N", help="of placement offset (default: 4)")
     add("--distribution", choices=tuple(DISTRIBUTIONS), help="of e2 (default: uniform-integer)")
     add("--distances", action="store_true", help="draw distances of tokens instead of windows")
+    add("--theta", type=float, metavar="THETA", help="of the frequencies abf")
+    add("--longrope-factors", type=read_factors, metavar="FILE", help="of the frequencies longrope")
     add("--draws", nargs="+", metavar="G:T", help="of e2; default: drawn as in training")
     add("--count", type=int, default=12, help="how many to draw (default: %(default)s)")
     add("--seed", type=int, default=1234, help="of the draws (default: %(default)s)")
@@ -69,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         "keep_first": args.keep_first,
         "scale_distribution": args.distribution,
         "factor": args.factor,
+        "theta": args.theta,
+        "longrope_factors": args.longrope_factors,
     }
     config = E2Config(
         position_method=args.method,

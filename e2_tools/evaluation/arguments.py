@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from e2_llm.frequencies import RULES
+from e2_llm.frequencies import BY_SCALE
 
 AUTO = "what {} / base window needs, a whole number if training drew whole ones"
 AUTO_OF_WINDOW = AUTO.format("window")
@@ -35,7 +35,7 @@ def add_model_arguments(
     )
     add(
         "--frequencies",
-        choices=tuple(RULES),
+        choices=BY_SCALE,
         help="what the scale does to the frequencies (default: what the model was trained with, "
         "else linear)",
     )

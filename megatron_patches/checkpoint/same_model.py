@@ -121,7 +121,11 @@ def _require_same_positions(
 
 
 def _value(args: argparse.Namespace, name: str) -> object:
-    return query_groups(args) if name == "num_query_groups" else getattr(args, name)
+    if name == "num_query_groups":
+        return query_groups(args)
+    if name == "rope_scaling_factor" and not getattr(args, "use_rope_scaling", False):
+        return None  # nobody reads it
+    return getattr(args, name)
 
 
 def _stored_arguments(args: argparse.Namespace, source: str) -> argparse.Namespace | None:

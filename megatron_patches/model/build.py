@@ -20,8 +20,9 @@ from megatron.core.transformer.transformer_block import (
 from megatron.training.argument_utils import gpt_config_from_args
 from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
 
+from e2_llm.arguments import own_rope
 from e2_llm.config import E2Config
-from e2_llm.frequencies import PLAIN
+from e2_llm.frequencies import PLAIN, OwnRope
 from e2_llm.methods import method_for
 from megatron_patches.kernels.attention import SDPACoreAttention
 from megatron_patches.kernels.install import install
@@ -41,13 +42,12 @@ def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
     """
     install(args.kernels)
     model = gpt_config_from_args(args)
+    model.rope_scaling_factor = args.rope_scaling_factor  # which Megatron 0.19.2 forgets
     model.transformer.use_te_activation_func = args.kernels["swiglu"] == "te"
     if args.spec is None:
         model.transformer_layer_spec = partial(layer_spec, positions=config, kernels=args.kernels)
     if method_for(config).rule is not PLAIN:  # with it Megatron's own module stays
-        model.pre_wrap_hooks.append(
-            partial(install_rotary, config=config, theta=float(args.rotary_base))
-        )
+        model.pre_wrap_hooks.append(partial(install_rotary, config=config, own=own_rope(args)))
     return model
 
 
@@ -110,15 +110,15 @@ def local_block_spec(
 
 
 def install_rotary(
-    chunks: list[MegatronModule], config: E2Config, theta: float
+    chunks: list[MegatronModule], config: E2Config, own: OwnRope
 ) -> list[MegatronModule]:
     """Put our rotary module into every built chunk; every pipeline stage has its own.
 
     Args:
         chunks: of this pipeline rank, one per virtual stage, not yet wrapped.
         config: of the positions.
-        theta: the base of RoPE.
+        own: the RoPE of the pre-trained model.
     """
     for chunk in chunks:
-        chunk.rotary_pos_emb = E2RotaryEmbedding(chunk.rotary_pos_emb, method_for(config), theta)
+        chunk.rotary_pos_emb = E2RotaryEmbedding(chunk.rotary_pos_emb, method_for(config), own)
     return chunks

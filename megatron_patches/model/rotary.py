@@ -17,7 +17,7 @@ from megatron.core.models.common.embeddings.rotary_pos_embedding import (
 from torch import Tensor
 
 from e2_common.errors import UserError
-from e2_llm.frequencies import Frequencies
+from e2_llm.frequencies import Frequencies, OwnRope
 from e2_llm.methods import PositionMethod
 from e2_llm.sampler import Draw
 
@@ -31,27 +31,24 @@ class E2RotaryEmbedding(RotaryEmbedding):
     Args:
         original: Megatron's module, as the model built it.
         method: turns draws into positions and frequencies.
-        theta: the base of RoPE.
+        own: the RoPE of the model, which the method scales, or the base of a plain one.
 
     Raises:
-        UserError: ``original`` rescales positions, and the method does so by another rule.
+        UserError: ``original`` computes another RoPE than ``own``.
     """
 
-    def __init__(self, original: RotaryEmbedding, method: PositionMethod, theta: float) -> None:
+    def __init__(
+        self, original: RotaryEmbedding, method: PositionMethod, own: OwnRope | float
+    ) -> None:
         torch.nn.Module.__init__(self)  # not the parent's: it would build frequencies again
-        self.own_factor = original.seq_len_interpolation_factor or 1
-        if self.own_factor != 1 and not method.rule.composes_with_linear:
-            raise UserError(
-                "--rotary-seq-len-interpolation-factor: a linear factor of the pre-trained model "
-                f"composes with linear frequencies only, not with {method.rule.name}"
-            )
+        self.dim = 2 * len(original.inv_freq)
+        self.own = OwnRope.of(own)
+        _require_equal(original, self.own.inverse(self.dim))
         self.rotary_interleaved = original.rotary_interleaved
         self.seq_len_interpolation_factor = None
         self.inv_freq = original.inv_freq  # [d / 2], for other code; not used here
         self.cp_group = original.cp_group
         self.method = method
-        self.theta = theta
-        self.dim = 2 * len(original.inv_freq)
         self.draws: Sequence[Draw] = (method.validation_draw(),)
         self._frequencies = lru_cache(maxsize=64)(self._make_frequencies)
 
@@ -76,10 +73,8 @@ class E2RotaryEmbedding(RotaryEmbedding):
         return torch.stack(angles, dim=1)  # [s, b, d / 2]
 
     def _make_frequencies(self, scale: float) -> Frequencies:
-        inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.theta)
-        # A model pre-trained at the linear factor f has angles of m / f: the scales multiply.
-        inverse = inverse.to(torch.cuda.current_device()) / self.own_factor
-        return Frequencies(inverse, factor)
+        inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.own)
+        return Frequencies(inverse.to(torch.cuda.current_device()), factor)
 
     def get_cos_sin(self, max_seq_len: int, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Cosines and sines [s, d / 2] of the shared draw, as Megatron's inference path wants."""
@@ -133,3 +128,18 @@ class E2RotaryEmbedding(RotaryEmbedding):
             # Last of all, so that the kept tokens are those of the whole window.
             emb = get_pos_emb_on_this_cp_rank(emb, 0, cp_group)
         return emb
+
+
+def _require_equal(original: RotaryEmbedding, own: Tensor) -> None:
+    """Refuse to take the place of a module that computes what we do not know of.
+
+    Whatever argument of Megatron scales its frequencies, it would be lost without a word.
+    """
+    factor = original.seq_len_interpolation_factor or 1
+    theirs = (original.inv_freq / factor).cpu()  # [d / 2]
+    if theirs.shape != own.shape or not torch.allclose(theirs, own, rtol=1e-5, atol=0):
+        raise UserError(
+            "the RoPE that Megatron built is not that of --rotary-base, --use-rope-scaling, "
+            "--rope-scaling-factor and --rotary-seq-len-interpolation-factor: another argument "
+            "scales it, which --position-method would drop; drop that argument"
+        )

@@ -15,8 +15,9 @@ from e2_common.disk.checkpoint_folder import TRACKER, has_tracker
 from e2_common.disk.indexed_dataset import begins_as_index
 from e2_common.errors import UserError
 from e2_common.files import check_folder
-from e2_llm.arguments import add_arguments, config_from_args, store
+from e2_llm.arguments import add_arguments, config_from_args, own_rope, store
 from e2_llm.config import E2Config
+from e2_llm.frequencies import PLAIN
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
 from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
@@ -132,13 +133,25 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
             "attention does it; install it, or use tensor and pipeline parallelism"
         )
-    if method_for(config).rule.has_attention_factor and getattr(
-        args, "fused_single_qkv_rope", False
-    ):
+    method = method_for(config)
+    if args.multi_latent_attention and method.rule is not PLAIN:
         raise UserError(
-            "--fused-single-qkv-rope: rotates the query before YaRN's attention temperature can be "
-            "applied to it; drop it"
+            "--multi-latent-attention: makes its rotary angles in every layer, where scales do not "
+            "reach; drop it, or use --position-method none"
         )
+    if method.rule.has_attention_factor and getattr(args, "fused_single_qkv_rope", False):
+        raise UserError(
+            "--fused-single-qkv-rope: rotates the query before the attention factor of "
+            f"{method.rule.name} frequencies can be applied to it; drop it"
+        )
+    if not method.rule.exportable and not args.e2_override:
+        raise UserError(
+            f"--e2-frequencies {method.rule.name}: no rope_type of transformers computes it, so "
+            "the trained model could not be exported; --e2-override trains all the same"
+        )
+    # Once now: frequencies that do not fit the model would else be found by its first step.
+    dim = int(args.kv_channels * args.rotary_percent)
+    method.frequencies(method.validation_draw(), dim, own_rope(args))
 
 
 def _check_windows(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb 
 
 from e2_common.errors import UserError
 from e2_llm.config import E2Config
+from e2_llm.frequencies import OwnRope
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
 from megatron_patches.kernels.attention import SDPACoreAttention
@@ -43,9 +44,9 @@ def rotary(**options):
     return RotaryEmbedding(kv_channels=16, rotary_percent=1.0, **options)
 
 
-def e2_rotary(original=None, **options):
+def e2_rotary(original=None, own=10000.0, **options):
     method = method_for(E2Config(base_window=128, train_window=64, **options))
-    return E2RotaryEmbedding(original or rotary(), method, 10000.0)
+    return E2RotaryEmbedding(original or rotary(), method, own)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -95,7 +96,7 @@ def test_kept_tokens_under_context_parallelism_are_those_of_the_whole_window(mod
 
 
 def test_a_linear_factor_of_the_model_multiplies_the_scale(model_parallel):
-    ours = e2_rotary(rotary(seq_len_interpolation_factor=2.0))
+    ours = e2_rotary(rotary(seq_len_interpolation_factor=2.0), OwnRope(10000.0, factor=2.0))
     ours.set_draws([Draw(3.0, 0)])
     theirs = rotary(seq_len_interpolation_factor=6.0)
     torch.testing.assert_close(ours(100), theirs(100), rtol=1e-6, atol=1e-6)
@@ -106,9 +107,19 @@ def test_a_uniform_offset_is_refused(model_parallel):
         e2_rotary()(10, offset=3)
 
 
-def test_a_linear_factor_of_the_model_composes_with_linear_frequencies_only(model_parallel):
-    with pytest.raises(UserError, match="linear frequencies only, not with yarn"):
-        e2_rotary(rotary(seq_len_interpolation_factor=2.0), frequencies="yarn")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seq_len_interpolation_factor": 2.0},
+        {"rope_scaling": True},
+        {"rotary_base": 20000},
+    ],
+    ids=str,
+)
+def test_a_module_that_scales_otherwise_is_not_replaced(model_parallel, options):
+    with pytest.raises(UserError, match="drop that argument") as error:
+        e2_rotary(rotary(**options))
+    assert "\n" not in str(error.value)
 
 
 def test_draws_per_sample_rotate_each_sample_its_own_way(model_parallel):

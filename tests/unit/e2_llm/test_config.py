@@ -2,13 +2,16 @@
 """The configuration: flags, defaults, refusals."""
 
 import argparse
+import json
 
 import pytest
 
 from e2_common.errors import UserError
 from e2_llm.arguments import add_arguments, config_from_args, store
-from e2_llm.config import E2Config
+from e2_llm.config import E2Config, differences
+from e2_llm.methods import method_for
 from e2_llm.recipes import RECIPES
+from e2_llm.sampler import Draw
 
 
 def parse(*argv):
@@ -112,7 +115,7 @@ def test_every_flag_arrives():
             "--e2-factor",
         ),
         ([*WINDOWS, "--e2-validation-windows", "1"], "--e2-validation-windows"),
-        ([*WINDOWS, "--e2-placement", "middle"], "no placement 'middle'; there are offset, skip,"),
+        ([*WINDOWS, "--e2-placement", "middle"], "no placement 'middle'; there are offset, plain,"),
         ([*WINDOWS, "--e2-placement", "skips,random"], "say its share"),
         ([*WINDOWS, "--e2-placement", "skips:0.5,random:0.4"], "add up to 1"),
         ([*WINDOWS, "--e2-placement", "skips:1.5,random:-0.5"], "above 0"),
@@ -124,6 +127,30 @@ def test_every_flag_arrives():
         ([*WINDOWS, "--e2-placement", "skips", "--e2-keep-first", "2"], "--e2-keep-first is only"),
         ([*WINDOWS, "--e2-placement", "skips", "--e2-no-offset"], "exclude each other"),
         ([*WINDOWS, "--e2-curriculum", "0"], "--e2-curriculum 0"),
+        (
+            [*WINDOWS, "--e2-theta", "5e5"],
+            "--e2-theta is only for the frequencies abf, not linear",
+        ),
+        (
+            [*WINDOWS, "--position-method", "none", "--e2-theta", "5e5"],
+            "--e2-theta is only for the frequencies abf, not none",
+        ),
+        ([*WINDOWS, "--e2-frequencies", "abf"], "--e2-theta is missing"),
+        (
+            [*WINDOWS, "--position-method", "abf", "--e2-factor", "2"],
+            "--e2-theta is missing: the frequencies abf need it",
+        ),
+        ([*WINDOWS, "--e2-frequencies", "abf", "--e2-theta", "1"], "--e2-theta 1.0"),
+        ([*WINDOWS, "--e2-frequencies", "abf", "--e2-theta", "nan"], "--e2-theta nan"),
+        ([*WINDOWS, "--e2-frequencies", "longrope"], "--e2-longrope-factors is missing"),
+        (
+            [*WINDOWS, "--e2-frequencies", "longrope", "--e2-longrope-factors", "nowhere.json"],
+            "--e2-longrope-factors nowhere.json: no such file",
+        ),
+        (
+            [*WINDOWS, "--e2-frequencies", "longrope", "--e2-longrope-factors", '{"factor": 1'],
+            "is no JSON",
+        ),
         (
             ["--seq-length", "128", *WINDOWS[2:], "--e2-max-scale", "1"],
             "--seq-length 128 is more than the largest scale can hold",
@@ -174,3 +201,96 @@ def test_longer_than_the_base_window_is_only_warned_about():
     assert "\n" not in warning
     fits = parse("--seq-length", "128", *WINDOWS[2:], "--e2-fixed-scale", "2")
     assert fits.warnings() == []
+
+
+LISTS = {"long_factor": [1.0, 2.5, 8.0], "factor": 8.0}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        LISTS,
+        {**LISTS, "rope_type": "longrope", "short_factor": [1, 1, 1], "attention_factor": None},
+        {**LISTS, "short_factor": [1.0, 2.5, 8.0]},
+        {"rope_scaling": {**LISTS, "type": "longrope"}, "max_position_embeddings": 64},
+        {"rope_parameters": LISTS, "model_type": "llama"},
+    ],
+    ids=str,
+)
+def test_factor_lists_are_read_from_any_form_that_holds_them(tmp_path, content):
+    path = tmp_path / "factors.json"
+    path.write_text(json.dumps(content))
+    flags = [*WINDOWS, "--e2-frequencies", "longrope", "--e2-longrope-factors"]
+    config = parse(*flags, str(path))
+    assert json.loads(config.longrope_factors) == LISTS
+    path.unlink()  # a checkpoint stores the content, which the next run reads
+    assert parse(*flags, config.longrope_factors) == config
+
+
+def test_the_windows_of_a_config_give_the_factor(tmp_path):
+    """As Phi-3 has it: the windows outside, no factor."""
+    content = {
+        "rope_scaling": {"long_factor": [1.0, 4.0], "short_factor": [1.0, 1.1], "type": "longrope"},
+        "original_max_position_embeddings": 64,
+        "max_position_embeddings": 512,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(content))
+    flags = [*WINDOWS, "--e2-frequencies", "longrope", "--e2-longrope-factors", str(path)]
+    found = json.loads(parse(*flags).longrope_factors)
+    assert (found["factor"], found["original_max_position_embeddings"]) == (8.0, 64)
+    assert found["short_factor"] == [1.0, 1.1]
+
+
+@pytest.mark.parametrize(
+    ("content", "culprit"),
+    [
+        ({}, "long_factor must be a list"),
+        ({"long_factor": [], "factor": 2}, "long_factor must be a list"),
+        ({"long_factor": [1, "x"], "factor": 2}, "long_factor must be a list"),
+        ({"long_factor": [1, 0], "factor": 2}, "long_factor must be a list"),
+        ({"long_factor": [1, True], "factor": 2}, "long_factor must be a list"),
+        ({"long_factor": [1, 2]}, "factor is None"),
+        ({"long_factor": [1, 2], "factor": 1}, "factor is 1"),
+        ({"long_factor": [1, 2], "short_factor": [1], "factor": 2}, "short_factor has 1 numbers"),
+        ({"long_factor": [1, 2], "short_factor": 1, "factor": 2}, "short_factor must be a list"),
+        ({**LISTS, "attention_factor": -1}, "attention_factor -1"),
+        ({"rope_scaling": "longrope"}, "long_factor"),
+        (["long_factor"], "JSON object"),
+    ],
+    ids=str,
+)
+def test_a_file_without_factor_lists_is_refused(tmp_path, content, culprit):
+    path = tmp_path / "factors.json"
+    path.write_text(json.dumps(content))
+    flags = [*WINDOWS, "--e2-frequencies", "longrope", "--e2-longrope-factors", str(path)]
+    with pytest.raises(UserError, match=culprit) as error:
+        parse(*flags)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_factor_lists_have_to_fit_the_model():
+    for lists, culprit in (
+        (LISTS, "3 factors, but the model has 16 frequencies"),
+        ({**LISTS, "original_max_position_embeddings": 128}, "window of 128 tokens"),
+    ):
+        config = E2Config(
+            base_window=64, train_window=64, frequencies="longrope",
+            longrope_factors=json.dumps(lists),
+        )  # fmt: skip
+        dim = 32 if lists is LISTS else 6
+        with pytest.raises(UserError, match=culprit):
+            method_for(config).frequencies(Draw(2.0, 0), dim, 10000.0)
+
+
+def test_a_long_value_is_shortened_in_a_message():
+    long = {"long_factor": [1.0 + i for i in range(64)], "factor": 8.0}
+    both = [
+        E2Config(base_window=64, train_window=64, frequencies="longrope",
+                 longrope_factors=json.dumps({**long, "factor": factor}))
+        for factor in (8.0, 9.0)
+    ]  # fmt: skip
+    (change,) = differences(*both)
+    assert change.startswith("--e2-longrope-factors {")
+    assert len(change) < 200

@@ -10,6 +10,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from e2_llm.frequencies import RULES, rope
+from tests.helpers.rules import rule
 
 GRID = [
     (dim, theta, factor, window)
@@ -105,6 +106,7 @@ def test_ntk_is_dynamic_ntk_at_its_longest():
 
 @pytest.mark.parametrize("name", RULES)
 def test_scale_one_is_the_original(name):
-    ours = RULES[name].frequencies(64, 10000.0, 1.0, 4096)
-    torch.testing.assert_close(ours.inverse, rope(64, 10000.0), rtol=1e-6, atol=0)
+    ours = rule(name, 64).frequencies(64, 10000.0, 1.0, 4096)
+    same = torch.allclose(ours.inverse, rope(64, 10000.0), rtol=1e-6, atol=0)
+    assert same == rule(name, 64).original_at_one
     assert ours.attention_factor == 1
