@@ -22,12 +22,19 @@ from typing import TYPE_CHECKING
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_tools.arguments import check_png, command_parser, flag_of
+from e2_tools.evaluation.collection import (
+    is_collection,
+    kind_of_collection,
+    read_collection,
+    write_collection,
+)
 from e2_tools.evaluation.longbench import summaries as longbench
 from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.retrieval.by_window import (
+    ERROR,
     METRIC,
     accuracy_rows,
     is_retrieval,
@@ -42,8 +49,8 @@ if TYPE_CHECKING:
 Table = tuple[list[str], list[list[str]]]
 # What only one kind of picture has a use for.
 OWN_FLAGS = {
-    "window": ("metric", "seeds", "train_window", "intervals"),
-    "retrieval": ("seeds", "train_window"),
+    "window": ("metric", "seeds", "train_window", "intervals", "collect"),
+    "retrieval": ("seeds", "train_window", "collect"),
     "iterations": ("iterations",),
     "ablation": (),
 }
@@ -72,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="files of one label are one run under several seeds: draw their mean and a band from "
         "the least to the largest, tabulate mean ± standard deviation",
     )
+    window(
+        "--collect",
+        type=Path,
+        metavar="FILE.json",
+        help="write what is drawn into one compact file, which can be drawn in place of the others",
+    )
     window("--train-window", type=int, metavar="R", help="trained window to mark, in tokens")
     parser.add_argument_group("iterations").add_argument(
         "--iterations",
@@ -88,8 +101,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Draw what the command line asks for."""
     args = build_parser().parse_args(arguments)
     check_png("--output", args.output)
-    if args.labels and len(args.labels) != len(args.results):
-        raise UserError(f"--labels: names {len(args.labels)} of {len(args.results)} files")
     kind = args.kind or kind_of(args.results[0])
     for flag in sorted({flag for flags in OWN_FLAGS.values() for flag in flags}):
         kinds = [other for other, flags in OWN_FLAGS.items() if flag in flags]
@@ -107,6 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def kind_of(path: Path) -> str:
     """Return what a file is drawn as by default; who reads it says what may be wrong with it."""
+    if is_collection(path):
+        return "retrieval" if is_retrieval(kind_of_collection(path)) else "window"
     try:
         schema = json.loads(path.read_bytes())["schema"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -132,7 +145,7 @@ def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
 
 def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
     """Draw the share of answered questions by window."""
-    runs, files = _runs(args, read_by_window, (METRIC,))
+    runs, files = _runs(args, read_by_window, (METRIC, ERROR))
     for setting in retrieval_differences([results for _, results in runs]):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
@@ -146,17 +159,26 @@ def _runs(
     """The result files, and what is drawn of them: label -> results."""
     if args.train_window is not None and args.train_window < 1:
         raise UserError(f"--train-window {args.train_window}: a window has at least 1 token")
-    runs = [(path, read(path)) for path in args.results]
+    runs: list[tuple[Path, Results]] = []
+    for path in args.results:
+        runs += read_collection(path) if is_collection(path) else [(path, read(path))]
+    if args.labels and len(args.labels) != len(runs):
+        raise UserError(f"--labels: names {len(args.labels)} of {len(runs)} files")
     if args.labels:
         named = zip(runs, args.labels, strict=True)
         runs = [(path, results | {"label": label}) for (path, results), label in named]
     files = over_seeds(runs, metrics) if args.seeds else by_label(runs)
-    check_output(args.output)
+    for path in filter(None, (args.output, args.collect)):
+        check_output(path)
+    if args.collect:
+        write_collection(args.collect, runs, metrics)
     return runs, files
 
 
 def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
     """Draw LongBench means by iteration or by variant."""
+    if args.labels and len(args.labels) != len(args.results):
+        raise UserError(f"--labels: names {len(args.labels)} of {len(args.results)} files")
     summaries = [longbench.read_summary(path) for path in args.results]
     if args.labels:
         named = zip(summaries, args.labels, strict=True)

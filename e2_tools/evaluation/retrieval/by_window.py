@@ -8,6 +8,7 @@ from e2_common.json_file import read_json_object
 from e2_tools.evaluation.result_file import Results
 
 METRIC = "accuracy"
+ERROR = f"{METRIC}_error"
 _SCHEMAS = ("e2-llm/recall/", "e2-llm/needle/", "e2-llm/passkey/")
 
 
@@ -52,7 +53,7 @@ def _row(window: int, cells: list[dict]) -> dict:
         "scale": cells[0]["scale"],
         "trials": trials,
         METRIC: share,
-        f"{METRIC}_error": (share * (1 - share) / trials) ** 0.5,
+        ERROR: (share * (1 - share) / trials) ** 0.5,
     }
 
 
@@ -78,7 +79,7 @@ def accuracy_rows(files: dict[str, Results]) -> tuple[list[str], list[list[str]]
         cells = {}
         for row in results["results"]:
             spread = row.get(f"{METRIC}_std")
-            spread = row.get(f"{METRIC}_error") if spread is None else spread
+            spread = row.get(ERROR) if spread is None else spread
             cell = f"{100 * row[METRIC]:.1f}"
             cells[row["window"]] = cell if spread is None else f"{cell} ± {100 * spread:.1f}"
         rows.append([label, *(cells.get(window, "-") for window in windows)])

@@ -8,10 +8,9 @@ from matplotlib import image
 
 from e2_tools.commands.plot_results import main
 from e2_tools.evaluation.perplexity.plots import draw
-from e2_tools.evaluation.perplexity.results import METRICS, SCHEMA, read_results
+from e2_tools.evaluation.perplexity.results import METRICS, SCHEMA
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.plotting import tick_label
-from tests.helpers import ROOT
 from tests.helpers.commands import refused
 
 
@@ -120,10 +119,25 @@ def test_intervals_that_are_not_there(files, tmp_path, capsys):
     refused(capsys, ["--intervals", "--seeds"], run, *[files[0], *output, "--seeds"])
 
 
-def test_files_of_older_versions_are_drawn():
-    folder = ROOT / "docs/results/position_methods/seed1"
-    old = {path.stem: read_results(path) for path in folder.glob("*.json")}
-    assert len(draw(old).axes[0].lines) == len(old) == 8
+def test_a_collection_is_drawn_as_the_files_are(tmp_path, capsys):
+    paths = [tmp_path / f"{number}.json" for number in range(4)]
+    for number, path in enumerate(paths):
+        label, stride = ("E2-LLM", "base")[number % 2], 256
+        results = make_results(label, {1024: 10.0 + number, 2048: 9.0}, stride=stride)
+        path.write_text(json.dumps(results | {"model": f"m{number}"}))
+    collected = tmp_path / "new" / "all.json"
+    draw_them = ["--seeds", "--table", "--output", tmp_path / "p.png"]
+    run(*paths, *draw_them, "--collect", collected)
+    table = capsys.readouterr().out
+    first = image.imread(tmp_path / "p.png")
+    assert len(collected.read_text().splitlines()) == len(paths) + 2
+    run(collected, *draw_them)
+    assert capsys.readouterr().out == table
+    assert (image.imread(tmp_path / "p.png") == first).all()
+    run(collected, "--labels", *"abcd", "--table", "--output", tmp_path / "p.png")
+    assert "| c | 12.00 | 9.00 |" in capsys.readouterr().out
+    collected.write_text(collected.read_text().replace('"rows"', '"lines"'))
+    refused(capsys, "collect the results again", run, collected, *draw_them)
 
 
 def test_seeds_are_put_together(tmp_path, capsys):
