@@ -129,3 +129,22 @@ def test_a_rule_that_nothing_serves_is_not_exported(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="frequencies ntk, which no rope_type"):
         export(ExportOptions(load=load, save=tmp_path / "hf"))
     assert not (tmp_path / "hf").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
+def test_the_check_of_an_export_runs_the_same_model(tmp_path, rule):
+    """Megatron in a process of its own, at the scale that was exported."""
+    settings = {f"e2_{name}": value for name, value in settings_of(rule, 8).items()}
+    extra = {"use_rope_scaling": True, "rope_scaling_factor": 32.0, "e2_frequencies": rule}
+    load = save_megatron(tmp_path / "run", tiny_llama(), **extra, **settings)
+    export(ExportOptions(load=load, save=tmp_path / "hf", window=96, check=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [131072, 3 * 131072])
+def test_the_check_of_an_import_runs_the_same_model(llama32, tmp_path, window):
+    """Also of an export, from which E2 would start again, at the window that it serves."""
+    megatron = convert(llama32, tmp_path / "m", check=True)
+    export(ExportOptions(load=megatron, save=tmp_path / "hf", window=window))
+    convert(tmp_path / "hf", tmp_path / "again", check=True)
