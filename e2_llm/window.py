@@ -41,10 +41,11 @@ def with_rule(config: Config, name: str) -> Config:
     Raises:
         UserError: the model's RoPE cannot be rescaled.
     """
-    remembered = _remembered(config)
-    plain = with_scale(config, 1.0, remembered.base_window)
+    remembered, rope = _remembered(config), _rope(config)
+    rope = {key: value for key, value in rope.items() if key not in WRITTEN}
+    rope["rope_theta"] = own_rope(config).theta
+    plain = {**config, "rope_parameters": rope, "rope_scaling": None}
     changed = dataclasses.replace(remembered, frequencies=name, rule_settings=None)
-    # Rewritten by the new rule, so that the parameters are its own.
     return with_scale(changed.to_config(plain), 1.0, remembered.base_window)
 
 

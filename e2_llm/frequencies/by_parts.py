@@ -83,8 +83,7 @@ class Llama3(Rule):
 class GeNE(Rule):
     """GeNE's ramp: frequency i divided by g^w, w = min(i / c, 1) (ACL Findings 2024).
 
-    c is the first dimension that turns less than three times within L. GeNE's code learns nothing
-    more in its plain form; what it draws is a matter of the method, not of this rule.
+    c is the first dimension that turns less than three times within L.
     """
 
     name, title = "gene", "GeNE's geometric ramp (LhLi-QED/GeNE)"

@@ -170,7 +170,7 @@ def canonical(rope: dict[str, Any], where: str) -> str:
 @lru_cache(maxsize=16)
 def parsed(text: str) -> Factors:
     """What :func:`canonical` made, read back."""
-    rope = json.loads(text)
+    rope = json.loads(read_factors(text))
     short = rope.get("short_factor")
     return Factors(
         long=tuple(rope["long_factor"]),

@@ -150,6 +150,13 @@ class OwnRope:
             rope = {"rope_type": "default"}
         return rope and {**rope, "rope_theta": self.theta}
 
+    def scaling(self) -> str:
+        """What it has beside its base, for people; empty if nothing."""
+        parts = [f"linear factor {self.factor:g}"] if self.factor != 1 else []
+        if self.llama3 is not None:
+            parts.append(f"llama3 scaling of factor {self.llama3.factor:g}")
+        return " and ".join(parts)
+
     def changed(self, **values: Any) -> Self:
         """A copy with other values."""
         return dataclasses.replace(self, **values)

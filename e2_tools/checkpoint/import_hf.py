@@ -109,12 +109,9 @@ def import_model(options: ImportOptions) -> None:
 
 def _own_scaling(rope: SourceRope) -> str:
     """What the model's RoPE has beside its base, and what reproduces it, for people."""
-    own, positions = rope.own, rope.positions
-    text = f", own factor {own.factor:g}" if own.factor != 1 else ""
-    if own.llama3 is not None:
-        text += f", own llama3 scaling of factor {own.llama3.factor:g}"
-    if positions:
-        text += f", kept by --position-method {positions['position-method']}"
+    text = "" if rope.own.is_plain else f", own {rope.own.scaling()}"
+    if rope.positions:
+        text += f", kept by --position-method {rope.positions['position-method']}"
     return text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from e2_llm.config import DRAW_UNITS
 from e2_llm.exported import Exported
 from e2_llm.registry import method_class
-from e2_llm.window import Config, with_window
+from e2_llm.window import Config, own_rope, with_window
 from e2_tools.checkpoint.run_args import RunArgs
 
 # What a licence asks to travel with the weights.
@@ -38,6 +38,7 @@ def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
     rows = {
         "method": title.format(unit=DRAW_UNITS[run.draw_per]),
         "frequencies": exported.frequencies,
+        "own RoPE scaling of the pre-trained model": own_rope(config).scaling() or None,
         "pre-trained window L": f"{exported.base_window:,} tokens",
         "training window R": f"{exported.train_window:,} tokens",
         "largest scale G_max": exported.max_scale,

@@ -45,7 +45,7 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     wrong = [
         f"{option} is {_value(stored, name)} there and {_value(args, name)} here"
         for name, option in COMPARED.items()
-        if hasattr(stored, name) and _value(stored, name) != _value(args, name)
+        if hasattr(stored, name) and _differ(stored, args, name)
     ]
     if wrong:
         raise UserError(
@@ -120,12 +120,16 @@ def _require_same_positions(
         )
 
 
+def _differ(stored: argparse.Namespace, args: argparse.Namespace, name: str) -> bool:
+    if name == "rope_scaling_factor" and not (
+        getattr(stored, "use_rope_scaling", False) and args.use_rope_scaling
+    ):
+        return False  # one of both does not read it
+    return _value(stored, name) != _value(args, name)
+
+
 def _value(args: argparse.Namespace, name: str) -> object:
-    if name == "num_query_groups":
-        return query_groups(args)
-    if name == "rope_scaling_factor" and not getattr(args, "use_rope_scaling", False):
-        return None  # nobody reads it
-    return getattr(args, name)
+    return query_groups(args) if name == "num_query_groups" else getattr(args, name)
 
 
 def _stored_arguments(args: argparse.Namespace, source: str) -> argparse.Namespace | None:

@@ -14,6 +14,7 @@ from e2_common.training_time.gpus import Gpu, known_gpu
 from e2_common.training_time.layout import Layout
 from e2_common.training_time.step_time import reached_mfu, tokens_per_second
 from e2_llm import distances
+from e2_llm.arguments import own_rope
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.kernels.choice import Choice
@@ -40,6 +41,9 @@ def findings(
     yield f"positions: {method.summary()}"
     if method.draws():
         yield f"distances trained: {distances.summary(method, args.seed)}"
+    own = own_rope(args)
+    if not own.is_plain:
+        yield f"the model's own RoPE: {own.scaling()}, which every scale acts on"
     gpu = None if facts.on_cpu else known_gpu(torch.cuda.get_device_name())
     yield f"work: {_work(args, gpu)}"
 

@@ -5,12 +5,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope
 from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.import_hf import ImportOptions, import_model
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import LAYOUTS
-from tests.distributed.world import TINY_TRAINING, run_world
+from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 from tests.helpers.families import FAMILIES, make_model
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
@@ -90,8 +92,35 @@ def fast(converted):
     loaded += ["--finetune", "--no-load-optim", "--no-load-rng", "--lr", "0", "--train-iters", "1"]
     loaded += ["--save", str(folder / "loaded"), "--save-interval", "1"]
     runs = [("trained", [*trained, "--save-interval", "3"]), ("loaded", loaded)]
+    # A Llama 3.2 of Megatron's own making, then E2 from it: nothing but the checkpoint says so.
+    common = [*TINY_TRAINING, *data, "--train-iters", "2", "--save-interval", "2"]
+    llama = [*common, *TINY_MODEL, "--use-rope-scaling", "--rope-scaling-factor", "32"]
+    runs.append(("own", [*llama, "--position-method", "none", "--save", str(folder / "own")]))
+    e2 = [*common, "--use-checkpoint-args", "--pretrained-checkpoint", str(folder / "own")]
+    e2 += ["--seq-length", "64", "--load", str(folder / "own-e2"), "--save", str(folder / "own-e2")]
+    runs.append(("own-e2", [*e2, "--e2-frequencies", "yarn", *LAYOUTS["TP2×PP2"]]))
     runs = [dict(zip(("name", "argv"), run, strict=True)) for run in runs]
     return megatron_logits(converted, FAST, "fast", runs)
+
+
+@pytest.mark.parametrize("name", ["own", "own-e2"])
+def test_a_models_own_scaling_goes_through_training_and_export(converted, fast, name):
+    folder, _ = converted
+    llama3 = {"rope_type": "llama3", "factor": 32.0, "rope_theta": 10000.0}
+    llama3 |= {"original_max_position_embeddings": 8192}
+    llama3 |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    export(ExportOptions(load=folder / name, save=folder / f"{name}-hf"))
+    config = AutoModelForCausalLM.from_pretrained(folder / f"{name}-hf").config
+    assert config.rope_parameters == llama3
+    export(ExportOptions(load=folder / name, save=folder / f"{name}-long", window=192))
+    model = AutoModelForCausalLM.from_pretrained(folder / f"{name}-long")
+    own, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    rule = RULES["yarn" if name == "own-e2" else "linear"]
+    expected = rule.frequencies(16, OwnRope(10000.0, llama3=Llama3Scaling(32.0)), 3.0, 64)
+    found = model.model.rotary_emb
+    torch.testing.assert_close(found.inv_freq, expected.inverse, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.inv_freq[-1], own[-1] / 3, rtol=1e-6, atol=0)
+    assert found.attention_scaling == pytest.approx(expected.attention_factor)
 
 
 def test_export_does_not_know_the_layout(converted, fast):

@@ -126,6 +126,18 @@ def mistakes(folder):
             ["checkpoint", "--num-layers is 4 there and 2 here"],
         ),
         "another rope base": ([*start, "--rotary-base", "500000"], ["--rotary-base is 10000"]),
+        "another rope scaling": (
+            [*start, "--use-rope-scaling"],
+            ["--use-rope-scaling is False there and True here"],
+        ),
+        "no base": (
+            ["--e2-frequencies", "abf"],
+            ["--e2-theta is missing: the frequencies abf need it"],
+        ),
+        "no factor lists": (
+            ["--e2-frequencies", "longrope", "--e2-longrope-factors", str(folder / "nothing")],
+            ["--e2-longrope-factors", "nothing: no such file"],
+        ),
         "resumed with another scale": (
             ["--load", str(folder / "checkpoint"), "--e2-max-scale", "8"],
             ["--e2-max-scale 20 there, 8 here", "--e2-override"],

@@ -2,7 +2,7 @@
 """Every rule on every kind of model: what the export writes, transformers computes."""
 
 import json
-import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from e2_common.errors import UserError
 from e2_llm.config import E2Config
 from e2_llm.exported import Exported
-from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, rope
+from e2_llm.frequencies import BY_SCALE, RULES, Llama3Scaling, OwnRope, rope
 from e2_llm.frequencies.rule import NEVER, WRITTEN
 from e2_llm.methods import method_for
-from e2_llm.window import own_rope, rope_parameters, scale_for, with_scale, with_window
+from e2_llm.window import own_rope, rope_parameters, scale_for, with_rule, with_scale, with_window
 from tests.helpers.rules import G, factor_list, rule, settings_of, turns
 
 DIM, WINDOW = 64, 131072
@@ -83,6 +83,21 @@ def test_a_window_is_set_and_set_back(name, kind):
         expected = ours.frequencies(DIM, own, float(scale), WINDOW).inverse
         torch.testing.assert_close(expected, inverse, rtol=1e-6, atol=1e-18)
         assert with_window(served, WINDOW) == first
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_another_rule_takes_its_place(name):
+    """As an evaluation asks for it, whatever the model was trained with."""
+    own = OWN["llama3.1"] if name != "abf" else OWN["plain"]
+    settings = rule(name, DIM).settings() or None
+    block = replace(Exported.untrained(own, WINDOW), frequencies=name, rule_settings=settings)
+    config = block.to_config({**PLAIN, "rope_parameters": {"rope_theta": own.theta}})
+    trained = with_scale(config, 2.0, 2 * WINDOW)
+    for other in BY_SCALE:
+        changed = with_window(with_rule(trained, other), 8 * WINDOW)
+        inverse, _ = theirs(changed["rope_parameters"], 8 * WINDOW)
+        expected = RULES[other].frequencies(DIM, own, 8.0, WINDOW).inverse
+        torch.testing.assert_close(expected, inverse, rtol=1e-6, atol=1e-18)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -204,7 +219,7 @@ def test_no_frequency_rotates_nothing_in_transformers_either():
     assert sin.abs().max() < 1e-13
 
 
-def test_both_forms_name_the_attention_factor_for_both_engines(caplog):
+def test_both_forms_name_the_attention_factor_for_both_engines():
     """transformers reads attention_factor, vLLM's longrope short_mscale and long_mscale."""
     written = RULES["yarn"].to_hf(DIM, OWN["llama3.1"], 8.0, WINDOW)
     found = {written[key] for key in ("attention_factor", "short_mscale", "long_mscale")}
@@ -225,7 +240,6 @@ def test_a_llama_31_of_the_hub_is_rescaled_and_remembers_itself():
     damaged = {**PLAIN, "rope_parameters": {**llama3, "factor": None}}
     with pytest.raises(UserError, match="llama3 RoPE: factor is None"):
         with_window(damaged, WINDOW)
-    logging.getLogger("transformers").setLevel(logging.WARNING)
 
 
 @pytest.mark.parametrize(
