@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parallel layouts of a world of four ranks, and flags for every position method."""
 
+from e2_llm import METHODS
+from e2_llm.placements import PLACEMENTS
+from tests.helpers.rules import settings_of
+
 LAYOUTS = {
     "TP1": [],
     "TP2": ["--tensor-model-parallel-size", "2"],
@@ -17,17 +21,34 @@ RECOMPUTE = [
     *("--recompute-granularity", "full", "--recompute-method", "uniform"),
     *("--recompute-num-layers", "1"),
 ]
+
+
+def _method_flags(name: str) -> list[str]:
+    """The flags that a method needs, and no others."""
+    reads = METHODS[name].reads
+    flags = ["--position-method", name]
+    if "factor" in reads:
+        flags += ["--e2-factor", "4"]
+    if "max_scale" in reads:
+        flags += ["--e2-max-scale", "8"]
+    for field, value in settings_of(name).items():
+        flags += [f"--e2-{field.replace('_', '-')}", str(value)]
+    return flags
+
+
+_E2 = ["--position-method", "e2", "--e2-max-scale", "8"]
+_E2_YARN = [*_E2, "--e2-frequencies", "yarn", "--e2-scale-distribution", "log-uniform"]
+# Every method, and e2 with every placement.
 METHOD_FLAGS = {
-    "none": ["--position-method", "none"],
-    "linear": ["--position-method", "linear", "--e2-factor", "4"],
-    "ntk": ["--position-method", "ntk", "--e2-factor", "4"],
-    "yarn": ["--position-method", "yarn", "--e2-factor", "4"],
-    "llama3": ["--position-method", "llama3", "--e2-factor", "4"],
-    "pose": ["--position-method", "pose", "--e2-factor", "4"],
-    "randpos": ["--position-method", "randpos", "--e2-factor", "4"],
-    "e2": ["--position-method", "e2", "--e2-max-scale", "8"],
-    "e2_yarn": [
-        *("--position-method", "e2", "--e2-max-scale", "8", "--e2-frequencies", "yarn"),
-        *("--e2-scale-distribution", "log-uniform"),
-    ],
+    **{name: _method_flags(name) for name in METHODS},
+    "e2_yarn": _E2_YARN,
+    **{
+        f"e2_{name}": [*_E2_YARN, "--e2-placement", name] for name in PLACEMENTS if name != "offset"
+    },
+    "e2_mixture": [*_E2_YARN, "--e2-placement", "skips:0.5,offset:0.3,random:0.2"],
 }
+# What differs in more than frequencies: every way to draw, and every placement.
+DRAWING = [
+    *("none", "linear", "yarn", "e2_yarn", "e2_mixture"),
+    *(name for name, method in METHODS.items() if method.draws() or name == "endprompt"),
+]
