@@ -17,6 +17,8 @@ from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from e2_common.errors import UserError
+
 BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -42,7 +44,7 @@ class SDPACoreAttention(MegatronModule):
         backend: key of ``BACKENDS``; torch raises where it cannot do what is asked.
 
     Raises:
-        ValueError: the configuration asks for something this attention does not do.
+        UserError: the configuration asks for something this attention does not do.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class SDPACoreAttention(MegatronModule):
         }
         for flag, asked in unsupported.items():
             if asked:
-                raise ValueError(f"{flag} needs Transformer Engine (--transformer-impl)")
+                raise UserError(f"{flag} needs Transformer Engine's attention")
         self.backend = backend
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)

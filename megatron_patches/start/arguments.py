@@ -2,10 +2,6 @@
 """Megatron's arguments plus ours, defaults that fit the machine, and one-line refusals."""
 
 import argparse
-import os
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +21,8 @@ from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
+from megatron_patches.start import unsupported
+from megatron_patches.start.refusal import one_line
 from megatron_patches.start.report import findings
 
 # Megatron's arguments without a CUDA device; only defaults: what the user types stands.
@@ -74,10 +72,11 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     defaults |= choice.megatron_defaults(early, on_cpu)
     if early.use_checkpoint_args:
         defaults |= forgotten_arguments(early)
-    with _as_user_error("these arguments"):
+    with one_line():
         args = megatron_arguments.parse_and_validate_args(add_ours)
     config = config_from_args(args)
     _check_support(args, config)
+    unsupported.check(args, on_cpu)
     facts = gather(args, config, on_cpu, switches)
     chosen = choice.choose(args, facts)
     choice.set_megatron_arguments(args, chosen)
@@ -191,17 +190,3 @@ def _check_data_file(path: Path) -> None:
 def _is_hub_name(path: Path) -> bool:
     """Whether this may be a model of the Hugging Face hub or of its local cache: owner/name."""
     return not path.is_absolute() and len(path.parts) == 2 and not path.parent.exists()
-
-
-@contextmanager
-def _as_user_error(what: str) -> Iterator[None]:
-    """Turn Megatron's assertions and value errors about ``what`` into one line."""
-    try:
-        yield
-    except (AssertionError, ValueError, OSError) as error:
-        if os.environ.get("E2_TRACEBACK"):
-            raise
-        reason = str(error).strip().splitlines()
-        # A bare assert has no message; the asserted line is then the best one.
-        line = reason[0] if reason else traceback.extract_tb(error.__traceback__)[-1].line
-        raise UserError(f"Megatron refuses {what}: {line} (E2_TRACEBACK=1 shows where)") from error

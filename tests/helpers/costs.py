@@ -12,6 +12,7 @@ SECONDS = {
     "tests/end_to_end/test_quickstart.py": 60,
     "tests/end_to_end/test_preprocess_benchmark.py": 45,
     "tests/end_to_end/test_bad_input.py": 40,
+    "tests/end_to_end/test_refused_by_megatron.py": 25,
     "tests/end_to_end/test_broken_checkpoints.py": 30,
     "tests/end_to_end/test_gpu_training.py": 25,
     "tests/end_to_end/test_step_overhead.py": 25,

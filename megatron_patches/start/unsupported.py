@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Megatron would take and then break on, at the first step or at the first evaluation."""
+
+import argparse
+
+from e2_common.errors import UserError
+
+AT_LEAST_ONE = ("log_interval", "eval_interval", "tensorboard_log_interval", "rotary_base")
+
+
+def check(args: argparse.Namespace, on_cpu: bool) -> None:
+    """Refuse it.
+
+    Args:
+        args: Megatron's, validated.
+        on_cpu: whether the CPU runtime is installed.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    _check_numbers(args)
+    _check_heads(args)
+    _check_evaluation(args)
+    if args.dataloader_type == "external":
+        raise UserError(
+            "--dataloader-type external: takes data from a loader of one's own, and this project "
+            "builds Megatron's datasets; use single or cyclic"
+        )
+    if on_cpu and args.cuda_graph_impl != "none":
+        raise UserError(f"--cuda-graph-impl {args.cuda_graph_impl}: needs a CUDA device")
+    layout = args.pipeline_model_parallel_layout
+    if args.mtp_num_layers and isinstance(layout, str) and "m" in layout.rpartition("|")[0]:
+        raise UserError(
+            f"--pipeline-model-parallel-layout {layout}: the layers of --mtp-num-layers need the "
+            "text, which only the first and the last stage have; put every m into the last stage"
+        )
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name in AT_LEAST_ONE:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"{_flag(name)} {value}: must be at least 1")
+    if args.num_experts and args.moe_router_topk > args.num_experts:
+        raise UserError(
+            f"--moe-router-topk {args.moe_router_topk}: there are only --num-experts "
+            f"{args.num_experts}"
+        )
+    for name in ("attention_dropout", "hidden_dropout"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise UserError(f"{_flag(name)} {getattr(args, name)}: must be between 0 and 1")
+
+
+def _check_heads(args: argparse.Namespace) -> None:
+    if args.group_query_attention and args.num_attention_heads % args.num_query_groups:
+        raise UserError(
+            f"--num-query-groups {args.num_query_groups}: --num-attention-heads "
+            f"{args.num_attention_heads} is not a multiple of it"
+        )
+    rotated = int(args.kv_channels * args.rotary_percent)
+    if rotated < 2 or rotated % 2:
+        raise UserError(
+            f"--kv-channels {args.kv_channels} x --rotary-percent {args.rotary_percent:g}: RoPE "
+            f"rotates pairs of channels, and {rotated} is not a positive even number"
+        )
+
+
+def _check_evaluation(args: argparse.Namespace) -> None:
+    """What would end a run at its first evaluation, with all iterations until then lost."""
+    if args.full_validation or args.multiple_validation_sets:
+        flag = "--full-validation" if args.full_validation else "--multiple-validation-sets"
+        raise UserError(
+            f"{flag}: megatron-core 0.19.2 breaks on it at the first evaluation; use "
+            "--eval-iters N, so that N x the global batch is the validation split"
+        )
+    if args.validation_set_names:
+        raise UserError(
+            "--validation-set-names: is for --multiple-validation-sets, which megatron-core "
+            "0.19.2 breaks on at the first evaluation; drop it"
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
