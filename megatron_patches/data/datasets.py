@@ -201,10 +201,17 @@ def train_valid_test_datasets(
     Args:
         num_samples: wanted of each split.
         vp_stage: virtual pipeline stage for which the datasets are built.
+
+    Raises:
+        UserError: the validation split does not hold a window that will be asked of it.
     """
     args = get_args()
     print_rank_0("> building train, validation, and test datasets ...")
     datasets = _build(args, num_samples, dataset_config(args, args.seq_length), vp_stage)
+    if num_samples[Split.valid.value]:
+        # Their own datasets are built at the first evaluation, which may be hours away.
+        for window in args.e2_validation_windows or ():
+            _require_window(datasets[Split.valid.value], window)
     # Megatron would ask at least one window of a blend that was built for none.
     return [
         dataset if wanted != 0 else None
@@ -237,13 +244,17 @@ def validation_dataset(
     else:
         config.split_matrix = [None, config.split_matrix[Split.valid.value], None]
     dataset = _build(args, [0, num_samples, 0], config, vp_stage)[Split.valid.value]
+    _require_window(dataset, seq_length)
+    return dataset
+
+
+def _require_window(dataset: Any, window: int) -> None:
     tokens = _tokens_of(dataset)
-    if tokens is not None and tokens <= seq_length:
+    if tokens is not None and tokens <= window:
         raise UserError(
-            f"--e2-validation-windows {seq_length}: the validation split holds only {tokens} "
+            f"--e2-validation-windows {window}: the validation split holds only {tokens} "
             "tokens; give it more (--split, --valid-data-path) or leave this window out"
         )
-    return dataset
 
 
 def _build(
