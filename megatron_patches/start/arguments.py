@@ -65,6 +65,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if not early.use_checkpoint_args:
         _check_windows(early)
     _check_files(early)
+    unsupported.check_wandb(early)
     iteration, fallen_back = starting_point.choose(early)
     if iteration is not None:
         early.ckpt_step = defaults["ckpt_step"] = iteration
@@ -159,7 +160,7 @@ def _check_files(args: argparse.Namespace) -> None:
         for prefix in (prefix for prefixes, _ in blends.values() for prefix in prefixes):
             for suffix in (".idx", ".bin"):
                 _check_data_file(Path(prefix + suffix))
-    for flag in ("save", "tensorboard_dir", "data_cache_path"):
+    for flag in ("save", "tensorboard_dir", "data_cache_path", "wandb_save_dir"):
         folder = getattr(args, flag)
         if folder and not folder.startswith(REMOTE):
             # A folder that cannot be written to would else show at the first save, after hours.

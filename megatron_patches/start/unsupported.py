@@ -2,6 +2,7 @@
 """What Megatron would take and then break on, at the first step or at the first evaluation."""
 
 import argparse
+from importlib.util import find_spec
 
 from e2_common.errors import UserError
 
@@ -34,6 +35,28 @@ def check(args: argparse.Namespace, on_cpu: bool) -> None:
             f"--pipeline-model-parallel-layout {layout}: the layers of --mtp-num-layers need the "
             "text, which only the first and the last stage have; put every m into the last stage"
         )
+
+
+def check_wandb(args: argparse.Namespace) -> None:
+    """Refuse what Weights & Biases cannot be started with, or would then be told nothing.
+
+    Args:
+        args: Megatron's, parsed.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    if not args.wandb_project:
+        return
+    project = f"--wandb-project {args.wandb_project}"
+    if find_spec("wandb") is None:
+        raise UserError(f"{project}: install wandb")
+    if not args.wandb_exp_name:
+        raise UserError(f"{project}: name the run with --wandb-exp-name")
+    if not (args.wandb_save_dir or args.save):
+        raise UserError(f"{project}: name a folder with --wandb-save-dir, or --save")
+    if not args.tensorboard_dir:
+        raise UserError(f"{project}: Megatron sends it what it writes to --tensorboard-dir; add it")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

@@ -64,6 +64,14 @@ NEIGHBOURS = {
     "collection": ("--manual-gc --manual-gc-interval -1", ["--manual-gc-interval -1"]),
     "backend": ("--distributed-backend nccl", ["--distributed-backend nccl"]),
     "adam": ("--adam-beta1 2", ["the optimizer", "--adam-beta1 2"]),
+    "no writer": (
+        "--wandb-project x --wandb-exp-name y",
+        ["--wandb-project x", "--wandb-save-dir"],
+    ),
+    "no curves": (
+        "--wandb-project x --wandb-exp-name y --wandb-save-dir CHECKPOINT/w",
+        ["--wandb-project x", "--tensorboard-dir"],
+    ),
     "experts per token": ("--num-experts 2 --moe-router-topk 5", ["--moe-router-topk 5"]),
     "bf16 of an fp32 checkpoint": ("--load CHECKPOINT --bf16", ["the checkpoint", "--bf16"]),
     "another optimizer": ("--load CHECKPOINT --optimizer sgd", ["the checkpoint", "--optimizer"]),
