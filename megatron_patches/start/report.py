@@ -36,6 +36,8 @@ def findings(
     for line in choice.missing(facts):
         yield f"missing: {line}"
     yield f"positions: {method_for(config).summary()}"
+    if args.dataloader_inter_document_masking:
+        yield "documents: apart, each placed as a window of its own length"
     gpu = None if facts.on_cpu else known_gpu(torch.cuda.get_device_name())
     yield f"work: {_work(args, gpu)}"
 

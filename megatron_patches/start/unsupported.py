@@ -22,6 +22,8 @@ def check(args: argparse.Namespace, on_cpu: bool) -> None:
     _check_numbers(args)
     _check_heads(args)
     _check_evaluation(args)
+    if args.dataloader_inter_document_masking:
+        _check_documents(args)
     if args.dataloader_type == "external":
         raise UserError(
             "--dataloader-type external: takes data from a loader of one's own, and this project "
@@ -101,6 +103,24 @@ def _check_evaluation(args: argparse.Namespace) -> None:
             "--validation-set-names: is for --multiple-validation-sets, which megatron-core "
             "0.19.2 breaks on at the first evaluation; drop it"
         )
+
+
+def _check_documents(args: argparse.Namespace) -> None:
+    """What keeps documents apart by itself, or cannot."""
+    cannot = {
+        f"--context-parallel-size {args.context_parallel_size}": args.context_parallel_size > 1,
+        "--reset-attention-mask": args.reset_attention_mask,
+        "--mtp-num-layers": args.mtp_num_layers,
+        "--spec": args.spec is not None,
+        "--transformer-impl transformer_engine": args.transformer_impl != "local",
+        f"--cuda-graph-impl {args.cuda_graph_impl}": args.cuda_graph_impl != "none",
+    }
+    for flag, is_asked in cannot.items():
+        if is_asked:
+            raise UserError(
+                f"--dataloader-inter-document-masking: does not work with {flag}; it needs this "
+                "project's attention in Megatron's local layers (--transformer-impl local)"
+            )
 
 
 def _flag(name: str) -> str:

@@ -135,5 +135,5 @@ def _forward_step(
     draw: Draw,
 ) -> tuple[Tensor, LossFunction]:
     batch = get_batch(data_iterator, get_attr_wrapped_model(model, "vp_stage"), 1, window)
-    set_draws(model, [draw])
+    set_draws(model, [draw], batch.documents)
     return run_model(model, batch, {})
