@@ -24,6 +24,12 @@ def check(args: argparse.Namespace, on_cpu: bool) -> None:
     _check_evaluation(args)
     if args.dataloader_inter_document_masking:
         _check_documents(args)
+    stages = args.pipeline_model_parallel_size * (args.virtual_pipeline_model_parallel_size or 1)
+    if args.reset_attention_mask and stages > 2:
+        raise UserError(
+            f"--reset-attention-mask: of {stages} pipeline stages only the first and the last get "
+            "the mask; use --dataloader-inter-document-masking"
+        )
     if args.dataloader_type == "external":
         raise UserError(
             "--dataloader-type external: takes data from a loader of one's own, and this project "

@@ -4,6 +4,7 @@
 import itertools
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -48,16 +49,19 @@ def world(tmp_path_factory):
     common += ["--tokenizer-model", str(make_tokenizer(folder)), "--train-iters", str(STEPS)]
     start, stopped = str(folder / "start"), str(folder / "stopped")
     saved = ["--save", start, "--save-interval", str(STEPS), "--position-method", "none"]
+    # Else positions hardly matter to so small and so new a model.
+    saved += ["--init-method-std", "0.3", "--lr", "1e-2"]
     tune = [*common, "--finetune", "--load", start, "--no-load-optim", "--no-load-rng"]
     still = [*tune, "--lr", "0", "--min-lr", "0", APART]
-    moving = [*tune, *METHOD_FLAGS["e2_yarn"], APART]
+    windows = ["--split", "90,10,0", "--eval-iters", "1", "--e2-validation-windows", "32", "128"]
+    moving = [*tune, *METHOD_FLAGS["e2_yarn"], *windows, APART]
     stop = ["--save", stopped, "--save-interval", "2", "--exit-interval", "2"]
     runs = [("start", [*common, *saved])]
     runs += [(name, [*still, *flags]) for name, flags in ALONE.items()]
-    runs += [("together", [*tune, *METHOD_FLAGS["e2_yarn"]])]
+    runs += [("together", [word for word in moving if word != APART])]
     runs += [("TP1", moving), *((name, [*moving, *flags]) for name, flags in OTHERS.items())]
     runs += [("stopped", [*moving, *LAYOUTS["TP2×PP2"], *stop])]
-    resumed = [*common, *METHOD_FLAGS["e2_yarn"], APART, "--load", stopped]
+    resumed = [*common, *METHOD_FLAGS["e2_yarn"], *windows, APART, "--load", stopped]
     runs += [("resumed", [*resumed, *LAYOUTS["TP2×PP2"]])]
     results = run_world(4, runs, folder, timeout=350)
     export(ExportOptions(load=folder / "start", save=folder / "hf"))
@@ -131,6 +135,19 @@ def test_every_layout_agrees(world, layout):
         map(str, sum(reference["draws"], []))
     )
     assert results["together"]["losses"][0] != pytest.approx(reference["losses"][0], rel=1e-4)
+
+
+def test_validation_by_window_agrees_too(world):
+    folder, _ = world
+    losses = {}
+    for part in (folder / "world.log").read_text().split("===== ")[1:]:
+        name = part.split("\n", 1)[0].split(" ", 1)[1]
+        found = re.findall(r"loss by window at iteration \d+ \| 32: (\S+) \| 128: (\S+)", part)
+        losses[name] = [float(loss) for pair in found for loss in pair]
+    assert len(losses["TP1"]) == 2
+    for layout in OTHERS:
+        assert losses[layout] == pytest.approx(losses["TP1"], rel=1e-4)
+    assert losses["together"] != pytest.approx(losses["TP1"], rel=1e-4)
 
 
 def test_a_resumed_run_goes_on(world):

@@ -35,6 +35,14 @@ MISTAKES = {
         "--load CHECKPOINT --finetune --num-experts 2",
         ["--num-experts"],
     ),
+    "documents apart twice": (
+        "--dataloader-inter-document-masking --reset-attention-mask",
+        ["--dataloader-inter-document-masking", "--reset-attention-mask"],
+    ),
+    "a mask in the middle": (
+        "--reset-attention-mask --pipeline-model-parallel-size 4",
+        ["--reset-attention-mask", "--dataloader-inter-document-masking"],
+    ),
     "an empty split": ("--per-split-data-args-path SPLIT", ["--per-split-data-args-path"]),
 }
 NEIGHBOURS = {
@@ -72,11 +80,15 @@ NEIGHBOURS = {
         "--wandb-project x --wandb-exp-name y --wandb-save-dir CHECKPOINT/w",
         ["--wandb-project x", "--tensorboard-dir"],
     ),
+    "documents and later tokens": (
+        "--dataloader-inter-document-masking --mtp-num-layers 1",
+        ["--dataloader-inter-document-masking", "--mtp-num-layers"],
+    ),
     "experts per token": ("--num-experts 2 --moe-router-topk 5", ["--moe-router-topk 5"]),
     "bf16 of an fp32 checkpoint": ("--load CHECKPOINT --bf16", ["the checkpoint", "--bf16"]),
     "another optimizer": ("--load CHECKPOINT --optimizer sgd", ["the checkpoint", "--optimizer"]),
 }
-RANKS = {"optimizer instances": 2}
+RANKS = {"optimizer instances": 2, "a mask in the middle": 4}
 
 # Faults of ours, as if each stood in our code: what is raised, and what Megatron then breaks on.
 FAULTS = {

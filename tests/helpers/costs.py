@@ -7,6 +7,7 @@ SECONDS = {
     "tests/distributed/test_converted.py": 80,
     "tests/distributed/test_tensorboard.py": 60,
     "tests/distributed/test_kernels.py": 60,
+    "tests/distributed/test_documents.py": 60,
     "tests/distributed/test_inside.py": 30,
     "tests/distributed/test_measured.py": 25,
     "tests/end_to_end/test_quickstart.py": 60,
