@@ -15,12 +15,24 @@ from e2_common.errors import exit_on_user_error
 
 @exit_on_user_error
 def main() -> None:
-    """Arguments -> configurations -> ``megatron.training.pretrain``."""
+    """Prepare Megatron for this machine and run it; what it refuses is one line."""
     from megatron_patches.runtime.prepare import prepare
 
     as_single_process()
     on_cpu = prepare()
 
+    from megatron_patches.start.refusal import one_line
+
+    with one_line():
+        run(on_cpu)
+
+
+def run(on_cpu: bool) -> None:
+    """Arguments -> configurations -> ``megatron.training.pretrain``.
+
+    Args:
+        on_cpu: whether the CPU runtime is installed.
+    """
     from megatron.core.enums import ModelType
     from megatron.training import pretrain
     from megatron.training.argument_utils import pretrain_cfg_container_from_args

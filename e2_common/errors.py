@@ -46,8 +46,13 @@ def _speaks() -> bool:
     """Whether this process should tell.
 
     Before the ranks of a run have met they all check the same arguments, so one a node is enough
-    (nodes may see other files). Later a rank may be alone with its mistake.
+    (nodes may see other files). Later a rank may be alone with its mistake: the first one tells.
     """
     torch = sys.modules.get("torch")
-    together = torch is not None and torch.distributed.is_initialized()
-    return together or os.environ.get("LOCAL_RANK", "0") == "0"
+    if torch is None or not torch.distributed.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        store = torch.distributed.distributed_c10d._get_default_store()
+        return store.add("e2_user_errors", 1) == 1
+    except RuntimeError:  # the rank that kept the store is gone
+        return True

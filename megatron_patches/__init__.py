@@ -2,7 +2,7 @@
 """What this project adds to Megatron, and what it changes in it. Importing this changes nothing.
 
 - ``start``       Megatron's arguments with ours, what is refused, what a run says of itself
-- ``data``        datasets, the blend of a run, loss masks beside a dataset
+- ``data``        datasets, the blend of a run, loss masks beside a dataset, documents apart
 - ``model``       the model's configuration: layer spec, rotary module (``pre_wrap_hooks``)
 - ``training``    the forward step, a loss per window, TensorBoard's statistics of the draws
 - ``checkpoint``  which checkpoint a run starts from, whether it is whole and of the same model

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets, blends and loss masks."""
+"""Datasets, blends, loss masks, and documents that are apart."""

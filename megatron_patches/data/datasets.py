@@ -16,23 +16,33 @@ from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig, Moc
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 from megatron.core.datasets.utils import Split
 from megatron.core.tokenizers.utils.build_tokenizer import build_tokenizer
+from megatron.core.transformer.multi_token_prediction import mtp_on_this_rank
 from megatron.core.utils import get_batch_on_this_cp_rank, get_batch_on_this_tp_rank
 from megatron.training import get_args, print_rank_0
 from megatron.training.utils import get_blend_and_blend_per_split, is_first_or_last_pipeline_stage
 from torch import Tensor
 
 from e2_common.errors import UserError
+from megatron_patches.data.documents import Documents, documents_of
 from megatron_patches.data.loss_mask import masked, open_loss_mask
 
 
 class Batch(NamedTuple):
-    """One micro-batch, [b, s] each, mask [b, 1, s, s]; None is what a pipeline stage lacks."""
+    """One micro-batch, [b, s] each, mask [b, 1, s, s]; None is what a pipeline stage lacks.
+
+    ``documents`` is None where the documents of a window see each other.
+    """
 
     tokens: Tensor | None = None
     labels: Tensor | None = None
     loss_mask: Tensor | None = None
     attention_mask: Tensor | None = None
     position_ids: Tensor | None = None
+    documents: Documents | None = None
+
+
+TENSORS = ("tokens", "labels", "loss_mask", "attention_mask", "position_ids")
+ENDS = ("cu_seqlens", "max_seqlen")  # of documents, if they are apart
 
 
 @dataclass
@@ -115,25 +125,26 @@ def get_batch(
     """The next micro-batch, the same on every rank of a tensor-parallel group.
 
     Args:
-        data_iterator: on the first tensor rank of the first and last stage.
+        data_iterator: on the ranks that read data, see :func:`is_built_on_rank`.
         vp_stage: virtual pipeline stage of the model chunk.
         micro_batch_size: b.
         seq_length: s, over all context-parallel ranks.
     """
-    if not is_first_or_last_pipeline_stage(vp_stage):
-        return Batch()
     args = get_args()
+    apart = args.dataloader_inter_document_masking
+    if not (apart or is_first_or_last_pipeline_stage(vp_stage)):
+        return Batch()
     tp_rank = mpu.get_tensor_model_parallel_rank()
     batch: dict[str, Tensor | None] = {}
     if tp_rank == 0:
         sample = next(data_iterator)
-        batch = dict.fromkeys(Batch._fields)
+        batch = dict.fromkeys(TENSORS + ENDS)
         batch |= {
             key: value.cuda(non_blocking=True) for key, value in sample.items() if key in batch
         }
     batch = get_batch_on_this_tp_rank(
         batch,
-        has_cu_seqlens=False,
+        has_cu_seqlens=apart,
         is_hybrid_cp=False,
         create_attention_mask_in_dataloader=args.create_attention_mask_in_dataloader,
         broadcast_src_rank=mpu.get_tensor_model_parallel_src_rank(),
@@ -142,7 +153,10 @@ def get_batch(
         tp_rank=tp_rank,
         micro_batch_size=micro_batch_size,
         seq_length=seq_length,
-        mtp_on_this_rank=False,
+        # Heads for later tokens stand on the last stage, and embed the text once more.
+        mtp_on_this_rank=mtp_on_this_rank(
+            mtp_num_layers=args.mtp_num_layers, ignore_virtual=vp_stage is None, vp_stage=vp_stage
+        ),
         pipeline_model_parallel_size=args.pipeline_model_parallel_size,
         is_pipeline_first_stage=mpu.is_pipeline_first_stage(),
         is_pipeline_last_stage=mpu.is_pipeline_last_stage(),
@@ -150,12 +164,19 @@ def get_batch(
     batch = get_batch_on_this_cp_rank(
         batch, is_hybrid_cp=False, cp_group=mpu.get_context_parallel_group()
     )
-    return Batch(**{key: batch.get(key) for key in Batch._fields})
+    documents = documents_of(batch["cu_seqlens"]) if apart else None
+    return Batch(**{key: batch.get(key) for key in TENSORS}, documents=documents)
 
 
 def is_built_on_rank(vp_stage: int | None = None) -> bool:
-    """Whether this rank reads data: the first tensor rank of the first and last stage."""
-    return is_first_or_last_pipeline_stage(vp_stage) and mpu.get_tensor_model_parallel_rank() == 0
+    """Whether this rank reads data: the first tensor rank of the first and last stage.
+
+    Where documents are apart every stage has to know where they end.
+    """
+    reads = get_args().dataloader_inter_document_masking or is_first_or_last_pipeline_stage(
+        vp_stage
+    )
+    return reads and mpu.get_tensor_model_parallel_rank() == 0
 
 
 def dataset_config(args: argparse.Namespace, seq_length: int) -> WindowDatasetConfig:
@@ -175,6 +196,7 @@ def dataset_config(args: argparse.Namespace, seq_length: int) -> WindowDatasetCo
         tokenizer=build_tokenizer(args),
         reset_position_ids=args.reset_position_ids,
         reset_attention_mask=args.reset_attention_mask,
+        inter_document_masking=args.dataloader_inter_document_masking,
         eod_mask_loss=args.eod_mask_loss,
         create_attention_mask=args.create_attention_mask_in_dataloader,
         object_storage_cache_path=args.object_storage_cache_path,
@@ -197,10 +219,17 @@ def train_valid_test_datasets(
     Args:
         num_samples: wanted of each split.
         vp_stage: virtual pipeline stage for which the datasets are built.
+
+    Raises:
+        UserError: the validation split does not hold a window that will be asked of it.
     """
     args = get_args()
     print_rank_0("> building train, validation, and test datasets ...")
     datasets = _build(args, num_samples, dataset_config(args, args.seq_length), vp_stage)
+    if num_samples[Split.valid.value]:
+        # Their own datasets are built at the first evaluation, which may be hours away.
+        for window in args.e2_validation_windows or ():
+            _require_window(datasets[Split.valid.value], window)
     # Megatron would ask at least one window of a blend that was built for none.
     return [
         dataset if wanted != 0 else None
@@ -233,13 +262,17 @@ def validation_dataset(
     else:
         config.split_matrix = [None, config.split_matrix[Split.valid.value], None]
     dataset = _build(args, [0, num_samples, 0], config, vp_stage)[Split.valid.value]
+    _require_window(dataset, seq_length)
+    return dataset
+
+
+def _require_window(dataset: Any, window: int) -> None:
     tokens = _tokens_of(dataset)
-    if tokens is not None and tokens <= seq_length:
+    if tokens is not None and tokens <= window:
         raise UserError(
-            f"--e2-validation-windows {seq_length}: the validation split holds only {tokens} "
+            f"--e2-validation-windows {window}: the validation split holds only {tokens} "
             "tokens; give it more (--split, --valid-data-path) or leave this window out"
         )
-    return dataset
 
 
 def _build(

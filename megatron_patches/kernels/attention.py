@@ -6,7 +6,9 @@ s: tokens, b: samples, n: query heads of this tensor rank, g: their key/value gr
 
 import math
 from contextlib import nullcontext
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from megatron.core import tensor_parallel
 from megatron.core.packed_seq_params import PackedSeqParams
@@ -16,6 +18,9 @@ from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from e2_common.errors import UserError
+from megatron_patches.data.documents import Documents
 
 BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -42,7 +47,7 @@ class SDPACoreAttention(MegatronModule):
         backend: key of ``BACKENDS``; torch raises where it cannot do what is asked.
 
     Raises:
-        ValueError: the configuration asks for something this attention does not do.
+        UserError: the configuration asks for something this attention does not do.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class SDPACoreAttention(MegatronModule):
         }
         for flag, asked in unsupported.items():
             if asked:
-                raise ValueError(f"{flag} needs Transformer Engine (--transformer-impl)")
+                raise UserError(f"{flag} needs Transformer Engine's attention")
         self.backend = backend
         self.attn_mask_type = attn_mask_type
         self.softmax_scale = softmax_scale or 1.0 / math.sqrt(config.kv_channels)
@@ -91,12 +96,13 @@ class SDPACoreAttention(MegatronModule):
             attention_mask: [b or 1, 1, s, s], true where attention is forbidden; None for causal.
             attn_mask_type: overrides the constructor's.
             attention_bias: must be None.
-            packed_seq_params: must be None.
+            packed_seq_params: the documents of the window, if they are apart; then only causal.
 
         Returns:
             [s, b, n * d].
         """
-        if attention_bias is not None or packed_seq_params is not None:
+        apart = isinstance(packed_seq_params, Documents)
+        if attention_bias is not None or (packed_seq_params is not None and not apart):
             raise ValueError("attention bias and packed sequences need Transformer Engine")
         mask_type = attn_mask_type or self.attn_mask_type
         causal = attention_mask is None and mask_type == AttnMaskType.causal
@@ -108,18 +114,41 @@ class SDPACoreAttention(MegatronModule):
         groups = query.size(2) // key.size(2)
         if groups > 1 and self.backend in WITHOUT_GROUPS:
             key, value = (states.repeat_interleave(groups, dim=2) for states in (key, value))
+        mask = None if attention_mask is None else ~attention_mask
+        attend = partial(self._attend, mask=mask, causal=causal, dropout=dropout)
         with (
             tracker.fork() if own_generator else nullcontext(),
             sdpa_kernel(BACKENDS[self.backend]),
         ):
-            context = F.scaled_dot_product_attention(
-                query.permute(1, 2, 0, 3),  # [s, b, n, d] -> [b, n, s, d]
-                key.permute(1, 2, 0, 3),  # [s, b, g, d] -> [b, g, s, d]
-                value.permute(1, 2, 0, 3),
-                attn_mask=None if attention_mask is None else ~attention_mask,
-                dropout_p=dropout,
-                is_causal=causal,
-                scale=self.softmax_scale,
-                enable_gqa=query.size(2) != key.size(2),
-            )  # [b, n, s, d]
+            if not apart or all(len(lengths) == 1 for lengths in packed_seq_params.lengths):
+                return attend(query, key, value)
+            if not causal:
+                raise ValueError("documents are apart under a causal mask only")
+            samples = []
+            for number, lengths in enumerate(packed_seq_params.lengths):
+                states = (one[:, number : number + 1] for one in (query, key, value))
+                documents = zip(*(one.split(list(lengths)) for one in states), strict=True)
+                samples.append(torch.cat([attend(*document) for document in documents]))
+            return torch.cat(samples, dim=1)
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        dropout: float,
+    ) -> Tensor:
+        """Attend within one window, or one document of it; see :meth:`forward` for shapes."""
+        context = F.scaled_dot_product_attention(
+            query.permute(1, 2, 0, 3),  # [s, b, n, d] -> [b, n, s, d]
+            key.permute(1, 2, 0, 3),  # [s, b, g, d] -> [b, g, s, d]
+            value.permute(1, 2, 0, 3),
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal,
+            scale=self.softmax_scale,
+            enable_gqa=query.size(2) != key.size(2),
+        )  # [b, n, s, d]
         return context.permute(2, 0, 1, 3).flatten(2)  # [s, b, n * d]

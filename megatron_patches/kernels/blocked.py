@@ -90,7 +90,9 @@ def cudnn_head(facts: Facts) -> str | None:
 def one_rotation(facts: Facts) -> str | None:
     """It takes one table of angles for all samples of a micro-batch."""
     if facts.per_sample:
-        return "rotates all samples of a micro-batch alike, not by --e2-draw-per sample"
+        return (
+            "rotates all samples of a micro-batch alike, not by --e2-draw-per sample or documents"
+        )
     return None
 
 

@@ -41,7 +41,8 @@ class Facts:
         head_dim: d, of a head.
         dropout: of the attention.
         masked: attention gets a mask, because documents of a window are kept apart.
-        per_sample: the samples of a micro-batch are rotated differently.
+        per_sample: the samples of a micro-batch are rotated differently, because each has its own
+            draw or its own documents.
         interleaved: RoPE rotates neighbouring channels together (``--rotary-interleaved``).
         normalization: Megatron's ``--normalization``.
         swiglu: the MLP is a SwiGLU.
@@ -103,6 +104,10 @@ def missing_packages(on_cpu: bool, interpreted: bool) -> dict[str, str]:
     return missing
 
 
+def _largest_micro_batch(args: argparse.Namespace) -> int:
+    return max(args.micro_batch_size, args.eval_micro_batch_size or 1)
+
+
 def is_interpreted() -> bool:
     """Whether Triton's interpreter is on; Triton reads it once, when it is imported."""
     return os.environ.get("TRITON_INTERPRET") == "1"
@@ -127,7 +132,8 @@ def gather(args: argparse.Namespace, config: E2Config, on_cpu: bool, switches: S
         head_dim=args.kv_channels,
         dropout=args.attention_dropout,
         masked=bool(args.reset_attention_mask),
-        per_sample=config.draw_per == "sample" and args.micro_batch_size > 1,
+        per_sample=(config.draw_per == "sample" and args.micro_batch_size > 1)
+        or (args.dataloader_inter_document_masking and _largest_micro_batch(args) > 1),
         interleaved=args.rotary_interleaved,
         normalization=args.normalization,
         swiglu=args.swiglu,

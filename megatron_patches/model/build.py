@@ -20,6 +20,7 @@ from megatron.core.transformer.transformer_block import (
 from megatron.training.argument_utils import gpt_config_from_args
 from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
 
+from e2_common.errors import UserError
 from e2_llm.arguments import own_rope
 from e2_llm.config import E2Config
 from e2_llm.frequencies import PLAIN, OwnRope
@@ -39,9 +40,14 @@ def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
     Args:
         args: Megatron's arguments, validated, with the kernels of ``parse_arguments``.
         config: of the positions.
+
+    Raises:
+        UserError: there is no such module as --spec names.
     """
     install(args.kernels)
     model = gpt_config_from_args(args)
+    if args.spec is not None and model.transformer_layer_spec is None:
+        raise UserError(f"--spec {' '.join(args.spec)}: there is no such module to import")
     model.rope_scaling_factor = args.rope_scaling_factor  # which Megatron 0.19.2 forgets
     model.transformer.use_te_activation_func = args.kernels["swiglu"] == "te"
     if args.spec is None:

@@ -50,27 +50,40 @@ class E2RotaryEmbedding(RotaryEmbedding):
         self.cp_group = original.cp_group
         self.method = method
         self.draws: Sequence[Draw] = (method.validation_draw(),)
+        self.documents: Sequence[Sequence[int]] | None = None
         self._frequencies = lru_cache(maxsize=64)(self._make_frequencies)
 
-    def set_draws(self, draws: Sequence[Draw]) -> None:
+    def set_draws(
+        self, draws: Sequence[Draw], documents: Sequence[Sequence[int]] | None = None
+    ) -> None:
         """Choose the scale and offset of the next forward passes.
 
         Args:
             draws: one for all samples of the micro-batch, or one for each.
+            documents: of each sample the lengths of its documents, if they are apart; each is then
+                placed as a window of its own length.
         """
         self.draws = tuple(draws)
+        if documents is not None and len(draws) == 1:
+            self.draws *= len(documents)
+        self.documents = documents
 
     def get_freqs_non_repeated(self, max_seq_len: int, offset: int = 0) -> Tensor:
-        """Angles of every position, fp32 [s, b, d / 2]; b is 1 when the samples share a draw."""
+        """Angles of every position, fp32 [s, b, d / 2]; b is 1 when the samples share them."""
         if offset:
             raise ValueError("a uniform offset cancels out in RoPE; use set_draws")
         device = torch.cuda.current_device()
+        windows = self.documents or [[max_seq_len]] * len(self.draws)
         angles = [
-            self.method.positions(draw, max_seq_len, device)[:, None]  # [s, 1]
+            self._positions(draw, lengths, device)[:, None]  # [s, 1]
             * self._frequencies(draw.scale).inverse
-            for draw in self.draws
+            for draw, lengths in zip(self.draws, windows, strict=True)
         ]
         return torch.stack(angles, dim=1)  # [s, b, d / 2]
+
+    def _positions(self, draw: Draw, lengths: Sequence[int], device: torch.device) -> Tensor:
+        """Positions of documents one after another, fp32 [s]; each begins anew."""
+        return torch.cat([self.method.positions(draw, length, device) for length in lengths])
 
     def _make_frequencies(self, scale: float) -> Frequencies:
         inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.own)
@@ -120,7 +133,7 @@ class E2RotaryEmbedding(RotaryEmbedding):
 
         Returns:
             fp32 [s, b, 1, d], with YaRN [s, b, 1, d + 1]: this context-parallel rank's part, b 1
-            when samples share a draw.
+            when samples share a draw and are one document each.
         """
         emb = self.get_emb(max_seq_len, offset)
         cp_group = cp_group or self.cp_group

@@ -2,10 +2,6 @@
 """Megatron's arguments plus ours, defaults that fit the machine, and one-line refusals."""
 
 import argparse
-import os
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +22,8 @@ from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
+from megatron_patches.start import unsupported
+from megatron_patches.start.refusal import one_line
 from megatron_patches.start.report import findings
 
 # Megatron's arguments without a CUDA device; only defaults: what the user types stands.
@@ -68,6 +66,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if not early.use_checkpoint_args:
         _check_windows(early)
     _check_files(early)
+    unsupported.check_wandb(early)
     iteration, fallen_back = starting_point.choose(early)
     if iteration is not None:
         early.ckpt_step = defaults["ckpt_step"] = iteration
@@ -75,11 +74,12 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     defaults |= choice.megatron_defaults(early, on_cpu)
     if early.use_checkpoint_args:
         defaults |= forgotten_arguments(early)
-    with _as_user_error("these arguments"):
+    with one_line():
         args = megatron_arguments.parse_and_validate_args(add_ours)
     config = config_from_args(args)
     store(args, config)
     _check_support(args, config)
+    unsupported.check(args, on_cpu)
     facts = gather(args, config, on_cpu, switches)
     chosen = choice.choose(args, facts)
     choice.set_megatron_arguments(args, chosen)
@@ -174,7 +174,7 @@ def _check_files(args: argparse.Namespace) -> None:
         for prefix in (prefix for prefixes, _ in blends.values() for prefix in prefixes):
             for suffix in (".idx", ".bin"):
                 _check_data_file(Path(prefix + suffix))
-    for flag in ("save", "tensorboard_dir", "data_cache_path"):
+    for flag in ("save", "tensorboard_dir", "data_cache_path", "wandb_save_dir"):
         folder = getattr(args, flag)
         if folder and not folder.startswith(REMOTE):
             # A folder that cannot be written to would else show at the first save, after hours.
@@ -205,17 +205,3 @@ def _check_data_file(path: Path) -> None:
 def _is_hub_name(path: Path) -> bool:
     """Whether this may be a model of the Hugging Face hub or of its local cache: owner/name."""
     return not path.is_absolute() and len(path.parts) == 2 and not path.parent.exists()
-
-
-@contextmanager
-def _as_user_error(what: str) -> Iterator[None]:
-    """Turn Megatron's assertions and value errors about ``what`` into one line."""
-    try:
-        yield
-    except (AssertionError, ValueError, OSError) as error:
-        if os.environ.get("E2_TRACEBACK"):
-            raise
-        reason = str(error).strip().splitlines()
-        # A bare assert has no message; the asserted line is then the best one.
-        line = reason[0] if reason else traceback.extract_tb(error.__traceback__)[-1].line
-        raise UserError(f"Megatron refuses {what}: {line} (E2_TRACEBACK=1 shows where)") from error

@@ -44,6 +44,8 @@ def findings(
     own = own_rope(args)
     if not own.is_plain:
         yield f"the model's own RoPE: {own.scaling()}, which every scale acts on"
+    if args.dataloader_inter_document_masking:
+        yield "documents: apart, each placed as a window of its own length"
     gpu = None if facts.on_cpu else known_gpu(torch.cuda.get_device_name())
     yield f"work: {_work(args, gpu)}"
 

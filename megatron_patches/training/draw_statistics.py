@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorBoard: histograms of the drawn scales and offsets, and the training loss by scale.
+"""Curves: histograms of the drawn scales and offsets, and the training loss by scale.
 
 Written every ``--tensorboard-log-interval`` iterations, as Megatron's own curves are, over the
 iterations since: ``e2 draws/scale``, ``e2 draws/offset``, and for each range of scales
@@ -21,6 +21,7 @@ from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.positions import max_offset
 from e2_llm.sampler import Draw
+from megatron_patches.training.curves import write_histogram, write_scalars
 
 if TYPE_CHECKING:
     from megatron.training.models.gpt import GPTModelConfig
@@ -119,13 +120,13 @@ class DrawStatistics:
             iteration: the step of the points.
         """
         sums = [] if self.sums is None else self.sums.tolist()
-        for name, (loss, tokens) in zip(self.names, sums, strict=False):
-            if tokens > 0:
-                writer.add_scalar(name, loss / tokens, iteration)
+        buckets = zip(self.names, sums, strict=False)
+        losses = {name: loss / tokens for name, (loss, tokens) in buckets if tokens > 0}
+        write_scalars(writer, losses, iteration)
         if self.draws:
             columns = np.concatenate(self.draws).T  # [2, draws]
             for (name, bins), values in zip(self.bins.items(), columns, strict=True):
-                writer.add_histogram(name, values, iteration, bins=bins)
+                write_histogram(writer, name, values, bins, iteration)
 
 
 class TrainingStatistics:

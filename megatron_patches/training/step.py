@@ -19,17 +19,18 @@ from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw, sample_indices
 from megatron_patches.data.datasets import Batch, get_batch
+from megatron_patches.data.documents import Documents
 
 SPIKE = 10  # a loss above this many times the largest one seen is reported as spiky
 
 LossFunction = Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
 
 
-def set_draws(model: MegatronModule, draws: list[Draw]) -> None:
-    """Give a model chunk, wrapped or not, the draws of its next forward pass."""
+def set_draws(model: MegatronModule, draws: list[Draw], documents: Documents | None = None) -> None:
+    """Give a model chunk, wrapped or not, the draws of its next forward pass, and its documents."""
     rotary = get_attr_wrapped_model(model, "rotary_pos_emb")
     if hasattr(rotary, "set_draws"):  # Megatron's own module stays in place for method none
-        rotary.set_draws(draws)
+        rotary.set_draws(draws, documents.lengths if documents else None)
 
 
 def forward_step(
@@ -60,7 +61,7 @@ def forward_step(
     timers("batch-generator").stop()
 
     draws = current_draws(args, model, config) if training else [plain_draw(config)]
-    set_draws(model, draws)
+    set_draws(model, draws, batch.documents)
     output, loss = run_model(model, batch, draw_log(args, config) if training else {})
     return output, watch(loss, batch.loss_mask) if watch and training else loss
 
@@ -84,6 +85,7 @@ def run_model(
         batch.attention_mask,
         labels=batch.labels,
         loss_mask=batch.loss_mask,
+        packed_seq_params=batch.documents,
     )
     return output, partial(loss_function, batch.loss_mask, log)
 

@@ -20,6 +20,7 @@ from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
 from megatron_patches.data.datasets import get_batch, validation_dataset
+from megatron_patches.training.curves import write_scalars
 from megatron_patches.training.step import LossFunction, run_model, set_draws
 
 Loaders = list[DataLoader | None]
@@ -65,9 +66,9 @@ class WindowValidation:
         return losses
 
     def log(self, losses: dict[int, float], iteration: int, writer: Any) -> None:
-        """Write the losses to TensorBoard, a curve per window."""
-        for window, loss in losses.items():
-            writer.add_scalar(f"lm loss validation/window {window}", loss, iteration)
+        """Write the losses as curves, one a window."""
+        curves = {f"lm loss validation/window {window}": loss for window, loss in losses.items()}
+        write_scalars(writer, curves, iteration)
 
     def _loss(
         self, args: argparse.Namespace, model: list[MegatronModule], window: int
@@ -134,5 +135,5 @@ def _forward_step(
     draw: Draw,
 ) -> tuple[Tensor, LossFunction]:
     batch = get_batch(data_iterator, get_attr_wrapped_model(model, "vp_stage"), 1, window)
-    set_draws(model, [draw])
+    set_draws(model, [draw], batch.documents)
     return run_model(model, batch, {})

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The statistics of the draws in TensorBoard, read back from real runs."""
+"""The statistics of the draws in TensorBoard and in Weights & Biases, read back from real runs."""
 
+import json
+import os
 from bisect import bisect_right
 from itertools import pairwise
 
@@ -31,8 +33,32 @@ RUNS = {
     "iteration": [
         *(*LAYOUTS["TP2×PP2"], "--e2-draw-per", "iteration"),
         *("--tensorboard-log-interval", "100"),
+        *("--eval-iters", "1", "--e2-validation-windows", "64", "128"),
     ],
 }
+WITH_WANDB = "iteration"  # the last one: Megatron keeps the writer for the rest of the process
+# Stands in the place of the package, and keeps what it is told.
+WANDB = """
+import json, os
+from types import SimpleNamespace
+
+config = SimpleNamespace(update=lambda values: None)
+
+class Histogram:
+    def __init__(self, np_histogram):
+        self.told = [array.tolist() for array in np_histogram]
+
+def init(dir, name, project, config, **others):
+    global file
+    file = open(os.path.join(dir, f"{project}-{name}.jsonl"), "w")
+
+def log(values, step=None):
+    values = {k: v.told if isinstance(v, Histogram) else float(v) for k, v in values.items()}
+    print(json.dumps([step, values]), file=file, flush=True)
+
+def finish():
+    file.close()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +73,19 @@ def world(tmp_path_factory):
     runs = [("none", [*none, *start, "--tensorboard-dir", str(folder / "none")])]
     for name, flags in RUNS.items():
         runs.append((name, [*common, *tune, *flags, "--tensorboard-dir", str(folder / name)]))
-    results = run_world(4, runs, folder, timeout=250)
+    (folder / "stub").mkdir()
+    (folder / "stub" / "wandb.py").write_text(WANDB)
+    assert runs[-1][0] == WITH_WANDB
+    runs[-1][1].extend(["--wandb-project", "e2", "--wandb-exp-name", WITH_WANDB])
+    runs[-1][1].extend(["--wandb-save-dir", str(folder / "wandb")])
+    path = os.pathsep.join([str(folder / "stub"), os.environ["PYTHONPATH"]])
+    results = run_world(4, runs, folder, timeout=250, PYTHONPATH=path)
     events = {}
     for name in results:
         events[name] = EventAccumulator(str(folder / name), {"scalars": 0, "histograms": 0})
         events[name].Reload()
+    with (folder / "wandb" / f"e2-{WITH_WANDB}.jsonl").open() as lines:
+        events["wandb"] = [json.loads(line) for line in lines]
     return results, events
 
 
@@ -144,6 +178,27 @@ def test_histograms_hold_the_draws(world, draws, name, intervals):
             limits = np.array([-np.inf, *histogram.bucket_limit])
             np.testing.assert_array_equal(np.histogram(values, limits)[0], histogram.bucket)
             first = event.step + 1
+
+
+def test_weights_and_biases_are_told_the_same(world):
+    _, events = world
+    told = {
+        (name, step): value for step, values in events["wandb"] for name, value in values.items()
+    }
+    tags = events[WITH_WANDB].Tags()
+    ours = [tag for tag in tags["scalars"] if tag.startswith((PREFIX, "lm loss validation/window"))]
+    assert {"lm loss validation/window 64", "lm loss validation/window 128"} < set(ours)
+    for tag in ours:
+        for event in events[WITH_WANDB].Scalars(tag):
+            assert told[tag, event.step] == pytest.approx(event.value, rel=1e-6)
+    assert {"e2 draws/scale", "e2 draws/offset"} <= set(tags["histograms"])
+    for tag in tags["histograms"]:
+        [event] = events[WITH_WANDB].Histograms(tag)
+        counts, edges = told[tag, event.step]
+        assert sum(counts) == event.histogram_value.num
+        assert edges[0] <= event.histogram_value.min
+    steps = [step for step, _ in events["wandb"]]
+    assert steps == sorted(steps)  # it drops what comes late
 
 
 def test_console_line_and_other_methods_are_left_alone(world):

@@ -232,7 +232,9 @@ def test_longer_than_the_base_window_is_warned_about(good):
 def test_a_validation_window_longer_than_the_data(good):
     windows = ["--eval-iters", "1", "--e2-validation-windows", "100000"]
     words = "--e2-validation-windows 100000: the validation split holds only"
-    assert words in refused_by(run([*good, *windows], code=2), (), alone=False)
+    result = run([*good, *windows], code=2)
+    assert words in refused_by(result, (), alone=False)
+    assert "iteration        1/" not in result.stdout  # nothing is lost
 
 
 def test_a_split_without_documents_is_refused_and_does_not_hang(good):

@@ -218,7 +218,7 @@ def test_attention_equals_megatrons(model_parallel, groups, masked, backend):
     "options", [{"window_size": (8, 0)}, {"softmax_type": "learnable"}], ids=str
 )
 def test_attention_refuses_what_it_does_not_do(model_parallel, options):
-    with pytest.raises(ValueError, match="Transformer Engine"):
+    with pytest.raises(UserError, match="Transformer Engine"):
         SDPACoreAttention(config(**options), 1, AttnMaskType.causal, "self", backend="math")
 
 
