@@ -25,6 +25,7 @@ from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
+from megatron_patches.start.refused import refuse_ignored, refuse_without_te, typed
 from megatron_patches.start.report import findings
 
 # Megatron's arguments without a CUDA device; only defaults: what the user types stands.
@@ -49,8 +50,10 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         UserError: an argument, or a file it names, is wrong.
     """
     defaults: dict[str, object] = dict(CPU_DEFAULTS) if on_cpu else {}
+    parsers: list[argparse.ArgumentParser] = []
 
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        parsers.append(parser)
         add_arguments(parser)
         loss_mask.add_arguments(parser)
         starting_point.add_arguments(parser)
@@ -64,6 +67,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         return parser
 
     early = megatron_arguments.parse_args(add_ours)
+    told = typed(parsers[0], early)
+    notes = refuse_ignored(told)
     if not early.use_checkpoint_args:
         _check_windows(early)
     _check_files(early)
@@ -72,6 +77,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         early.ckpt_step = defaults["ckpt_step"] = iteration
     switches = typed_switches(early)
     defaults |= choice.megatron_defaults(early, on_cpu)
+    refuse_without_te(told, str(defaults.get("transformer_impl", early.transformer_impl)))
     if early.use_checkpoint_args:
         defaults |= forgotten_arguments(early)
     with _as_user_error("these arguments"):
@@ -85,7 +91,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
     args.data_blend = _check_blend(args)
-    warnings = fallen_back + config.warnings() + check_checkpoint(args)
+    warnings = notes + fallen_back + config.warnings() + check_checkpoint(args)
     if args.rank == 0:
         if on_cpu:
             settings = ", ".join(f"{name}={value}" for name, value in CPU_DEFAULTS.items())
