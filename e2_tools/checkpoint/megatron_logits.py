@@ -27,7 +27,8 @@ from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import writing
 from e2_llm.config import E2Config
-from megatron_patches.checkpoint.model_arguments import COMPARED, WINDOWS
+from megatron_patches.checkpoint.model_arguments import WINDOWS
+from megatron_patches.checkpoint.model_fields import of_the_model
 from megatron_patches.kernels.registry import PLAIN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +172,7 @@ def arguments(
     args = megatron_arguments.parse_args(add_arguments)
     positions = [argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata]
     args.position_method = "none"  # unless the checkpoint says otherwise: a plain Megatron run
-    for name in (*COMPARED, *WINDOWS, *positions):
+    for name in (*of_the_model(vars(args)), *WINDOWS, *positions):
         if hasattr(stored, name):
             setattr(args, name, getattr(stored, name))
     if not hasattr(stored, "layernorm_epsilon") and hasattr(stored, "norm_epsilon"):

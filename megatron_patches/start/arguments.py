@@ -19,13 +19,21 @@ from e2_llm.arguments import add_arguments, config_from_args
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
-from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
+from megatron_patches.checkpoint.model_arguments import check_family
+from megatron_patches.checkpoint.same_model import check_checkpoint, checkpoint_arguments, model_of
 from megatron_patches.data import blend, loss_mask
 from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
-from megatron_patches.start.refused import refuse_ignored, refuse_without_te, typed
+from megatron_patches.start.refused import (
+    flags_of,
+    refuse_ignored,
+    refuse_overruled,
+    refuse_without_te,
+    taken_over,
+    typed,
+)
 from megatron_patches.start.report import findings
 
 # Megatron's arguments without a CUDA device; only defaults: what the user types stands.
@@ -67,6 +75,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         return parser
 
     early = megatron_arguments.parse_args(add_ours)
+    flags = flags_of(parsers[0])
     told = typed(parsers[0], early)
     notes = refuse_ignored(told)
     if not early.use_checkpoint_args:
@@ -77,11 +86,16 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         early.ckpt_step = defaults["ckpt_step"] = iteration
     switches = typed_switches(early)
     defaults |= choice.megatron_defaults(early, on_cpu)
-    refuse_without_te(told, str(defaults.get("transformer_impl", early.transformer_impl)))
-    if early.use_checkpoint_args:
-        defaults |= forgotten_arguments(early)
+    use_stored = early.use_checkpoint_args
+    stored = checkpoint_arguments(early) if use_stored else argparse.Namespace()
+    model = model_of(stored, flags)
+    taken = taken_over(parsers[0], model)
+    refuse_ignored(taken)
+    refuse_without_te(told + taken, defaults.get("transformer_impl", early.transformer_impl))
+    defaults |= model
     with _as_user_error("these arguments"):
         args = megatron_arguments.parse_and_validate_args(add_ours)
+    refuse_overruled(told, args, stored)
     config = config_from_args(args)
     _check_support(args, config)
     facts = gather(args, config, on_cpu, switches)
@@ -91,7 +105,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
     args.data_blend = _check_blend(args)
-    warnings = notes + fallen_back + config.warnings() + check_checkpoint(args)
+    warnings = notes + fallen_back + config.warnings() + check_checkpoint(args, flags)
+    warnings += _check_export(args, config)
     if args.rank == 0:
         if on_cpu:
             settings = ", ".join(f"{name}={value}" for name, value in CPU_DEFAULTS.items())
@@ -132,6 +147,13 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
             "positions; use --position-embedding-type rope"
         )
+    if args.mtp_num_layers and (
+        args.pipeline_model_parallel_size > 1 or method_for(config).rule.has_attention_factor
+    ):
+        raise UserError(
+            "--mtp-num-layers: its layers get neither tokens on a later pipeline stage nor YaRN's "
+            "attention temperature; use it without both, or drop it"
+        )
     if args.context_parallel_size > 1 and args.transformer_impl == "local":
         raise UserError(
             f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
@@ -144,6 +166,22 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             "--fused-single-qkv-rope: rotates the query before YaRN's attention temperature can be "
             "applied to it; drop it"
         )
+
+
+def _check_export(args: argparse.Namespace, config: E2Config) -> list[str]:
+    """Say before a run that its checkpoints are of no use outside of Megatron, not after it."""
+    if not args.save:
+        return []
+    try:
+        check_family(args, config)
+    except UserError as reason:
+        if args.e2_override:
+            return [f"--save {args.save}: cannot be exported to Hugging Face: {reason}"]
+        raise UserError(
+            f"--save {args.save}: what it would hold cannot be exported to Hugging Face: {reason} "
+            "(--e2-override trains it all the same)"
+        ) from reason
+    return []
 
 
 def _check_windows(args: argparse.Namespace) -> None:

@@ -186,6 +186,15 @@ class Typed:
     value: object = None
 
 
+def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Name -> flag, of every argument that a parser knows."""
+    return {
+        action.dest: action.option_strings[0]
+        for action in reversed(parser._actions)  # of two flags for one name the first
+        if action.option_strings
+    }
+
+
 def typed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Typed]:
     """What the command line sets.
 
@@ -200,6 +209,21 @@ def typed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Typ
         for action in group._group_actions
         if (flags := [flag for flag in action.option_strings if flag in words])
         and getattr(args, action.dest, None) != parser.get_default(action.dest)
+    ]
+
+
+def taken_over(parser: argparse.ArgumentParser, model: Mapping[str, object]) -> list[Typed]:
+    """What ``--use-checkpoint-args`` sets as if the command line did.
+
+    Args:
+        parser: with the defaults that hold without a command line.
+        model: the arguments that it takes over.
+    """
+    flags = flags_of(parser)
+    return [
+        Typed(name, f"--use-checkpoint-args takes over {flags[name]}", "", value)
+        for name, value in model.items()
+        if value != parser.get_default(name)
     ]
 
 
@@ -240,6 +264,28 @@ def refuse_without_te(told: list[Typed], transformer_impl: str) -> None:
             raise UserError(
                 f"{one.flag}: {reason}, and this run has Megatron's local ones; "
                 "install Transformer Engine, or drop it"
+            )
+
+
+def refuse_overruled(
+    told: list[Typed], args: argparse.Namespace, stored: argparse.Namespace
+) -> None:
+    """Refuse what ``--use-checkpoint-args`` has replaced by what the checkpoint says.
+
+    Args:
+        told: what the command line sets.
+        args: Megatron's, validated.
+        stored: the checkpoint's, if they were taken over.
+
+    Raises:
+        UserError: an argument of the command line is no longer what it was set to.
+    """
+    for one in told:
+        value = getattr(args, one.dest, one.value)
+        if value != one.value and value == getattr(stored, one.dest, one.value):
+            raise UserError(
+                f"{one.flag} {one.value}: --use-checkpoint-args takes the checkpoint's {value}; "
+                "drop one of the two"
             )
 
 
