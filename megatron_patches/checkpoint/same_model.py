@@ -19,6 +19,7 @@ from e2_llm.arguments import config_from_args
 from e2_llm.config import differences
 from e2_llm.registry import method_class
 from megatron_patches.checkpoint.model_fields import counts, of_the_model
+from megatron_patches.checkpoint.optimizer_state import check_optimizer_state
 from megatron_patches.checkpoint.schedule import check_schedule
 from megatron_patches.checkpoint.starting_point import source_of
 from megatron_patches.data.blend import changed_blend
@@ -52,14 +53,16 @@ def check_checkpoint(args: argparse.Namespace, flags: Mapping[str, str]) -> list
         and _value(stored, name) != _value(args, name)
     ]
     if wrong:
-        raise UserError(
-            f"{where}: another model: {'; '.join(wrong)} (--use-checkpoint-args takes them over)"
+        mend = (
+            "drop the flags" if args.use_checkpoint_args else "--use-checkpoint-args takes it over"
         )
+        raise UserError(f"{where}: another model: {'; '.join(wrong)} ({mend})")
     resumed = source == "load" and not args.finetune and tracked(Path(args.load)) != RELEASE
     if resumed and not args.e2_override:
         _require_same_positions(stored, args, where)
     warnings = _other_fixed_scaling(stored, args, where)
     if resumed:
+        check_optimizer_state(stored, args, where)
         warnings += check_schedule(stored, args, where)
     if resumed and getattr(stored, "data_blend", None) and args.data_blend:
         change = changed_blend(stored.data_blend, args.data_blend)
