@@ -26,6 +26,7 @@ from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
+from megatron_patches.start.batch_sizes import phases
 from megatron_patches.start.refused import (
     flags_of,
     refuse_ignored,
@@ -146,6 +147,13 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
         raise UserError(
             f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
             "positions; use --position-embedding-type rope"
+        )
+    ranks = args.micro_batch_size * args.data_parallel_size
+    uneven = [phase.windows for phase in phases(args) if phase.windows % ranks]
+    if uneven and starting_point.source_of(args) is None:  # a resumed run may be past it
+        raise UserError(
+            f"--step-batch-size-schedule: {uneven[0]} windows are no multiple of {ranks} "
+            "(--micro-batch-size times the data-parallel size)"
         )
     if args.mtp_num_layers and (
         args.pipeline_model_parallel_size > 1 or method_for(config).rule.has_attention_factor
