@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     group.add_argument(
         "--e2-override",
         action="store_true",
-        help="Resume a run although its checkpoint was trained with other --e2-* values.",
+        help="Resume a run although its checkpoint was trained with other --e2-* values, and train "
+        "a model that cannot be exported.",
     )
     return parser
 

@@ -28,7 +28,8 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import writing
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES, Rule
-from megatron_patches.checkpoint.model_arguments import COMPARED, WINDOWS
+from megatron_patches.checkpoint.model_arguments import WINDOWS
+from megatron_patches.checkpoint.model_fields import of_the_model
 from megatron_patches.kernels.registry import PLAIN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,7 +187,7 @@ def arguments(
     args = megatron_arguments.parse_args(add_arguments)
     fields = [argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata]
     args.position_method = "none"  # unless the checkpoint says otherwise: a plain Megatron run
-    for name in (*COMPARED, *WINDOWS, *fields):
+    for name in (*of_the_model(vars(args)), *WINDOWS, *fields):
         if hasattr(stored, name):
             setattr(args, name, getattr(stored, name))
     if not hasattr(stored, "layernorm_epsilon") and hasattr(stored, "norm_epsilon"):

@@ -10,7 +10,7 @@ from e2_common.model_sizes import ModelSizes
 from e2_llm.arguments import config_from_args, own_rope
 from e2_llm.exported import Exported
 from e2_llm.methods import method_for
-from megatron_patches.checkpoint.model_arguments import KNOWN, TELL_FAMILIES
+from megatron_patches.checkpoint.model_arguments import check_family, kind_of
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,6 @@ def run_args(common: dict[str, Any]) -> RunArgs:
     args = common.get("args") if isinstance(common, dict) else None
     if not isinstance(args, argparse.Namespace):
         raise UserError("--load: the checkpoint holds no arguments; save it with Megatron's train")
-    refused = [
-        f"{name}={getattr(args, name)!r}"
-        for name, known in KNOWN.items()
-        if hasattr(args, name) and getattr(args, name) not in known
-    ]
-    if refused:
-        raise UserError(
-            f"--load: no known family of models has a place for {', '.join(refused)}; "
-            "only RMSNorm, SwiGLU, RoPE models without experts can be exported"
-        )
     try:
         return _read(args, common.get("iteration"))
     except AttributeError as error:
@@ -66,15 +56,14 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
     positions = config_from_args(args)
     method = method_for(positions)
-    if not method.rule.exportable:
-        raise UserError(
-            f"--load: the model was trained with the frequencies {method.rule.name}, which no "
-            "rope_type of transformers computes"
-        )
+    try:
+        check_family(args, positions)
+    except UserError as reason:
+        raise UserError(f"--load: {reason}") from reason
     exported = Exported.of_training(method, own=own_rope(args), iteration=iteration)
     return RunArgs(
         sizes=ModelSizes.from_arguments(args),
-        kind={name: bool(getattr(args, name, False)) for name in TELL_FAMILIES},
+        kind=kind_of(args),
         norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
         dtype=str(args.params_dtype).removeprefix("torch."),
         init_std=getattr(args, "init_method_std", 0.02),

@@ -9,6 +9,7 @@ from typing import Any
 
 from e2_common.disk.checkpoint_folder import empty
 from e2_common.errors import UserError
+from megatron_patches.checkpoint.optimizer_state import let_sgd_load
 from megatron_patches.checkpoint.schedule import rates_of_this_run
 from megatron_patches.checkpoint.starting_point import check_sums
 from megatron_patches.runtime.replace import replace
@@ -26,6 +27,7 @@ def install() -> None:
     _installed = True
     check_sums_before_loading()
     load_by_the_rates_of_this_run()
+    load_into_sgd()
     empty_the_folder_before_saving()
     name_a_full_disk()
 
@@ -55,6 +57,17 @@ def load_by_the_rates_of_this_run() -> None:
     def load_checkpoint(model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         with rates_of_this_run(training.get_args(), optimizer):
             return original(model, optimizer, *args, **kwargs)
+
+    original = replace(training, "load_checkpoint", load_checkpoint)
+
+
+def load_into_sgd() -> None:
+    """Let a run of SGD be resumed, see ``optimizer_state``."""
+    import megatron.training.training as training
+
+    def load_checkpoint(model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        let_sgd_load(optimizer)
+        return original(model, optimizer, *args, **kwargs)
 
     original = replace(training, "load_checkpoint", load_checkpoint)
 

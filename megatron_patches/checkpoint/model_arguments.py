@@ -1,78 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Megatron's arguments that make a model, as a run has them and a checkpoint stores them."""
+"""Which of Megatron's arguments the known families of models have a place for.
 
-from dataclasses import dataclass
+An export asks it of a checkpoint's arguments, a run of its own before it starts.
+"""
 
+import argparse
 
-@dataclass(frozen=True)
-class ModelArgument:
-    """One of them.
+from e2_common.errors import UserError
+from e2_llm.config import E2Config
+from e2_llm.methods import method_for
 
-    Attributes:
-        name: attribute of Megatron's arguments. Other versions of Megatron may lack it.
-        flag: how the command line says it. None: a run is not compared with its checkpoint in it.
-        known: the values that the known families of models have a place for; empty: any.
-        tells_families: whether it tells these families apart.
-        forgotten: whether Megatron's ``--use-checkpoint-args`` forgets to take it over.
-    """
-
-    name: str
-    flag: str | None = None
-    known: tuple[object, ...] = ()
-    tells_families: bool = False
-    forgotten: bool = False
-
-
-MODEL_ARGUMENTS = (
-    ModelArgument("num_layers", "--num-layers"),
-    ModelArgument("hidden_size", "--hidden-size"),
-    ModelArgument("ffn_hidden_size", "--ffn-hidden-size"),
-    ModelArgument("num_attention_heads", "--num-attention-heads"),
-    ModelArgument("group_query_attention", "--group-query-attention"),
-    ModelArgument("num_query_groups", "--num-query-groups"),
-    ModelArgument("kv_channels", "--kv-channels"),
-    ModelArgument("untie_embeddings_and_output_weights", "--untie-embeddings-and-output-weights"),
-    ModelArgument("swiglu", "--swiglu", known=(True,)),
-    ModelArgument("normalization", "--normalization", known=("RMSNorm",)),
-    ModelArgument("add_bias_linear", "--disable-bias-linear", known=(False,)),
-    ModelArgument("add_qkv_bias", "--add-qkv-bias", tells_families=True),
-    ModelArgument("qk_layernorm", "--qk-layernorm", tells_families=True, forgotten=True),
-    ModelArgument("position_embedding_type", "--position-embedding-type", known=("rope",)),
-    ModelArgument("rotary_base", "--rotary-base"),
-    ModelArgument("rotary_percent", "--rotary-percent", known=(1,)),
-    ModelArgument("rotary_interleaved", "--rotary-interleaved", known=(False,)),
-    ModelArgument(
-        "rotary_seq_len_interpolation_factor",
-        "--rotary-seq-len-interpolation-factor",
-        forgotten=True,
-    ),
-    ModelArgument("use_rope_scaling", "--use-rope-scaling", forgotten=True),
-    ModelArgument("rope_scaling_factor", "--rope-scaling-factor", forgotten=True),
-    ModelArgument("layernorm_epsilon", "--norm-epsilon", forgotten=True),
-    ModelArgument("no_rope_freq", known=(None,)),
-    ModelArgument("num_experts", known=(None, 0)),
-    ModelArgument("multi_latent_attention", known=(False,)),
-    ModelArgument("qk_l2_norm", known=(False,)),
-    ModelArgument("softmax_type", known=("vanilla",)),
-    ModelArgument("window_size", known=(None,)),
-    ModelArgument("attention_output_gate", known=(False,)),
-    ModelArgument("experimental_attention_variant", known=(None,)),
-    ModelArgument("layernorm_zero_centered_gamma", known=(False,)),
-    ModelArgument("apply_layernorm_1p", known=(False,)),
-    ModelArgument("apply_residual_connection_post_layernorm", known=(False,)),
-    ModelArgument("activation_func_clamp_value", known=(None,)),
-    ModelArgument("glu_linear_offset", known=(0,)),
-    ModelArgument("use_mup", known=(False,)),
-    ModelArgument("mtp_num_layers", known=(None, 0)),
-    ModelArgument("hybrid_layer_pattern", known=(None,)),
-    ModelArgument("heterogeneous_layers_config_path", known=(None,)),
+# Name -> the values with which a model can be of a known family. Other versions of Megatron may
+# lack some of the names.
+KNOWN: dict[str, tuple[object, ...]] = {
+    "swiglu": (True,),
+    "normalization": ("RMSNorm",),
+    "add_bias_linear": (False,),
+    "position_embedding_type": ("rope",),
+    "rotary_percent": (1,),
+    "rotary_interleaved": (False,),
+    "no_rope_freq": (None,),
+    "num_experts": (None, 0),
+    "multi_latent_attention": (False,),
+    "qk_l2_norm": (False,),
+    "softmax_type": ("vanilla",),
+    "window_size": (None,),
+    "attention_output_gate": (False,),
+    "experimental_attention_variant": (None,),
+    "layernorm_zero_centered_gamma": (False,),
+    "apply_layernorm_1p": (False,),
+    "apply_residual_connection_post_layernorm": (False,),
+    "activation_func_clamp_value": (None,),
+    "glu_linear_offset": (0,),
+    "use_mup": (False,),
+    "mtp_num_layers": (None, 0),
+    "hybrid_layer_pattern": (None,),
+    "heterogeneous_layers_config_path": (None,),
+}
+# Arguments that tell the families apart, and those of them that each kind of family has.
+TELL_FAMILIES = ("add_qkv_bias", "qk_layernorm")
+KINDS: tuple[frozenset[str], ...] = (
+    frozenset(),
+    frozenset({"add_qkv_bias"}),
+    frozenset({"qk_layernorm"}),
 )
-
-# Name -> flag, of those in which a run and its checkpoint are compared.
-COMPARED = {one.name: one.flag for one in MODEL_ARGUMENTS if one.flag}
-# Name -> values, of those that can make a model of no known family.
-KNOWN = {one.name: one.known for one in MODEL_ARGUMENTS if one.known}
-TELL_FAMILIES = tuple(one.name for one in MODEL_ARGUMENTS if one.tells_families)
-FORGOTTEN = tuple(one.name for one in MODEL_ARGUMENTS if one.forgotten)
 # What a model is run at, and does not change its weights.
 WINDOWS = ("max_position_embeddings", "seq_length")
+
+
+def kind_of(args: argparse.Namespace) -> dict[str, bool]:
+    """What tells the families apart, of a run or of a checkpoint."""
+    return {name: bool(getattr(args, name, False)) for name in TELL_FAMILIES}
+
+
+def check_family(args: argparse.Namespace, positions: E2Config) -> None:
+    """Whether a model of these arguments can be exported.
+
+    Args:
+        args: Megatron's, of this run or stored in a checkpoint.
+        positions: of the same.
+
+    Raises:
+        UserError: it is of no known family; every reason is named.
+    """
+    reasons = [
+        f"{name}={getattr(args, name)!r}"
+        for name, known in KNOWN.items()
+        if hasattr(args, name) and getattr(args, name) not in known
+    ]
+    if reasons:
+        raise UserError(
+            f"no known family of models has a place for {', '.join(reasons)}; "
+            "only RMSNorm, SwiGLU, RoPE models without experts can be exported"
+        )
+    kind = frozenset(name for name, has in kind_of(args).items() if has)
+    if kind not in KINDS:
+        raise UserError(f"no known family of models has {', '.join(sorted(kind))} together")
+    rule = method_for(positions).rule
+    if not rule.exportable:
+        raise UserError(
+            f"it is trained with the frequencies {rule.name}, which no rope_type of transformers "
+            "computes"
+        )

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import copy
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 from e2_common.disk.checkpoint_folder import RELEASE, tracked
@@ -17,17 +18,19 @@ from e2_common.model_sizes import query_groups
 from e2_llm.arguments import config_from_args
 from e2_llm.config import differences
 from e2_llm.registry import method_class
-from megatron_patches.checkpoint.model_arguments import COMPARED, FORGOTTEN
+from megatron_patches.checkpoint.model_fields import counts, of_the_model
+from megatron_patches.checkpoint.optimizer_state import check_optimizer_state
 from megatron_patches.checkpoint.schedule import check_schedule
 from megatron_patches.checkpoint.starting_point import source_of
 from megatron_patches.data.blend import changed_blend
 
 
-def check_checkpoint(args: argparse.Namespace) -> list[str]:
+def check_checkpoint(args: argparse.Namespace, flags: Mapping[str, str]) -> list[str]:
     """Compare the run's arguments with those stored in the checkpoint it will load.
 
     Args:
         args: Megatron's, validated.
+        flags: name -> flag, of every argument that the parser knows.
 
     Returns:
         Warnings, a line each.
@@ -43,19 +46,23 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     if stored is None:
         return [f"{where}: holds no arguments, so the model's shape was not checked"]
     wrong = [
-        f"{option} is {_value(stored, name)} there and {_value(args, name)} here"
-        for name, option in COMPARED.items()
-        if hasattr(stored, name) and _differ(stored, args, name)
+        f"{flags[name]} is {_value(stored, name)} there and {_value(args, name)} here"
+        for name in of_the_model(flags)
+        if hasattr(stored, name)
+        and counts(name, stored, args)
+        and _value(stored, name) != _value(args, name)
     ]
     if wrong:
-        raise UserError(
-            f"{where}: another model: {'; '.join(wrong)} (--use-checkpoint-args takes them over)"
+        mend = (
+            "drop the flags" if args.use_checkpoint_args else "--use-checkpoint-args takes it over"
         )
+        raise UserError(f"{where}: another model: {'; '.join(wrong)} ({mend})")
     resumed = source == "load" and not args.finetune and tracked(Path(args.load)) != RELEASE
     if resumed and not args.e2_override:
         _require_same_positions(stored, args, where)
     warnings = _other_fixed_scaling(stored, args, where)
     if resumed:
+        check_optimizer_state(stored, args, where)
         warnings += check_schedule(stored, args, where)
     if resumed and getattr(stored, "data_blend", None) and args.data_blend:
         change = changed_blend(stored.data_blend, args.data_blend)
@@ -70,21 +77,33 @@ def check_checkpoint(args: argparse.Namespace) -> list[str]:
     return warnings
 
 
-def forgotten_arguments(args: argparse.Namespace) -> dict[str, object]:
-    """What ``--use-checkpoint-args`` has to take over beside what Megatron does.
+def checkpoint_arguments(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments stored in the checkpoint that a run starts from; none without one.
 
     Args:
         args: Megatron's, parsed, perhaps not validated.
-
-    Returns:
-        Values by attribute; empty without a checkpoint.
 
     Raises:
         UserError: the checkpoint is unreadable.
     """
     source = source_of(args)
-    stored = _stored_arguments(args, source) if source else None
-    return {name: getattr(stored, name) for name in FORGOTTEN if hasattr(stored, name)}
+    return (_stored_arguments(args, source) if source else None) or argparse.Namespace()
+
+
+def model_of(stored: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, object]:
+    """The model that ``--use-checkpoint-args`` takes over, by attribute.
+
+    Megatron's own taking over leaves out what shows in no shape, such as ``--no-rope-freq``.
+
+    Args:
+        stored: arguments of the checkpoint.
+        flags: name -> flag, of every argument that the parser knows.
+    """
+    return {
+        name: getattr(stored, name)
+        for name in of_the_model(flags)
+        if hasattr(stored, name) and counts(name, stored)
+    }
 
 
 def _where(args: argparse.Namespace, source: str) -> str:
@@ -120,16 +139,9 @@ def _require_same_positions(
         )
 
 
-def _differ(stored: argparse.Namespace, args: argparse.Namespace, name: str) -> bool:
-    if name == "rope_scaling_factor" and not (
-        getattr(stored, "use_rope_scaling", False) and args.use_rope_scaling
-    ):
-        return False  # one of both does not read it
-    return _value(stored, name) != _value(args, name)
-
-
 def _value(args: argparse.Namespace, name: str) -> object:
-    return query_groups(args) if name == "num_query_groups" else getattr(args, name)
+    value = query_groups(args) if name == "num_query_groups" else getattr(args, name)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _stored_arguments(args: argparse.Namespace, source: str) -> argparse.Namespace | None:

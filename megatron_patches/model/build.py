@@ -7,16 +7,22 @@ stands here, and both call ``self.rotary_pos_emb(...)``.
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 
-from megatron.core import parallel_state
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
+from megatron.core.models.gpt.heterogeneous.heterogeneous_layer_specs import (
+    get_gpt_heterogeneous_layer_spec,
+)
+from megatron.core.transformer.attention import SelfAttention
+from megatron.core.transformer.dot_product_attention import DotProductAttention
+from megatron.core.transformer.heterogeneous.heterogeneous_config import (
+    HeterogeneousTransformerConfig,
+)
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec
-from megatron.core.transformer.transformer_block import (
-    TransformerBlockSubmodules,
-    get_num_layers_to_build,
-)
+from megatron.core.transformer.torch_norm import WrappedTorchNorm
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.training.argument_utils import gpt_config_from_args
 from megatron.training.models.gpt import GPTModelConfig, default_layer_spec
 
@@ -78,7 +84,9 @@ def layer_spec(
         spec = default_layer_spec(config, vp_stage)
     if method_for(positions).rule.has_attention_factor:
         for layer in getattr(spec, "layer_specs", [spec]):
-            layer.submodules.self_attention.module = TemperatureSelfAttention
+            attention = layer.submodules.self_attention
+            if attention.module is SelfAttention:
+                attention.module = TemperatureSelfAttention
     return spec
 
 
@@ -92,27 +100,46 @@ def local_block_spec(
         vp_stage: virtual pipeline stage, or None.
         kernels: of attention and norm.
     """
+    spec = megatron_local_block_spec(config, vp_stage)
+    ours = {DotProductAttention: partial(SDPACoreAttention, backend=kernels["attention"])}
+    if config.transformer.normalization == "RMSNorm":
+        ours[WrappedTorchNorm] = NORMS[kernels["norm"]]
+        # Which of its norms a block ends with Megatron decides for LayerNorm alone.
+        spec.layer_norm = NORMS[kernels["norm"]]
+    for layer in spec.layer_specs:
+        replace_modules(layer.submodules, ours)
+        attention = layer.submodules.self_attention.submodules
+        if attention is not None:  # a heterogeneous layer may have none
+            replace_modules(attention, ours)
+    return spec
+
+
+def megatron_local_block_spec(
+    config: GPTModelConfig, vp_stage: int | None
+) -> TransformerBlockSubmodules:
+    """What Megatron builds of its local layers, every argument of the model read by its own code.
+
+    Its own choice between them (``default_layer_spec``) forgets ``--qk-l2-norm`` of a model
+    without experts, and the stage of one with heterogeneous layers.
+    """
     transformer = config.transformer
-    spec = get_gpt_layer_local_spec(
-        transformer.num_moe_experts,
-        transformer.moe_grouped_gemm,
-        transformer.qk_layernorm,
+    if isinstance(transformer, HeterogeneousTransformerConfig):
+        return get_gpt_heterogeneous_layer_spec(transformer, use_te=False, vp_stage=vp_stage)
+    return get_gpt_decoder_block_spec(
+        transformer,
+        use_transformer_engine=False,
         normalization=transformer.normalization,
+        qk_l2_norm=transformer.qk_l2_norm,
+        vp_stage=vp_stage,
     )
-    attention = spec.submodules.self_attention.submodules
-    attention.core_attention = partial(SDPACoreAttention, backend=kernels["attention"])
-    final_norm = spec.submodules.input_layernorm
-    if transformer.normalization == "RMSNorm":
-        final_norm = NORMS[kernels["norm"]]
-        spec.submodules.input_layernorm = final_norm
-        spec.submodules.pre_mlp_layernorm = final_norm
-        if transformer.qk_layernorm:
-            attention.q_layernorm = final_norm
-            attention.k_layernorm = final_norm
-    layers = get_num_layers_to_build(
-        transformer, vp_stage, parallel_state.get_pipeline_model_parallel_rank()
-    )
-    return TransformerBlockSubmodules(layer_specs=[spec] * layers, layer_norm=final_norm)
+
+
+def replace_modules(submodules: object, others: Mapping[object, object]) -> None:
+    """Replace those fields of a spec's dataclass that are keys of ``others``."""
+    for field in fields(submodules):
+        module = getattr(submodules, field.name)
+        if isinstance(module, type) and module in others:
+            setattr(submodules, field.name, others[module])
 
 
 def install_rotary(

@@ -13,17 +13,28 @@ from e2_common.errors import UserError
 from e2_common.files import check_folder
 from e2_llm.arguments import add_arguments, config_from_args, own_rope, store
 from e2_llm.config import E2Config
-from e2_llm.frequencies import PLAIN
 from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
-from megatron_patches.checkpoint.same_model import check_checkpoint, forgotten_arguments
+from megatron_patches.checkpoint.model_arguments import check_family
+from megatron_patches.checkpoint.same_model import check_checkpoint, checkpoint_arguments, model_of
 from megatron_patches.data import blend, loss_mask
 from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
 from megatron_patches.start import unsupported
+from megatron_patches.start.batch_sizes import phases
+from megatron_patches.start.owners import check_owners
 from megatron_patches.start.refusal import one_line
+from megatron_patches.start.refused import (
+    flags_of,
+    refuse_ignored,
+    refuse_overruled,
+    refuse_without_te,
+    refuse_yaml,
+    taken_over,
+    typed,
+)
 from megatron_patches.start.report import findings
 
 # Megatron's arguments without a CUDA device; only defaults: what the user types stands.
@@ -48,8 +59,10 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         UserError: an argument, or a file it names, is wrong.
     """
     defaults: dict[str, object] = dict(CPU_DEFAULTS) if on_cpu else {}
+    parsers: list[argparse.ArgumentParser] = []
 
     def add_ours(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        parsers.append(parser)
         add_arguments(parser)
         loss_mask.add_arguments(parser)
         starting_point.add_arguments(parser)
@@ -62,7 +75,11 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         parser.error = _refuse  # argparse would print a usage of a thousand lines first
         return parser
 
+    refuse_yaml()
     early = megatron_arguments.parse_args(add_ours)
+    flags = flags_of(parsers[0])
+    told = typed(parsers[0], early)
+    notes = refuse_ignored(told)
     if not early.use_checkpoint_args:
         _check_windows(early)
     _check_files(early)
@@ -72,10 +89,16 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         early.ckpt_step = defaults["ckpt_step"] = iteration
     switches = typed_switches(early)
     defaults |= choice.megatron_defaults(early, on_cpu)
-    if early.use_checkpoint_args:
-        defaults |= forgotten_arguments(early)
+    use_stored = early.use_checkpoint_args
+    stored = checkpoint_arguments(early) if use_stored else argparse.Namespace()
+    model = model_of(stored, flags)
+    taken = taken_over(parsers[0], model)
+    refuse_ignored(taken)
+    refuse_without_te(told + taken, defaults.get("transformer_impl", early.transformer_impl))
+    defaults |= model
     with one_line():
         args = megatron_arguments.parse_and_validate_args(add_ours)
+    refuse_overruled(told, args, stored)
     config = config_from_args(args)
     store(args, config)
     _check_support(args, config)
@@ -87,7 +110,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
     args.data_blend = _check_blend(args)
-    warnings = fallen_back + config.warnings() + check_checkpoint(args)
+    warnings = notes + fallen_back + config.warnings() + check_checkpoint(args, flags)
+    warnings += check_owners(told, args) + _check_export(args, config)
     if args.rank == 0:
         if on_cpu:
             settings = ", ".join(f"{name}={value}" for name, value in CPU_DEFAULTS.items())
@@ -128,16 +152,23 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
             "positions; use --position-embedding-type rope"
         )
+    ranks = args.micro_batch_size * args.data_parallel_size
+    uneven = [phase.windows for phase in phases(args) if phase.windows % ranks]
+    if uneven and starting_point.source_of(args) is None:  # a resumed run may be past it
+        raise UserError(
+            f"--step-batch-size-schedule: {uneven[0]} windows are no multiple of {ranks} "
+            "(--micro-batch-size times the data-parallel size)"
+        )
+    method = method_for(config)
+    if args.mtp_num_layers and method.rule.has_attention_factor:
+        raise UserError(
+            "--mtp-num-layers: its layers do not get YaRN's attention temperature; use other "
+            "frequencies, or drop it"
+        )
     if args.context_parallel_size > 1 and args.transformer_impl == "local":
         raise UserError(
             f"--context-parallel-size {args.context_parallel_size}: only Transformer Engine's "
             "attention does it; install it, or use tensor and pipeline parallelism"
-        )
-    method = method_for(config)
-    if args.multi_latent_attention and method.rule is not PLAIN:
-        raise UserError(
-            "--multi-latent-attention: makes its rotary angles in every layer, where scales do not "
-            "reach; drop it, or use --position-method none"
         )
     if method.rule.has_attention_factor and getattr(args, "fused_single_qkv_rope", False):
         raise UserError(
@@ -152,6 +183,22 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
     # Once now: frequencies that do not fit the model would else be found by its first step.
     dim = int(args.kv_channels * args.rotary_percent)
     method.frequencies(method.validation_draw(), dim, own_rope(args))
+
+
+def _check_export(args: argparse.Namespace, config: E2Config) -> list[str]:
+    """Say before a run that its checkpoints are of no use outside of Megatron, not after it."""
+    if not args.save:
+        return []
+    try:
+        check_family(args, config)
+    except UserError as reason:
+        if args.e2_override:
+            return [f"--save {args.save}: cannot be exported to Hugging Face: {reason}"]
+        raise UserError(
+            f"--save {args.save}: what it would hold cannot be exported to Hugging Face: {reason} "
+            "(--e2-override trains it all the same)"
+        ) from reason
+    return []
 
 
 def _check_windows(args: argparse.Namespace) -> None:

@@ -5,7 +5,8 @@ A wrong layout, a slow kernel or a missing package is then seen in the first sec
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -19,6 +20,7 @@ from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from megatron_patches.kernels.choice import Choice
 from megatron_patches.kernels.facts import Facts
+from megatron_patches.start.batch_sizes import Phase, phases
 
 
 def findings(
@@ -80,28 +82,48 @@ def _layout(args: argparse.Namespace) -> str:
 
 
 def _work(args: argparse.Namespace, gpu: Gpu | None) -> str:
-    tokens = args.global_batch_size * args.seq_length
-    micro = args.global_batch_size // (args.micro_batch_size * args.data_parallel_size)
+    sizes = phases(args)
+    ranks = args.micro_batch_size * args.data_parallel_size
+    numbers = [
+        _range(phase.windows * args.seq_length for phase in sizes),
+        _range(phase.windows for phase in sizes),
+        _range(phase.windows // ranks for phase in sizes),
+    ]
     text = (
-        f"{tokens:,} tokens an iteration ({args.global_batch_size} windows of {args.seq_length}, "
-        f"{micro} micro-batches a rank)"
+        f"{numbers[0]} tokens an iteration ({numbers[1]} windows of {args.seq_length}, "
+        f"{numbers[2]} micro-batches a rank)"
     )
-    if args.train_iters:
-        text += f", {args.train_iters:,} iterations, {tokens * args.train_iters:,} tokens in all"
-        text += _planned_hours(args, gpu)
+    if all(phase.iterations is not None for phase in sizes):
+        iterations = sum(phase.iterations for phase in sizes)
+        tokens = sum(phase.iterations * phase.windows for phase in sizes) * args.seq_length
+        text += f", {iterations:,} iterations, {tokens:,} tokens in all"
+        text += _planned_hours(args, sizes, gpu)
     return text
 
 
-def _planned_hours(args: argparse.Namespace, gpu: Gpu | None) -> str:
+def _range(numbers: Iterable[int]) -> str:
+    found = sorted(set(numbers))
+    return " to ".join(f"{number:,}" for number in dict.fromkeys((found[0], found[-1])))
+
+
+def _planned_hours(args: argparse.Namespace, phases: list[Phase], gpu: Gpu | None) -> str:
     """FLOPs of the run, and on GPUs whose speed is known its hours; of dense models only."""
     if args.num_experts is not None:
         return ""
     sizes, layout = ModelSizes.from_arguments(args), Layout.from_arguments(args)
-    flops = args.train_iters * layout.tokens * sizes.flops(args.seq_length)
-    text = f", {flops:.3g} FLOPs"
+    windows = sum(phase.windows * phase.iterations for phase in phases)
+    text = f", {windows * args.seq_length * sizes.flops(args.seq_length):.3g} FLOPs"
     if gpu is None or not (args.bf16 or args.fp16):
         return text
-    mfu = reached_mfu(sizes, layout, gpu)
-    speed = tokens_per_second(sizes, layout, gpu, mfu)
-    hours = args.train_iters * layout.tokens / speed / 3600
-    return text + f", about {hours:.1f} h at {mfu:.0%} of {gpu.peak / 1e12:.0f} TFLOP/s"
+    seconds = flops = 0.0
+    for phase in phases:
+        micro_batches = phase.windows // (layout.micro_batch * layout.data)
+        step = replace(layout, micro_batches=micro_batches)
+        mfu = reached_mfu(sizes, step, gpu)
+        speed = tokens_per_second(sizes, step, gpu, mfu)
+        seconds += phase.iterations * step.tokens / speed
+        flops += phase.iterations * step.tokens * sizes.flops(args.seq_length)
+    reached = flops / (layout.world * gpu.peak * seconds)
+    return (
+        text + f", about {seconds / 3600:.1f} h at {reached:.0%} of {gpu.peak / 1e12:.0f} TFLOP/s"
+    )

@@ -127,13 +127,13 @@ def draw_log(args: argparse.Namespace, config: E2Config) -> dict[str, float]:
     """
     if not method_for(config).draws_scale():
         return {}
-    from megatron.core.num_microbatches_calculator import get_current_global_batch_size
+    from megatron.core.num_microbatches_calculator import get_current_running_global_batch_size
 
     return _draw_log(
         config,
         args.seed,
         args.consumed_train_samples,
-        get_current_global_batch_size(),
+        get_current_running_global_batch_size(),
         args.micro_batch_size,
     )
 

@@ -239,6 +239,8 @@ def arguments():
         seq_length=4096,
         world_size=16,
         train_iters=30000,
+        train_samples=None,
+        step_batch_size_schedule=None,
         bf16=True,
         fp16=False,
     )
