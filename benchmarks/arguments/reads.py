@@ -16,8 +16,36 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("pretrain_e2", "megatron_patches", "e2_llm")
 PARSING = "megatron.training.arguments"
-# Read instead of the parser's arguments with --yaml-cfg.
+# The second is read instead of the parser's arguments with --yaml-cfg.
 NOT_READING = (PARSING, "megatron.training.yaml_arguments")
+# ``emerging_optimizers`` puts the names together of this and the parameters of a class.
+BEGINNINGS = frozenset({"muon"})
+# Imported by what a run imports, and never reached by one that trains a GPT model.
+NOT_REACHED = (
+    "megatron.core.export",
+    "megatron.core.inference",
+    "megatron.core.models.hybrid",
+    "megatron.core.models.bert",
+    "megatron.core.models.T5",
+    "megatron.core.models.mamba",
+    "megatron.core.models.mimo",
+    "megatron.core.models.multimodal",
+    "megatron.core.models.vision",
+    "megatron.core.post_training",
+    "megatron.core.ssm.mamba",
+    "megatron.core.tensor_parallel.inference_layers",
+    "megatron.core.tokenizers.vision",
+    "megatron.post_training",
+    "megatron.rl",
+    "megatron.training.config.inference_config",
+    "megatron.training.inprocess_restart",
+    "megatron.training.models.hybrid",
+)
+
+
+# Parts of names of modules that are not the first to be named where an argument is read.
+LOOK_ON = ("config", "argument_utils", "transformer_engine", "fp4", "fp8", "cuda_graph", "owners",
+           "heterogeneous", "experimental", "memory_usage", "one_logger", "e2_llm")  # fmt: skip
 
 
 class Source:
@@ -38,25 +66,52 @@ class Source:
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             waiting += [found for found in _imports(tree, package) if found not in self.trees]
 
-    def reading(self) -> Iterator[ast.Module]:
-        """The modules that use arguments, not those that parse them."""
-        return (tree for name, tree in self.trees.items() if name not in NOT_READING)
+    def reading(self) -> Iterator[tuple[str, ast.Module]]:
+        """The modules that use arguments, not those that parse them, by their names."""
+        return (item for item in self.trees.items() if item[0] not in NOT_READING)
 
-    def read(self, fields: Iterable[str]) -> set[str]:
-        """Every argument that is read.
+    def read(self, fields: Iterable[str]) -> dict[str, str]:
+        """Every argument that is read, and a module that reads it.
 
         Args:
             fields: names of the fields of configurations that are filled from arguments.
         """
-        found: set[str] = set()
-        loaded: set[str] = set()
-        for tree in self.reading():
+        wanted = set(fields)
+        places: dict[str, str] = {}
+        for module, tree in self.reading():
             for owner, name in _loads(tree):
-                loaded.add(name)
-                if owner in ("args", "early", "arguments", "get_args"):
-                    found.add(name)
-        found |= loaded.intersection(fields)
-        return found | _decide(self.trees[PARSING], found)
+                if name in wanted or owner in ("args", "early", "arguments", "get_args"):
+                    _keep(places, name, module)
+        for module, tree in self.reading():  # by a loop over names, or over names that begin alike
+            if module.startswith("megatron."):
+                for name in _said(tree, wanted):
+                    places.setdefault(name, module)
+        for name in _decide(self.trees[PARSING], set(places)):
+            places[name] = PARSING
+        return places
+
+
+def _keep(places: dict[str, str], name: str, module: str) -> None:
+    """Of the modules that read an argument keep the one that says most."""
+    if name not in places or _says_little(places[name]) > _says_little(module):
+        places[name] = module
+
+
+def _says_little(module: str) -> tuple[bool, bool, str]:
+    """For sorting: what only passes arguments on or looks at them is last, ours is first."""
+    looks_on = any(word in module for word in LOOK_ON)
+    return looks_on, not module.startswith(OURS), module
+
+
+def _said(tree: ast.Module, names: set[str]) -> Iterator[str]:
+    words = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    yield from words & names
+    for beginning in BEGINNINGS.intersection(words):
+        yield from (name for name in names if name.startswith(f"{beginning}_"))
 
 
 def fields_of(*kinds: type) -> set[str]:
@@ -71,7 +126,7 @@ def _ours() -> Iterator[str]:
 
 
 def _file(module: str) -> Path | None:
-    if module.split(".")[0] not in ("megatron", *OURS):
+    if module.split(".")[0] not in ("megatron", *OURS) or module.startswith(NOT_REACHED):
         return None
     try:
         spec = importlib.util.find_spec(module)
@@ -97,8 +152,9 @@ def _loads(tree: ast.AST) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             yield _owner(node.value), node.attr
         elif isinstance(node, ast.Call) and _owner(node.func) in ("getattr", "hasattr"):
-            if len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
-                yield _owner(node.args[0]), str(node.args[1].value)
+            owner, name = node.args[:2]
+            if isinstance(name, ast.Constant):
+                yield _owner(owner), str(name.value)
 
 
 def _owner(node: ast.AST) -> str:

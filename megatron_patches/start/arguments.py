@@ -27,6 +27,7 @@ from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
 from megatron_patches.runtime import fixes
 from megatron_patches.start.batch_sizes import phases
+from megatron_patches.start.owners import check_owners
 from megatron_patches.start.refused import (
     flags_of,
     refuse_ignored,
@@ -107,7 +108,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         args.create_attention_mask_in_dataloader = True
     args.data_blend = _check_blend(args)
     warnings = notes + fallen_back + config.warnings() + check_checkpoint(args, flags)
-    warnings += _check_export(args, config)
+    warnings += check_owners(told, args) + _check_export(args, config)
     if args.rank == 0:
         if on_cpu:
             settings = ", ".join(f"{name}={value}" for name, value in CPU_DEFAULTS.items())

@@ -9,11 +9,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from e2_common.errors import UserError
 
 # Groups of the parser that belong to another program, but for the arguments in ``KEPT``.
-GROUPS: Mapping[str, str] = {
+GROUPS: dict[str, str] = {
     "rl": "reinforcement learning has a training loop of its own, Megatron's train_rl.py",
     "biencoder": "retrievers are trained by another script of Megatron's",
     "vision": "models of images are trained by another script of Megatron's",
@@ -31,14 +32,24 @@ _DISTILLATION = "only upstream's pretrain_gpt.py has a loss of stored logits"
 _OTHER_MODEL = "is about a model that this program does not build"
 _NOWHERE = "Megatron 0.19.2 reads it nowhere"
 _LAYOUT = "needs a forward step that only upstream's pretrain_gpt.py has"
+_LATENT = "is for --multi-latent-attention, whose rotation no position method reaches"
 _PACKED = "needs packed sequences, of which only upstream's pretrain_gpt.py makes batches"
 
-# Whatever the run is like; ``name=value`` stands for that value alone.
-ALWAYS: Mapping[str, str] = {
+# Whatever the run is like; ``name=value`` stands for that value alone, ``*`` for anything.
+ALWAYS: dict[str, str] = {
     # positions
     "reset_position_ids": "RoPE of Megatron's GPT takes no position ids; --reset-attention-mask "
     "keeps documents apart, and RoPE knows distances only",
     "multi_latent_attention": "its layers rotate by themselves, which no position method reaches",
+    "q_lora_rank": _LATENT,
+    "kv_lora_rank": _LATENT,
+    "qk_head_dim": _LATENT,
+    "qk_pos_emb_head_dim": _LATENT,
+    "v_head_dim": _LATENT,
+    "cache_mla_latents": _LATENT,
+    "mla_down_proj_fusion": _LATENT,
+    "dsa_*": _LATENT,
+    "experimental_attention_variant=dsa": _LATENT,
     "rope_type": "is for --multi-latent-attention; --position-method chooses the frequencies",
     "rotary_scaling_factor": "is for Megatron's own YaRN; use --e2-factor or --e2-max-scale",
     "mscale": "is for Megatron's own YaRN; see --e2-frequencies yarn",
@@ -54,6 +65,8 @@ ALWAYS: Mapping[str, str] = {
     "hybrid_layer_pattern": "Mamba and other hybrid layers are built by pretrain_hybrid.py",
     "hybrid_override_pattern": "Mamba and other hybrid layers are built by pretrain_hybrid.py",
     "mtp_hybrid_override_pattern": "hybrid layers are built by pretrain_hybrid.py",
+    "mamba_*": "Mamba and other hybrid layers are built by pretrain_hybrid.py",
+    "use_mamba_mem_eff_path": "Mamba and other hybrid layers are built by pretrain_hybrid.py",
     "is_hybrid_model": "hybrid layers are built by pretrain_hybrid.py",
     "apply_residual_connection_post_layernorm": f"{_NOWHERE}: residuals are before the norm",
     "encoder_num_layers": "is for models with an encoder; use --num-layers",
@@ -106,6 +119,7 @@ ALWAYS: Mapping[str, str] = {
     "dist_ckpt_save_pre_mcore_014": f"{_NOWHERE}: checkpoints have the present format",
     # serving
     "transformer_impl=inference_optimized": GROUPS["inference"],
+    "inference_*": GROUPS["inference"],
     "nccl_all_reduce_for_prefill": GROUPS["inference"],
     "moe_pad_experts_for_cuda_graph_inference": GROUPS["inference"],
     "mlp_chunks_for_prefill": GROUPS["inference"],
@@ -116,9 +130,8 @@ _FP = "low precision is within Transformer Engine's layers"
 _TE = "is within Transformer Engine's layers"
 _ATTENTION = "needs Transformer Engine's attention"
 
-# Where the layers are Megatron's local ones; a name that ends in ``*`` stands for all that begin
-# so. Transformer Engine's layers have all of it.
-LOCAL_LAYERS: Mapping[str, str] = {
+# Where the layers are Megatron's local ones. Transformer Engine's layers have all of it.
+LOCAL_LAYERS: dict[str, str] = {
     "fp8*": _FP,
     "fp4*": _FP,
     "first_last_layers_bf16": _FP,
@@ -135,7 +148,6 @@ LOCAL_LAYERS: Mapping[str, str] = {
     "use_transformer_engine_op_fuser": _TE,
     "use_grouped_gemm_for_dense_mlp": _TE,
     "use_grouped_gemm_for_shared_expert": _TE,
-    "mla_down_proj_fusion": _TE,
     "moe_grouped_gemm": f"{_TE}; the local ones compute expert after expert",
     "moe_single_grouped_weight": _TE,
     "moe_single_grouped_bias": _TE,
@@ -150,14 +162,13 @@ LOCAL_LAYERS: Mapping[str, str] = {
     "cp_comm_type": _ATTENTION,
     "hierarchical_context_parallel_sizes": _ATTENTION,
     "experimental_attention_variant": "Megatron builds it of Transformer Engine's layers only",
-    "linear_attention_freq": "Megatron builds it of Transformer Engine's layers only",
-    "apply_layernorm_1p": "needs Transformer Engine's norm",
+    "linear_*": "Megatron builds it of Transformer Engine's layers only",
     "layernorm_zero_centered_gamma": "needs Transformer Engine's norm",
     "symmetric_ar_type": _TE,
 }
 
 # Nothing reads them; what they ask for is so anyway, or cannot be otherwise. They are told.
-NO_EFFECT: Mapping[str, str] = {
+NO_EFFECT: dict[str, str] = {
     "add_position_embedding": "a RoPE model has none",
     "onnx_safe": "the exporter needs nothing of it",
     "bert_binary_head": "GPT has none",
@@ -291,18 +302,24 @@ def refuse_overruled(
 
 def reason_to_refuse(one: Typed) -> str | None:
     """Why an argument is refused in every run; None if it is not."""
-    for name in (one.dest, f"{one.dest}={one.value}"):
-        if name in ALWAYS:
-            return ALWAYS[name]
-    return None if one.dest in KEPT else GROUPS.get(one.group)
+    reason = _reason(ALWAYS, one.dest) or ALWAYS.get(f"{one.dest}={one.value}")
+    if reason or one.dest in KEPT:
+        return reason
+    return GROUPS.get(one.group)
 
 
 def te_reason(dest: str) -> str | None:
     """Why an argument is refused with local layers; None if it is not."""
-    for name, reason in LOCAL_LAYERS.items():
-        if dest == name or (name.endswith("*") and dest.startswith(name[:-1])):
-            return reason
-    return None
+    return _reason(LOCAL_LAYERS, dest)
+
+
+def _reason(table: Mapping[str, str], dest: str) -> str | None:
+    return next((reason for name, reason in table.items() if matches(name, dest)), None)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name is meant by an entry of a table, in which ``*`` stands for anything."""
+    return fnmatchcase(name, pattern)
 
 
 def _without_effect(told: list[Typed]) -> Iterator[str]:
