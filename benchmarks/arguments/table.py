@@ -56,34 +56,43 @@ def megatron_parser() -> argparse.ArgumentParser:
 
 def rows(parser: argparse.ArgumentParser) -> dict[str, list[Row]]:
     """Group -> its arguments, of the whole parser."""
-    flags, places = flags_of(parser), read_somewhere()
-    groups = {}
+    places = read_somewhere()
+    return {
+        title: [
+            refusal(dest, flag, title)
+            or Row(dest, flag, HONOURED if dest in places else UNKNOWN, places.get(dest, ""))
+            for dest, flag in arguments.items()
+        ]
+        for title, arguments in groups(parser).items()
+    }
+
+
+def groups(parser: argparse.ArgumentParser) -> dict[str, dict[str, str]]:
+    """Group -> name -> flag, of the whole parser."""
+    flags, found = flags_of(parser), {}
     for group in parser._action_groups:
         names = dict.fromkeys(action.dest for action in group._group_actions)
         names.pop("help", None)
         if names:
-            title = group.title or ""
-            groups[title] = [_row(name, flags[name], title, places) for name in names]
-    return groups
+            found[group.title or ""] = {name: flags[name] for name in names}
+    return found
+
+
+def refusal(dest: str, flag: str, group: str) -> Row | None:
+    """What becomes of an argument that is not taken as it is; None if it is."""
+    reason = reason_to_refuse(Typed(dest, flag, group))
+    if reason:
+        return Row(dest, flag, REFUSED, reason)
+    reason = te_reason(dest)
+    if reason:
+        return Row(dest, flag, NEEDS_TE, reason)
+    return Row(dest, flag, TOLD, NO_EFFECT[dest]) if dest in NO_EFFECT else None
 
 
 @lru_cache(maxsize=1)
 def read_somewhere() -> dict[str, str]:
     """Every argument that a run reads, and a module that does."""
     return Source().read(configuration_fields())
-
-
-def _row(dest: str, flag: str, group: str, places: dict[str, str]) -> Row:
-    reason = reason_to_refuse(Typed(dest, flag, group))
-    if reason:
-        return Row(dest, flag, REFUSED, reason)
-    if te_reason(dest):
-        return Row(dest, flag, NEEDS_TE, te_reason(dest))
-    if dest in NO_EFFECT:
-        return Row(dest, flag, TOLD, NO_EFFECT[dest])
-    if dest in places:
-        return Row(dest, flag, HONOURED, places[dest])
-    return Row(dest, flag, UNKNOWN, "")
 
 
 def values_refused() -> Iterator[tuple[str, str, str]]:

@@ -33,6 +33,7 @@ from megatron_patches.start.refused import (
     refuse_ignored,
     refuse_overruled,
     refuse_without_te,
+    refuse_yaml,
     taken_over,
     typed,
 )
@@ -76,6 +77,7 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
         parser.error = _refuse  # argparse would print a usage of a thousand lines first
         return parser
 
+    refuse_yaml()
     early = megatron_arguments.parse_args(add_ours)
     flags = flags_of(parsers[0])
     told = typed(parsers[0], early)

@@ -72,7 +72,7 @@ ALWAYS: dict[str, str] = {
     "encoder_num_layers": "is for models with an encoder; use --num-layers",
     "decoder_num_layers": "is for models with an encoder; use --num-layers",
     "openai_gelu": f"{_NOWHERE}: GELU is what it is without --swiglu",
-    "yaml_cfg": "takes the place of the command line, and of this program's flags; use flags",
+    "yaml_cfg": "takes the place of the command line, and of this program's flags",
     # data
     "fim_data": _FIM,
     "fim_rate": _FIM,
@@ -213,7 +213,7 @@ def typed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Typ
         parser: with the defaults that hold without a command line.
         args: as it parsed them.
     """
-    words = {word.partition("=")[0] for word in sys.argv[1:]}
+    words = _words()
     return [
         Typed(action.dest, flags[0], group.title or "", getattr(args, action.dest, None))
         for group in parser._action_groups
@@ -221,6 +221,20 @@ def typed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Typ
         if (flags := [flag for flag in action.option_strings if flag in words])
         and getattr(args, action.dest, None) != parser.get_default(action.dest)
     ]
+
+
+def _words() -> set[str]:
+    return {word.partition("=")[0] for word in sys.argv[1:]}
+
+
+def refuse_yaml() -> None:
+    """Refuse ``--yaml-cfg`` before Megatron's parsing reads the file.
+
+    Raises:
+        UserError: it is on the command line.
+    """
+    if "--yaml-cfg" in _words():
+        raise UserError(f"--yaml-cfg: {ALWAYS['yaml_cfg']}; drop it")
 
 
 def taken_over(parser: argparse.ArgumentParser, model: Mapping[str, object]) -> list[Typed]:
