@@ -13,6 +13,8 @@ import ast
 import inspect
 from collections.abc import Container, Iterable
 from dataclasses import fields
+from fnmatch import fnmatchcase
+from functools import lru_cache
 
 # A name that ends in ``*`` stands for all that begin so.
 THE_MACHINE = (
@@ -73,8 +75,6 @@ BELONG_TO = {
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name is among patterns, whose ``*`` stands for anything."""
-    from fnmatch import fnmatchcase
-
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -84,6 +84,11 @@ def fed_to_models(arguments: Container[str]) -> frozenset[str]:
     Args:
         arguments: every name that its parser knows.
     """
+    return frozenset(name for name in _fields() if name in arguments)
+
+
+@lru_cache(maxsize=1)
+def _fields() -> frozenset[str]:
     from megatron.core.model_parallel_config import ModelParallelConfig
     from megatron.core.transformer.heterogeneous.heterogeneous_config import (
         HeterogeneousTransformerConfig,
@@ -103,8 +108,7 @@ def fed_to_models(arguments: Container[str]) -> frozenset[str]:
             for node in ast.walk(ast.parse(inspect.getsource(function)))
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "args"
         }
-    names -= {field.name for field in fields(ModelParallelConfig)}
-    return frozenset(name for name in names if name in arguments)
+    return frozenset(names - {field.name for field in fields(ModelParallelConfig)})
 
 
 def of_the_model(arguments: Container[str]) -> list[str]:
