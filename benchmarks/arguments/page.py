@@ -32,7 +32,6 @@ OWN_TESTS = {
     "qk_l2_norm": "test_local_layers.py",
     "moe_layer_freq": "test_local_layers.py",
     "num_experts": "test_local_layers.py",
-    "heterogeneous_layers_config_encoded_json": "test_local_layers.py",
     "qk_layernorm": "test_local_layers.py",
     "normalization": "test_local_layers.py",
     "step_batch_size_schedule": "test_batch_sizes.py",

@@ -10,6 +10,7 @@ SECONDS = {
     "tests/distributed/test_inside.py": 30,
     "tests/distributed/test_measured.py": 25,
     "tests/end_to_end/test_quickstart.py": 60,
+    "tests/end_to_end/test_arguments_end_to_end.py": 40,
     "tests/end_to_end/test_preprocess_benchmark.py": 45,
     "tests/end_to_end/test_bad_input.py": 40,
     "tests/end_to_end/test_broken_checkpoints.py": 30,
@@ -29,6 +30,9 @@ SECONDS = {
     "tests/tools/evaluation/test_generate.py": 12,
     "tests/tools/reporting/test_report.py": 15,
     "tests/tools/test_light.py": 15,
+    "tests/unit/megatron_patches/start/test_arguments.py": 20,
+    "tests/unit/megatron_patches/start/test_refused_arguments.py": 20,
+    "tests/unit/megatron_patches/checkpoint/test_model_fields.py": 10,
 }
 OTHERS = 4
 
