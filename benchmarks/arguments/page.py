@@ -21,7 +21,7 @@ from benchmarks.arguments.table import (
     rows,
     values_refused,
 )
-from megatron_patches.start.refused import GROUPS
+from megatron_patches.start.refused_tables import GROUPS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "arguments.md"
 COLUMNS = 120

@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from benchmarks.arguments.reads import Source, fields_of
-from megatron_patches.start.refused import (
-    ALWAYS,
-    NO_EFFECT,
-    Typed,
-    flags_of,
-    reason_to_refuse,
-    te_reason,
-)
+from megatron_patches.start.refused import Typed, flags_of, reason_to_refuse, te_reason
+from megatron_patches.start.refused_tables import ALWAYS, NO_EFFECT
 
 HONOURED = "honoured"
 REFUSED = "refused"

@@ -18,7 +18,8 @@ from benchmarks.arguments.table import (
     rows,
 )
 from megatron_patches.start import owners, refused
-from megatron_patches.start.refused import ALWAYS, GROUPS, KEPT, LOCAL_LAYERS, NO_EFFECT, flags_of
+from megatron_patches.start.refused import flags_of
+from megatron_patches.start.refused_tables import ALWAYS, GROUPS, KEPT, LOCAL_LAYERS, NO_EFFECT
 from tests.helpers import ROOT
 
 # What pretrain_gpt.py, gpt_builders.py and model_provider.py of Megatron-LM core_v0.19.0 read of
@@ -37,9 +38,11 @@ UPSTREAMS_SCRIPT = frozenset(
 )
 # Of these ``pretrain`` itself does the work.
 BY_PRETRAIN = {"memory_snapshot_path", "record_memory_history"}
-# Megatron's attention reads them to choose how to compute the same numbers.
+# Megatron's attention reads them to choose how to compute the same numbers; ours sees the numbers
+# of heads in its inputs.
 SAME_NUMBERS = {"apply_query_key_layer_scaling", "attention_softmax_in_fp32"}
 SAME_NUMBERS |= {"masked_softmax_fusion", "fp16", "bf16", "params_dtype", "perform_initialization"}
+SAME_NUMBERS |= {"num_attention_heads", "num_query_groups"}
 
 
 @pytest.fixture(scope="module")
