@@ -12,7 +12,7 @@ usage() {
 usage: examples/retrieval/run.sh [options]
   --out DIR            where everything goes           (examples/retrieval/out)
   --seeds "S ..."      of base model and tuning        ("1 2 3")
-  --base-steps N       training from scratch, a fifth at L / 4, a fifth at L / 2   (6000)
+  --base-steps N       training from scratch, a tenth at L / 4, four at L / 2   (6000)
   --tune-steps N       of every method                 (2500)
   --trials N           questions at each of five depths (40)
   --windows "W ..."    to evaluate, in tokens          ("64 128 256 512 1024 2048")

@@ -9,7 +9,6 @@ main() {
     local out=$1 name=$2 length=$3 steps=$4
     shift 4
     local python=${PYTHON:-.venv/bin/python}
-    local batch=$((1024 / length)) # windows: 1,024 tokens a step
     local model=(
         --num-layers 2 --hidden-size 128 --ffn-hidden-size 256 --num-attention-heads 4
         --seq-length "$length" --max-position-embeddings 64 --position-embedding-type rope
@@ -18,8 +17,8 @@ main() {
         --tokenizer-type HuggingFaceTokenizer --tokenizer-model "$out/tokenizer"
     )
     local training=(
-        --micro-batch-size "$batch" --global-batch-size "$batch" --clip-grad 1.0 --weight-decay 0.01
-        --adam-beta1 0.9 --adam-beta2 0.95 --lr-decay-style cosine --lr-warmup-fraction 0.03
+        --micro-batch-size 16 --global-batch-size 16 --clip-grad 1.0 --weight-decay 0.01
+        --adam-beta1 0.9 --adam-beta2 0.95 --lr-decay-style cosine --lr-warmup-iters 100
         --train-data-path "$out/train_${length}_text_document" --data-cache-path "$out/cache"
         --eval-iters 0 --log-interval 20 --ckpt-format torch_dist
     )
