@@ -97,9 +97,9 @@ def store(args: argparse.Namespace, config: E2Config) -> None:
 
 def _planned_samples(args: argparse.Namespace) -> int:
     """Windows of the whole run; 0 while the arguments do not say so yet."""
-    if args.train_samples:
-        return args.train_samples
-    return (args.train_iters or 0) * (args.global_batch_size or 0)
+    names = ("train_samples", "train_iters", "global_batch_size")
+    samples, iterations, batch = (getattr(args, name, None) or 0 for name in names)
+    return samples or iterations * batch
 
 
 def _recipe_help(name: str) -> str:

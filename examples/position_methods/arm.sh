@@ -14,17 +14,17 @@ model=base
 if [ "${#tuning[@]}" -gt 0 ]; then
     model=$name
     tune=(--lr 1e-3 --seed $((4320 + seed)) "${tuning[@]}")
-    bash examples/quickstart/train.sh "$out/language" "seed$seed/$model" "$tune_steps" 1 \
-        --pretrained-checkpoint "$out/language/seed$seed/base" --min-lr 1e-4 "${tune[@]}"
-    bash examples/retrieval/train.sh "$out/retrieval" "seed$seed/$model" 64 "$recall_tune_steps" \
-        --pretrained-checkpoint "$out/retrieval/seed$seed/base" --min-lr 2e-5 "${tune[@]}"
+    bash examples/quickstart/train.sh "$OUT/language" "seed$seed/$model" "$TUNE_STEPS" 1 \
+        --pretrained-checkpoint "$OUT/language/seed$seed/base" --min-lr 1e-4 "${tune[@]}"
+    bash examples/retrieval/train.sh "$OUT/retrieval" "seed$seed/$model" 64 "$RECALL_TUNE_STEPS" \
+        --pretrained-checkpoint "$OUT/retrieval/seed$seed/base" --min-lr 2e-5 "${tune[@]}"
 fi
-# shellcheck disable=SC2086  # $windows and $recall_windows are lists
+# shellcheck disable=SC2086  # $WINDOWS and $RECALL_WINDOWS are lists
 {
     # Stride L/2: past the first window, every scored token is among the last L/2 of its window.
-    bash examples/quickstart/evaluate.sh "$out/language" "seed$seed/$name" "seed$seed/$model" "$label" \
-        --windows $windows --stride 64 --max-document-tokens "$document_tokens" \
-        --max-documents "$documents" "${evaluation[@]}"
-    bash examples/retrieval/evaluate.sh "$out/retrieval" "seed$seed/$name" "seed$seed/$model" "$label" \
-        --windows $recall_windows --trials "$trials" "${evaluation[@]}"
+    bash examples/quickstart/evaluate.sh "$OUT/language" "seed$seed/$name" "seed$seed/$model" "$label" \
+        --windows $WINDOWS --stride 64 --max-document-tokens "$DOCUMENT_TOKENS" \
+        --max-documents "$DOCUMENTS" "${evaluation[@]}"
+    bash examples/retrieval/evaluate.sh "$OUT/retrieval" "seed$seed/$name" "seed$seed/$model" "$label" \
+        --windows $RECALL_WINDOWS --trials "$TRIALS" "${evaluation[@]}"
 }

@@ -45,7 +45,8 @@ jobs=2
 take_options "--out=text --methods=text --only=text --seeds=numbers --base-steps=count --tune-steps=count \
     --document-tokens=count --documents=count --windows=counts --recall-base-steps=count --recall-tune-steps=count \
     --trials=count --recall-windows=counts --jobs=count" "$@"
-export out tune_steps document_tokens documents windows recall_tune_steps trials recall_windows
+export OUT=$out TUNE_STEPS=$tune_steps DOCUMENT_TOKENS=$document_tokens DOCUMENTS=$documents WINDOWS=$windows
+export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows
 export OMP_NUM_THREADS=1 PYTHON=${PYTHON:-.venv/bin/python}
 
 [ -f "$methods" ] || refuse "--methods $methods: no such file"

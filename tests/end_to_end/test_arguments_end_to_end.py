@@ -115,7 +115,7 @@ def test_what_cannot_be_taken_over_is_said_before_the_start(runs, command, data,
         ),
         "tokens ahead": (
             [*command, "--mtp-num-layers", "1", "--e2-frequencies", "yarn"],
-            ["--mtp-num-layers: its layers get neither"],
+            ["--mtp-num-layers: its layers do not get YaRN"],
         ),
         "overruled": (
             taking_over("plain", "--rotary-base", "500000"),

@@ -17,10 +17,13 @@ def factor_list(dim, largest=G):
 
 
 def settings_of(name, dim=32):
-    """Fields of E2Config beside the scale, which the rule needs for heads of size ``dim``."""
+    """Fields of E2Config beside the scale, which the rule needs for heads of size ``dim``.
+
+    A method that is no rule of its own needs none.
+    """
     factors = {"long_factor": factor_list(dim), "factor": G}
     examples = {"theta": 2.5e6, "longrope_factors": json.dumps(factors)}
-    return {field: examples[field] for field in RULES[name].reads}
+    return {field: examples[field] for field in RULES[name].reads} if name in RULES else {}
 
 
 def rule(name, dim=32):

@@ -15,11 +15,19 @@ ARGS = {
     "position_embedding_type": "rope",
     "context_parallel_size": 1,
     "transformer_impl": "local",
-    "multi_latent_attention": False,
     "kv_channels": 32,
     "rotary_percent": 1.0,
     "rotary_base": 10000,
     "e2_override": False,
+    "seed": 1234,
+    "micro_batch_size": 1,
+    "data_parallel_size": 1,
+    "global_batch_size": 8,
+    "step_batch_size_schedule": None,
+    "train_iters": 10,
+    "load": None,
+    "pretrained_checkpoint": None,
+    "mtp_num_layers": None,
 }
 
 
@@ -52,9 +60,8 @@ def test_factor_lists_of_another_model():
     check(config, kv_channels=64, rotary_percent=0.5)
 
 
-def test_attention_that_makes_its_own_angles():
-    refused("--multi-latent-attention", multi_latent_attention=True)
-    check({"position_method": "none"}, multi_latent_attention=True)
+def test_a_negative_seed():
+    refused("--seed -1", seed=-1)
 
 
 @pytest.mark.parametrize("kind", ["yarn", "mrope", "learned_absolute", "none"])
