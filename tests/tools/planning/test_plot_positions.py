@@ -8,6 +8,7 @@ from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
 from e2_tools.commands.plot_positions import draw, main
+from e2_tools.planning.distance_picture import distance_picture
 from tests.helpers.commands import refused
 
 CONFIG = E2Config(base_window=64, train_window=64, max_scale=8)
@@ -105,3 +106,21 @@ def test_fixed_methods_have_one_row(tmp_path, monkeypatch):
 def test_bad_input(tmp_path, capsys, options, culprit):
     output = tmp_path / "p.png"
     refused(capsys, culprit, main, ["--output", str(output), *options], untouched=tmp_path)
+
+
+@pytest.mark.parametrize("placement", ["offset", "skips", "random"])
+def test_distances_are_drawn_by_range_of_scales(tmp_path, placement):
+    picture = tmp_path / "distances.png"
+    options = ("--base-window", "64", "--max-scale", "8", "--placement", placement)
+    main([*options, "--distances", "--output", str(picture)])
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+    config = E2Config(base_window=64, train_window=64, max_scale=8, placement=placement)
+    figure = distance_picture(config, 1)
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    assert labels == ["g 1 to 2", "g 2 to 4", "g 4 to 8"]
+
+
+def test_distances_and_draws_exclude_each_other(tmp_path, capsys):
+    output = ("--output", str(tmp_path / "p.png"))
+    refused(capsys, "exclude each other", main, ["--distances", "--draws", "2:0", *output])
