@@ -152,8 +152,8 @@ def _check_support(args: argparse.Namespace, config: E2Config) -> None:
             f"--position-embedding-type {args.position_embedding_type}: E2-LLM changes rotary "
             "positions; use --position-embedding-type rope"
         )
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: must not be negative; draws and data depend on it")
+    if args.seed < 1:
+        raise UserError(f"--seed {args.seed}: must be positive; draws and data depend on it")
     ranks = args.micro_batch_size * args.data_parallel_size
     uneven = [phase.windows for phase in phases(args) if phase.windows % ranks]
     if uneven and starting_point.source_of(args) is None:  # a resumed run may be past it

@@ -60,8 +60,9 @@ def test_factor_lists_of_another_model():
     check(config, kv_channels=64, rotary_percent=0.5)
 
 
-def test_a_negative_seed():
+def test_a_seed_that_megatron_does_not_take():
     refused("--seed -1", seed=-1)
+    refused("--seed 0", seed=0)
 
 
 @pytest.mark.parametrize("kind", ["yarn", "mrope", "learned_absolute", "none"])
