@@ -18,13 +18,19 @@ from e2_llm.batch_draws import iteration_draws, micro_batch_draws
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES, Frequencies, OwnRope, Rule
 from e2_llm.methods import PositionMethod, method_for
+from e2_llm.placements import PLACEMENTS
 from e2_llm.positions import max_offset, rotary_positions
+from e2_llm.recipes import RECIPES
 from e2_llm.registry import METHODS, register
 from e2_llm.sampler import Draw
+from e2_llm.scales import DISTRIBUTIONS
 from e2_llm.serving import serving_scale
 
 __all__ = [
+    "DISTRIBUTIONS",
     "METHODS",
+    "PLACEMENTS",
+    "RECIPES",
     "RULES",
     "Draw",
     "E2Config",

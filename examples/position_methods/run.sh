@@ -19,8 +19,8 @@ usage: examples/position_methods/run.sh [options]
   --document-tokens N     of each held-out address       (3072)
   --documents N           held-out addresses             (8)
   --windows "W ..."       language, in tokens            ("128 256 512 1024 2048 4096")
-  --recall-base-steps N   retrieval, from scratch        (6000)
-  --recall-tune-steps N   retrieval, every method        (2500)
+  --recall-base-steps N   retrieval, from scratch        (3000)
+  --recall-tune-steps N   retrieval, every method        (1500)
   --trials N              questions at each of five depths (40)
   --recall-windows "W ..." retrieval, in tokens          ("64 128 256 512 1024 2048")
   --jobs N                methods at a time, of a thread each (2)
@@ -37,8 +37,8 @@ tune_steps=250
 document_tokens=3072
 documents=8
 windows="128 256 512 1024 2048 4096"
-recall_base_steps=6000
-recall_tune_steps=2500
+recall_base_steps=3000
+recall_tune_steps=1500
 trials=40
 recall_windows="64 128 256 512 1024 2048"
 jobs=2

@@ -12,8 +12,8 @@ usage() {
 usage: examples/retrieval/run.sh [options]
   --out DIR            where everything goes           (examples/retrieval/out)
   --seeds "S ..."      of base model and tuning        ("1 2 3")
-  --base-steps N       training from scratch, a tenth at L / 4, four at L / 2   (6000)
-  --tune-steps N       of every method                 (2500)
+  --base-steps N       training from scratch, half of them at L / 2   (3000)
+  --tune-steps N       of every method                 (1500)
   --trials N           questions at each of five depths (40)
   --windows "W ..."    to evaluate, in tokens          ("64 128 256 512 1024 2048")
 PYTHON=... chooses the interpreter (.venv/bin/python).
@@ -22,8 +22,8 @@ TEXT
 
 out=examples/retrieval/out
 seeds="1 2 3"
-base_steps=6000
-tune_steps=2500
+base_steps=3000
+tune_steps=1500
 trials=40
 windows="64 128 256 512 1024 2048"
 take_options "--out=text --seeds=numbers --base-steps=count --tune-steps=count --trials=count --windows=counts" "$@"

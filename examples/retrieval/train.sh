@@ -13,7 +13,7 @@ main() {
         --num-layers 2 --hidden-size 128 --ffn-hidden-size 256 --num-attention-heads 4
         --seq-length "$length" --max-position-embeddings 64 --position-embedding-type rope
         --normalization RMSNorm --swiglu --disable-bias-linear --untie-embeddings-and-output-weights
-        --hidden-dropout 0 --attention-dropout 0 --init-method-std 0.05 --embedding-init-method-std 1.0
+        --hidden-dropout 0 --attention-dropout 0 --init-method-std 0.09 --embedding-init-method-std 1.0
         --tokenizer-type HuggingFaceTokenizer --tokenizer-model "$out/tokenizer"
     )
     local training=(
