@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
 @pytest.mark.timeout(450)
 def test_ends_with_the_table_and_the_picture(finished):
     out, output = finished
-    assert "| E2-LLM, recipe paper, one checkpoint |" in output
+    assert "| E2-LLM, one checkpoint |" in output
     assert "| base model, linear scaling |" in output
     with Image.open(out / "perplexity_by_window.png") as picture:
         assert picture.format == "PNG"
@@ -42,7 +42,7 @@ def test_e2_is_one_checkpoint_at_every_window(finished):
     config = json.loads((out / "e2-hf" / "config.json").read_text())
     assert config["e2_llm"]["max_scale"] == 16
     assert config["e2_llm"]["iteration"] == 4
-    best = json.loads((out / "best-hf" / "config.json").read_text())
+    best = json.loads((out / "e2_yarn-hf" / "config.json").read_text())
     assert best["rope_parameters"]["rope_type"] == "yarn"
 
 
@@ -50,7 +50,7 @@ def test_a_second_run_skips_what_is_finished(finished):
     out, _ = finished
     started = time.monotonic()
     again = quickstart(out, *SMALL)
-    assert "| E2-LLM, recipe paper, one checkpoint |" in again.stdout
+    assert "| E2-LLM, one checkpoint |" in again.stdout
     assert time.monotonic() - started < 30
 
 
@@ -66,10 +66,10 @@ def test_at_four_times_the_window_e2_is_the_best(tmp_path):
     # README's table at its full size: about ten minutes.
     quickstart(tmp_path / "out", timeout=2300)
     perplexity = {}
-    for name in ("base", "linear", "control", "e2", "best"):
+    for name in ("base", "linear", "control", "e2", "e2_yarn"):
         rows = json.loads((tmp_path / "out" / f"{name}.json").read_text())["results"]
         perplexity[name] = {row["window"]: row["perplexity"] for row in rows}
     for window in (512, 1024, 2048):
         others = (perplexity[name][window] for name in ("base", "linear", "control"))
         assert perplexity["e2"][window] < min(others)
-    assert all(value < perplexity["e2"][window] for window, value in perplexity["best"].items())
+    assert all(value < perplexity["e2"][window] for window, value in perplexity["e2_yarn"].items())
