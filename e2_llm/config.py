@@ -9,7 +9,7 @@ from typing import Any
 from e2_common.errors import UserError
 from e2_llm.frequencies import RULES
 from e2_llm.frequencies.longrope import read_factors
-from e2_llm.placements import PLACEMENTS, parse_mixture
+from e2_llm.placements import PLACEMENTS
 from e2_llm.registry import METHODS, method_class, methods_that_read
 from e2_llm.scales import DISTRIBUTIONS
 
@@ -155,7 +155,6 @@ class E2Config:
             if not 0 < share <= 1:
                 raise UserError(f"--e2-curriculum {share}: must be above 0 and at most 1")
         self._check_choices()
-        parse_mixture(self.placement)
         self._check_method()
         for window in self.validation_windows:
             if window < 2:

@@ -2,7 +2,7 @@
 """``--e2-recipe``: the three choices of E2-LLM together, as the paper makes them and as we would.
 
 How g is drawn, what g does to the frequencies, and where the tokens of a window are placed.
-``best`` is the winner of the search of docs/position_methods.md.
+``best`` was compared with ``paper`` in docs/position_methods.md; it was not searched for.
 """
 
 from typing import Any

@@ -81,6 +81,20 @@ class EndsHeavy(Distribution):
         return smallest + 1 + below(inner, count - 2)
 
 
+def scale_edges(largest: float) -> list[float]:
+    """Edges of the scale buckets: powers of 2 from 1, the last edge is the largest scale.
+
+    Buckets are [1, 2), [2, 4), ...; only the last one contains its upper edge.
+
+    Args:
+        largest: the largest scale that is drawn, at least 1.
+    """
+    edges = [1.0]
+    while 2 * edges[-1] < largest:
+        edges.append(2 * edges[-1])
+    return [*edges, max(2.0, float(largest))]
+
+
 def _rounded(scale: float) -> float:
     """Six decimals: the last bits of pow() differ between machines, the draw must not."""
     return round(scale, 6)

@@ -69,7 +69,8 @@ OWN_TESTS = {
 OTHER_REFUSALS = (
     "`--position-embedding-type` other than `rope`",
     "`--context-parallel-size` above 1 and `--attention-backend` with Megatron's local layers",
-    "`--mtp-num-layers` on several pipeline stages, or with YaRN's frequencies",
+    "`--mtp-num-layers` with YaRN's frequencies",
+    "`--dataloader-type external`",
     "with `--save` and without `--e2-override`, what no known family of models has a place for",
     "with `--use-checkpoint-args`, what the checkpoint says otherwise",
 )

@@ -2,9 +2,11 @@
 """E2-LLM (arXiv 2401.06951), with any rule for the frequencies, distribution and placement."""
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError
+from e2_llm.config import flag_name
 from e2_llm.frequencies import PLAIN, Frequencies, OwnRope
 from e2_llm.methods.sampled import SampledScaleMethod
 from e2_llm.placements import PLACEMENTS, Share, parse_mixture
@@ -58,23 +60,21 @@ class E2Method(SampledScaleMethod):
         if config.fixed_scale:
             for name in ("max_scale", "min_scale", "scale_distribution", "base_share"):
                 if config.is_given(name):
-                    flag = f"--e2-{name.replace('_', '-')}"
-                    raise UserError(f"{flag} and --e2-fixed-scale exclude each other")
+                    raise UserError(f"{flag_name(name)} and --e2-fixed-scale exclude each other")
         if config.no_offset:
             for name in ("placement", "skips", "keep_first", "curriculum"):
                 if config.is_given(name):
-                    raise UserError(f"--e2-{name.replace('_', '-')} and --e2-no-offset exclude "
-                                    "each other")  # fmt: skip
+                    raise UserError(f"{flag_name(name)} and --e2-no-offset exclude each other")
         placements = [PLACEMENTS[part.name] for part in self.mixture]
         for name in ("skips", "keep_first"):
             if config.is_given(name) and not any(name in part.reads for part in placements):
                 readers = [part.name for part in PLACEMENTS.values() if name in part.reads]
                 raise UserError(
-                    f"--e2-{name.replace('_', '-')} is only for --e2-placement "
-                    f"{', '.join(readers)}, not {config.placement}"
+                    f"{flag_name(name)} is only for --e2-placement {', '.join(readers)}, "
+                    f"not {config.placement}"
                 )
 
-    @property
+    @cached_property
     def mixture(self) -> tuple[Share, ...]:
         """As configured; without an offset the tokens stay where they are."""
         return STAY if self.config.no_offset else parse_mixture(self.config.placement)
@@ -145,9 +145,10 @@ class E2Method(SampledScaleMethod):
         return float(fixed).is_integer() if fixed else super().whole_scales
 
     def summary(self) -> str:
-        """The windows, the scales that are drawn, and the placement."""
+        """The windows, the scales, and the placement."""
+        return super().summary() + (f", placement {self.placed}" if self.placed else "")
+
+    def scales(self) -> str:
+        """Those that are drawn, or the one of the ablation."""
         fixed = self.config.fixed_scale
-        placed = f", placement {self.placed}" if self.placed else ""
-        if fixed:
-            return f"{super(SampledScaleMethod, self).summary()}, g fixed at {fixed:g}{placed}"
-        return super().summary() + placed
+        return f"g fixed at {fixed:g}" if fixed else super().scales()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods that draw the scale itself, so that one checkpoint serves any window."""
 
+from functools import cached_property
 from typing import ClassVar
 
 from e2_llm.methods.base import PositionMethod
@@ -29,7 +30,7 @@ class SampledScaleMethod(PositionMethod):
         """How a scale is drawn."""
         return DISTRIBUTIONS[self.distribution_name or self.config.scale_distribution]
 
-    @property
+    @cached_property  # asked for every draw
     def mixture(self) -> tuple[Share, ...]:
         """Where tokens are placed."""
         return parse_mixture(self.placement_name or self.config.placement)
@@ -85,6 +86,10 @@ class SampledScaleMethod(PositionMethod):
         return Draw(max(self.smallest_scale, self.serving_scale(self.config.train_window)), 0)
 
     def summary(self) -> str:
-        """The windows, and the scales that are drawn."""
+        """The windows, and the scales."""
+        return f"{super().summary()}, {self.scales()}"
+
+    def scales(self) -> str:
+        """The scales that are drawn, in a few words."""
         top = self.config.max_scale
-        return f"{super().summary()}, g up to {top} ({top * self.config.base_window:,} tokens)"
+        return f"g up to {top} ({top * self.config.base_window:,} tokens)"

@@ -4,8 +4,10 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from e2_common.errors import UserError
 from e2_llm.distances import sampled_distances
 from e2_llm.methods import method_for
+from e2_llm.scales import scale_edges
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,21 +24,23 @@ def distance_picture(config: "E2Config", seed: int) -> "Figure":
     Args:
         config: of the method.
         seed: of its draws.
+
+    Raises:
+        UserError: the method extends no window.
     """
     import numpy as np
     from matplotlib.figure import Figure
 
     method = method_for(config)
+    if method.largest_scale == float("inf"):
+        raise UserError(f"--distances: --method {method.name} extends no window; choose another")
     distances, scales = sampled_distances(method, seed, _DRAWS)
     units = distances / config.base_window
-    top = method.largest_scale
-    bins = np.geomspace(1 / 16, max(top, 1), _BINS + 1)
+    edges = scale_edges(method.largest_scale)
+    bins = np.geomspace(1 / 16, method.largest_scale, _BINS + 1)
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
-    edges = [1.0]
-    while edges[-1] < top:
-        edges.append(min(2 * edges[-1], top))
-    for low, high in pairwise(edges or [1.0]):
+    for low, high in pairwise(edges):
         last = high == edges[-1]
         chosen = units[(scales >= low) & ((scales <= high) if last else (scales < high))]
         if chosen.size:

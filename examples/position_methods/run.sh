@@ -75,7 +75,7 @@ for seed in $seeds; do
     done
 done | xargs -0 -n 2 -P "$jobs" bash examples/position_methods/arm.sh
 
-# picture RESULTS METRIC TITLE R SUFFIX FOLDER
+# picture NAME TITLE SUFFIX FOLDER ARGUMENT...: of the results FOLDER/seedN/METHOD SUFFIX.json
 picture() {
     local results=() line name seed
     for line in "${lines[@]}"; do

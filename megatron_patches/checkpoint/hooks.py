@@ -26,8 +26,7 @@ def install() -> None:
         return
     _installed = True
     check_sums_before_loading()
-    load_by_the_rates_of_this_run()
-    load_into_sgd()
+    load_into_the_optimizer_of_this_run()
     empty_the_folder_before_saving()
     name_a_full_disk()
 
@@ -50,24 +49,17 @@ def check_sums_before_loading() -> None:
     original = replace(training, "load_checkpoint", load_checkpoint)
 
 
-def load_by_the_rates_of_this_run() -> None:
-    """Let a resumed run change its learning rate, see ``schedule``."""
-    import megatron.training.training as training
+def load_into_the_optimizer_of_this_run() -> None:
+    """Let a resumed run change its learning rate (``schedule``), or be one of SGD.
 
-    def load_checkpoint(model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        with rates_of_this_run(training.get_args(), optimizer):
-            return original(model, optimizer, *args, **kwargs)
-
-    original = replace(training, "load_checkpoint", load_checkpoint)
-
-
-def load_into_sgd() -> None:
-    """Let a run of SGD be resumed, see ``optimizer_state``."""
+    For the latter see ``optimizer_state``.
+    """
     import megatron.training.training as training
 
     def load_checkpoint(model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         let_sgd_load(optimizer)
-        return original(model, optimizer, *args, **kwargs)
+        with rates_of_this_run(training.get_args(), optimizer):
+            return original(model, optimizer, *args, **kwargs)
 
     original = replace(training, "load_checkpoint", load_checkpoint)
 

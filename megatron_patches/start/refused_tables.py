@@ -18,6 +18,7 @@ KEPT = frozenset({"cuda_graph_modules", "cuda_graph_scope_deprecated", "data_sha
 _FIM = "only upstream's pretrain_gpt.py fills in the middle; rearrange the texts beforehand"
 _DISTILLATION = "only upstream's pretrain_gpt.py has a loss of stored logits"
 _OTHER_MODEL = "is about a model that this program does not build"
+_BREAKS = "Megatron 0.19.2 breaks on it at the first evaluation"
 _NOWHERE = "Megatron 0.19.2 reads it nowhere"
 _LAYOUT = "needs a forward step that only upstream's pretrain_gpt.py has"
 _LATENT = "is for --multi-latent-attention, whose rotation no position method reaches"
@@ -73,6 +74,9 @@ ALWAYS: dict[str, str] = {
     "fim_suffix_token": _FIM,
     "fim_pad_token": _FIM,
     "fim_eod_token": _FIM,
+    "full_validation": f"{_BREAKS}; use --eval-iters N, so that N x the global batch is the split",
+    "multiple_validation_sets": f"{_BREAKS}; use --eval-iters N and a blend",
+    "validation_set_names": "is for --multiple-validation-sets, which is refused",
     "per_dataset_sequences_path": "only upstream's pretrain_gpt.py reads it; every index is read "
     "and checked before the start anyway",
     "sample_rate": _OTHER_MODEL,

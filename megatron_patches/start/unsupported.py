@@ -21,7 +21,6 @@ def check(args: argparse.Namespace, on_cpu: bool) -> None:
     """
     _check_numbers(args)
     _check_heads(args)
-    _check_evaluation(args)
     if args.dataloader_inter_document_masking:
         _check_documents(args)
     stages = args.pipeline_model_parallel_size * (args.virtual_pipeline_model_parallel_size or 1)
@@ -93,21 +92,6 @@ def _check_heads(args: argparse.Namespace) -> None:
         raise UserError(
             f"--kv-channels {args.kv_channels} x --rotary-percent {args.rotary_percent:g}: RoPE "
             f"rotates pairs of channels, and {rotated} is not a positive even number"
-        )
-
-
-def _check_evaluation(args: argparse.Namespace) -> None:
-    """What would end a run at its first evaluation, with all iterations until then lost."""
-    if args.full_validation or args.multiple_validation_sets:
-        flag = "--full-validation" if args.full_validation else "--multiple-validation-sets"
-        raise UserError(
-            f"{flag}: megatron-core 0.19.2 breaks on it at the first evaluation; use "
-            "--eval-iters N, so that N x the global batch is the validation split"
-        )
-    if args.validation_set_names:
-        raise UserError(
-            "--validation-set-names: is for --multiple-validation-sets, which megatron-core "
-            "0.19.2 breaks on at the first evaluation; drop it"
         )
 
 

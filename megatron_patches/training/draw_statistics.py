@@ -21,6 +21,7 @@ from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.positions import max_offset
 from e2_llm.sampler import Draw
+from e2_llm.scales import scale_edges
 from megatron_patches.training.curves import write_histogram, write_scalars
 
 if TYPE_CHECKING:
@@ -29,20 +30,6 @@ if TYPE_CHECKING:
     from megatron_patches.training.step import LossFunction
 
 MAX_BINS = 32  # of a histogram; TensorBoard draws 30
-
-
-def scale_edges(largest: float) -> list[float]:
-    """Edges of the scale buckets: powers of 2 from 1, the last edge is the largest scale.
-
-    Buckets are [1, 2), [2, 4), ...; only the last one contains its upper edge.
-
-    Args:
-        largest: the largest scale that is drawn, at least 1.
-    """
-    edges = [1.0]
-    while 2 * edges[-1] < largest:
-        edges.append(2 * edges[-1])
-    return [*edges, max(2.0, float(largest))]
 
 
 def integer_bins(first: int, last: int) -> np.ndarray:

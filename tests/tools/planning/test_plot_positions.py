@@ -121,6 +121,11 @@ def test_distances_are_drawn_by_range_of_scales(tmp_path, placement):
     assert labels == ["g 1 to 2", "g 2 to 4", "g 4 to 8"]
 
 
+def test_a_method_without_a_largest_scale_has_no_picture_of_distances(tmp_path, capsys):
+    output = ("--output", str(tmp_path / "p.png"))
+    refused(capsys, "--distances", main, ["--distances", "--method", "none", *output])
+
+
 def test_distances_and_draws_exclude_each_other(tmp_path, capsys):
     output = ("--output", str(tmp_path / "p.png"))
     refused(capsys, "exclude each other", main, ["--distances", "--draws", "2:0", *output])
