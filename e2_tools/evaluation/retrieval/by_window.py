@@ -59,8 +59,11 @@ def _row(window: int, cells: list[dict]) -> dict:
 
 def differences(runs: list[Results]) -> list[str]:
     """Settings in which results differ that only comparable ones share."""
-    shared = ("schema", "seed", "among", "haystack", "values", "base_window")
+    shared = ("schema", "seed", "among", "haystack", "values")
     found = [name for name in shared if len({str(run.get(name)) for run in runs}) > 1]
+    # A model that was served as it is has none.
+    if len({run.get("base_window") for run in runs} - {None}) > 1:
+        found.append("base_window")
     asked = {str([(row["window"], row["trials"]) for row in run["results"]]) for run in runs}
     return found + ["windows or trials"] * (len(asked) > 1)
 
