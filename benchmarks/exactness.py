@@ -15,8 +15,8 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from e2_common.progress import progress_bar
 from e2_tools.arguments import command_parser
-from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
-from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
+from tests.distributed.layouts import HARDEST, LAYOUTS, METHOD_FLAGS
+from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING, run_world
 
 WIDTH = 5  # methods a table: with all of them a line would be wider than a page
 
@@ -31,48 +31,38 @@ def main() -> None:
     args = parser.parse_args()
     from tests.distributed.corpus import make_corpus
 
+    grid = {**LAYOUTS, "VPP, TP2+SP, full recompute": HARDEST}
+    rows = dict.fromkeys(grid, 0) | {"stopped at TP1, resumed as TP2×PP2": args.steps // 2}
+    columns: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = folder / "start"
-        common = [*TINY_MODEL, *TINY_TRAINING, *make_corpus(folder)]
+        common = [*TINY_MODEL, *TINY_TRAINING, *LOADING_ALONE, *make_corpus(folder)]
         first = [*common, "--position-method", "none", "--save", str(start)]
-        runs = [("start", [*first, "--save-interval", "10"])]
+        run_world(4, [("start", [*first, "--save-interval", "10"])], folder / "world-start")
         tune = [*common, "--finetune", "--load", str(start), "--no-load-optim", "--no-load-rng"]
         tune += ["--train-iters", str(args.steps)]
-        grid = {
-            (layout, recompute): [*flags, *(RECOMPUTE if recompute else [])]
-            for layout, flags in LAYOUTS.items()
-            for recompute in (False, True)
-        }
-        results = {}
         # A world for each method, so that progress is seen.
         for method in progress_bar(len(args.methods), "method", iterable=args.methods):
-            for (layout, recompute), flags in grid.items():
-                run = f"{method}/{layout}/{recompute}"
-                runs.append((run, [*tune, *METHOD_FLAGS[method], *flags]))
-            runs += resumed_runs(method, args.steps, folder, common, tune)
-            world = folder / f"world-{method}"
-            results |= run_world(4, runs, world, timeout=120 + 20 * len(runs))
-            require_same_draws(method, args.steps, results)
-            runs = []
-    columns = {method: results[f"{method}/TP1/False"]["losses"] for method in args.methods}
-    rows = [
-        (f"{layout}{', full recompute' * recompute}", f"{layout}/{recompute}", 0)
-        for layout, recompute in grid
-    ]
-    rows.append(("stopped at TP1, resumed as TP2×PP2", "resumed", args.steps // 2))
+            runs = [
+                (layout, [*tune, *METHOD_FLAGS[method], *flags]) for layout, flags in grid.items()
+            ]
+            runs += resumed_runs(METHOD_FLAGS[method], args.steps, folder / method, common, tune)
+            results = run_world(4, runs, folder / f"world-{method}", timeout=120 + 20 * len(runs))
+            require_same_draws(method, results)
+            reference = results["TP1"]["losses"]
+            columns[method] = [
+                worst(results[run]["losses"], reference[begin:])
+                for run, begin in zip([*grid, "resumed"], rows.values(), strict=True)
+            ]
     tables = []
-    for first_column in range(0, len(columns), WIDTH):
-        some = dict(list(columns.items())[first_column : first_column + WIDTH])
+    for at in range(0, len(columns), WIDTH):
+        some = dict(list(columns.items())[at : at + WIDTH])
         lines = [
             f"| layout | {' | '.join(f'`{method}`' for method in some)} |",
             "| --- |" + " ---: |" * len(some),
         ]
-        for name, run, first in rows:
-            cells = [
-                worst(results[f"{method}/{run}"]["losses"], losses[first:])
-                for method, losses in some.items()
-            ]
+        for name, cells in zip(rows, zip(*some.values(), strict=True), strict=True):
             lines.append(f"| {name} | {' | '.join(cells)} |")
         tables.append("\n".join(lines))
     flags = [f"- `{method}`: `{' '.join(METHOD_FLAGS[method])}`" for method in columns]
@@ -92,28 +82,28 @@ def worst(losses: list[float], reference: list[float]) -> str:
 
 
 def resumed_runs(
-    method: str, steps: int, folder: Path, common: list[str], tune: list[str]
+    method: list[str], steps: int, saved: Path, common: list[str], tune: list[str]
 ) -> list[tuple[str, list[str]]]:
     """Two runs: TP1 up to the middle, saved; the rest at TP2×PP2."""
-    half, saved = str(steps // 2), str(folder / f"{method}-half")
+    half = str(steps // 2)
     optimizer = ["--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
-    stop = ["--save", saved, "--save-interval", half, "--exit-interval", half]
-    rest = ["--train-iters", str(steps), "--load", saved, *LAYOUTS["TP2×PP2"]]
+    stop = ["--save", str(saved), "--save-interval", half, "--exit-interval", half]
+    rest = ["--train-iters", str(steps), "--load", str(saved), *LAYOUTS["TP2×PP2"]]
     return [
-        (f"{method}/stopped", [*tune, *METHOD_FLAGS[method], *optimizer, *stop]),
-        (f"{method}/resumed", [*common, *METHOD_FLAGS[method], *optimizer, *rest]),
+        ("stopped", [*tune, *method, *optimizer, *stop]),
+        ("resumed", [*common, *method, *optimizer, *rest]),
     ]
 
 
-def require_same_draws(method: str, steps: int, results: dict) -> None:
+def require_same_draws(method: str, results: dict) -> None:
     """Check that the resumed run goes on with the draws of the uninterrupted one.
 
     Raises:
         UserError: it does not.
     """
-    four_models = sorted(map(str, sum(results[f"{method}/TP1/False"]["draws"], [])))
-    stopped = sum(results[f"{method}/stopped"]["draws"], [])
-    one_model = results[f"{method}/resumed"]["draws"][0]  # all four ranks are one model
+    four_models = sorted(map(str, sum(results["TP1"]["draws"], [])))
+    stopped = sum(results["stopped"]["draws"], [])
+    one_model = results["resumed"]["draws"][0]  # all four ranks are one model
     if sorted(map(str, stopped + one_model)) != four_models:
         raise UserError(f"{method}: resumed under another layout, it draws otherwise")
 

@@ -2,7 +2,8 @@
 """Many result files of one kind in one compact file: a line a run, their common settings once.
 
 ``runs`` has an object per result file: ``file``, ``label``, the settings that are its own, and
-``rows``, lists in the order of ``columns``.
+``rows``, lists in the order of ``columns``. ``provenance`` has what the files record of commits,
+versions and machines, each that occurs once; the commands are those of ``runs`` and settings.
 """
 
 import json
@@ -47,12 +48,28 @@ def write_collection(
         run |= {key: value for key, value in own.items() if key not in common}
         run["rows"] = [[_short(row.get(name)) for name in columns] for row in results["results"]]
         lines.append(json.dumps(run, ensure_ascii=False, allow_nan=False))
-    head = {"schema": SCHEMA, "settings": common, "columns": columns}
+    head = {
+        "schema": SCHEMA,
+        "settings": common,
+        "provenance": _origins([results for _, results in runs]),
+        "columns": columns,
+    }
     text = (
         json.dumps(head, ensure_ascii=False)[:-1] + ', "runs": [\n' + ",\n".join(lines) + "\n]}\n"
     )
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _origins(runs: list[Results]) -> dict[str, list[Any]]:
+    """What the provenances of all files say, each thing once; a collection's has lists already."""
+    origins: dict[str, list[Any]] = {"commit": [], "versions": [], "hardware": []}
+    for run in runs:
+        for name, known in origins.items():
+            value = (run.get("provenance") or {}).get(name)
+            values = value if isinstance(value, list) else [value]
+            known += [each for each in values if each is not None and each not in known]
+    return origins
 
 
 def _short(value: Any) -> Any:
@@ -80,6 +97,7 @@ def read_collection(path: Path) -> list[tuple[Path, Results]]:
     content = read_schema(path, SCHEMA, "plot_results.py --collect")
     try:
         settings, columns = content["settings"], content["columns"]
+        settings["provenance"] = content.get("provenance")
         return [
             (
                 Path(run["file"]),

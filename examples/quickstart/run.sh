@@ -45,9 +45,8 @@ step "3/4  fine-tuning on the same short windows: E2, the paper's and the best, 
 tune=("$tune_steps" --pretrained-checkpoint "$out/base" --lr 1e-3 --min-lr 1e-4 --seed 4321)
 e2=(--position-method e2 --e2-max-scale 16 --e2-draw-per sample)
 train control "${tune[@]}" --position-method none
-train e2 "${tune[@]}" "${e2[@]}"
-train e2_yarn "${tune[@]}" "${e2[@]}" \
-    --e2-frequencies yarn --e2-scale-distribution log-uniform
+train e2 "${tune[@]}" "${e2[@]}" --e2-recipe paper
+train best "${tune[@]}" "${e2[@]}" --e2-recipe best
 
 step "4/4  export to Hugging Face format, perplexity of held-out addresses by window"
 # evaluate RESULT MODEL LABEL ARGUMENT...
@@ -58,12 +57,13 @@ evaluate() {
 }
 evaluate base base "base model as it is" --scale none
 evaluate linear base "base model, linear scaling"
+evaluate yarn base "base model, YaRN scaling" --frequencies yarn
 evaluate control control "more training, without E2" --scale none
-evaluate e2 e2 "E2-LLM, one checkpoint"
-evaluate e2_yarn e2_yarn "E2 with YaRN's frequencies, one checkpoint"
+evaluate e2 e2 "E2, recipe paper, one checkpoint"
+evaluate best best "E2, recipe best, one checkpoint"
 printf '\n'
-"$python" tools/plot_results.py "$out"/{base,linear,control,e2,e2_yarn}.json --table \
+"$python" tools/plot_results.py "$out"/{base,linear,yarn,control,e2,best}.json --table \
     --train-window $L --title "Trained on windows of $L tokens" \
     --output "$out/perplexity_by_window.png"
 printf '\npicture: %s\nserve an E2 model at any other window, for example:\n  %s\n' \
-    "$out/perplexity_by_window.png" "$python tools/set_window.py $out/e2_yarn-hf --window 1024"
+    "$out/perplexity_by_window.png" "$python tools/set_window.py $out/best-hf --window 1024"

@@ -21,6 +21,8 @@ RECOMPUTE = [
     *("--recompute-granularity", "full", "--recompute-method", "uniform"),
     *("--recompute-num-layers", "1"),
 ]
+# The layout in which most can go wrong: stages see micro-batches in another order, and later again.
+HARDEST = [*LAYOUTS["VPP"], *LAYOUTS["TP2+SP"], *RECOMPUTE]
 
 
 def _method_flags(name: str) -> list[str]:

@@ -10,14 +10,12 @@ from transformers import AutoModelForCausalLM
 from e2_llm import window as window_config
 from e2_tools.checkpoint.export import ExportOptions, export
 from tests.distributed.corpus import make_corpus
-from tests.distributed.layouts import DRAWING, LAYOUTS, METHOD_FLAGS, RECOMPUTE
+from tests.distributed.layouts import DRAWING, HARDEST, LAYOUTS, METHOD_FLAGS
 from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING, run_world
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
 LOGIT_LAYOUTS = ["TP1", "TP2", "PP2", "TP2×PP2"]
 SCALES = [1.0, 2.0, 4.0]
-# The layout in which most can go wrong: stages see micro-batches in another order, and later again.
-HARDEST = [*LAYOUTS["VPP"], *LAYOUTS["TP2+SP"], *RECOMPUTE]
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,9 @@ def finished(tmp_path_factory):
 @pytest.mark.timeout(450)
 def test_ends_with_the_table_and_the_picture(finished):
     out, output = finished
-    assert "| E2-LLM, one checkpoint |" in output
-    assert "| base model, linear scaling |" in output
+    assert "| E2, recipe paper, one checkpoint |" in output
+    for label in ("base model, linear scaling", "base model, YaRN scaling"):
+        assert f"| {label} |" in output
     with Image.open(out / "perplexity_by_window.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > 800
@@ -42,15 +43,16 @@ def test_e2_is_one_checkpoint_at_every_window(finished):
     config = json.loads((out / "e2-hf" / "config.json").read_text())
     assert config["e2_llm"]["max_scale"] == 16
     assert config["e2_llm"]["iteration"] == 4
-    best = json.loads((out / "e2_yarn-hf" / "config.json").read_text())
+    best = json.loads((out / "best-hf" / "config.json").read_text())
     assert best["rope_parameters"]["rope_type"] == "yarn"
+    assert best["e2_llm"]["whole_scales"] is False
 
 
 def test_a_second_run_skips_what_is_finished(finished):
     out, _ = finished
     started = time.monotonic()
     again = quickstart(out, *SMALL)
-    assert "| E2-LLM, one checkpoint |" in again.stdout
+    assert "| E2, recipe paper, one checkpoint |" in again.stdout
     assert time.monotonic() - started < 30
 
 
@@ -66,10 +68,11 @@ def test_at_four_times_the_window_e2_is_the_best(tmp_path):
     # README's table at its full size: about ten minutes.
     quickstart(tmp_path / "out", timeout=2300)
     perplexity = {}
-    for name in ("base", "linear", "control", "e2", "e2_yarn"):
+    for name in ("base", "linear", "yarn", "control", "e2", "best"):
         rows = json.loads((tmp_path / "out" / f"{name}.json").read_text())["results"]
         perplexity[name] = {row["window"]: row["perplexity"] for row in rows}
     for window in (512, 1024, 2048):
         others = (perplexity[name][window] for name in ("base", "linear", "control"))
         assert perplexity["e2"][window] < min(others)
-    assert all(value < perplexity["e2"][window] for window, value in perplexity["e2_yarn"].items())
+        assert perplexity["best"][window] < perplexity["yarn"][window]
+    assert all(value < perplexity["e2"][window] for window, value in perplexity["best"].items())

@@ -124,14 +124,19 @@ def test_a_collection_is_drawn_as_the_files_are(tmp_path, capsys):
     for number, path in enumerate(paths):
         label, stride = ("E2-LLM", "base")[number % 2], 256
         results = make_results(label, {1024: 10.0 + number, 2048: 9.0}, stride=stride)
-        path.write_text(json.dumps(results | {"model": f"m{number}"}))
+        origin = {"commit": f"c{number % 2}", "versions": {"numpy": "2"}, "command": "x"}
+        path.write_text(json.dumps(results | {"model": f"m{number}", "provenance": origin}))
     collected = tmp_path / "new" / "all.json"
     draw_them = ["--seeds", "--table", "--output", tmp_path / "p.png"]
     run(*paths, *draw_them, "--collect", collected)
     table = capsys.readouterr().out
     first = image.imread(tmp_path / "p.png")
     assert len(collected.read_text().splitlines()) == len(paths) + 2
-    run(collected, *draw_them)
+    again = tmp_path / "again.json"
+    run(collected, *draw_them, "--collect", again)
+    for path in (collected, again):
+        origin = json.loads(path.read_text())["provenance"]
+        assert origin == {"commit": ["c0", "c1"], "versions": [{"numpy": "2"}], "hardware": []}
     assert capsys.readouterr().out == table
     assert (image.imread(tmp_path / "p.png") == first).all()
     run(collected, "--labels", *"abcd", "--table", "--output", tmp_path / "p.png")
