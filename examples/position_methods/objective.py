@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objective of search.txt for every method of three collected result files, the least first.
+"""The objective of search.txt for every method of three files of `plot_results.py --collect`.
 
-    python examples/position_methods/objective.py perplexity.json recall_noise.json recall_spans.json
+    python examples/position_methods/objective.py LANGUAGE.json NOISE.json SPANS.json
 
 J = the mean over the first file's windows of the log of the perplexity + the mean over the windows
 of the other two of the share of wrong answers.
