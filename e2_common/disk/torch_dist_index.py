@@ -150,7 +150,9 @@ def is_torch_dist(folder: Path) -> bool:
 def _pieces(index: Metadata, names: Iterable[str]) -> Iterator[MetadataIndex]:
     """The key of every piece; checks that the pieces of a tensor make up the whole of it."""
     for name in names:
-        info = index.state_dict_metadata[name]
+        info = index.state_dict_metadata.get(name)
+        if info is None:
+            raise _damaged(f"it has no {name}", f"has no {name}")
         if not isinstance(info, TensorStorageMetadata):
             yield MetadataIndex(name)
             continue

@@ -6,7 +6,6 @@ The run's arguments lie in ``common.pt`` or, from Megatron-core 0.19 on, in the 
 """
 
 import contextlib
-import io
 import logging
 import math
 import warnings
@@ -23,6 +22,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.utils import _create_file_view
 
+from e2_common.disk.checksums import check_piece
 from e2_common.disk.torch_dist_index import (
     FORMAT,
     FlawError,
@@ -63,7 +63,7 @@ class TorchDistReader:
         """Return what is not a tensor: the run's ``args``, ``iteration`` and the like."""
         path = self.folder / "common.pt"
         if path.exists():
-            return self._unpickle(io.BytesIO(path.read_bytes()), path, weights_only=False)
+            return self._load_piece(path, 0, path.stat().st_size, path.name, weights_only=False)
         for index in self._metadata.storage_data:
             if index.fqn.startswith("common_state/"):
                 # Megatron wraps a sharded object into a list of one.
@@ -136,11 +136,22 @@ class TorchDistReader:
         path = self.folder / place.relative_path
         if getattr(place, "transform_descriptors", None):
             raise UserError(f"{path}: compressed checkpoints are not supported; save it plainly")
+        return self._load_piece(path, place.offset, place.length, index.fqn, weights_only)
+
+    def _load_piece(
+        self, path: Path, offset: int, length: int, what: str, weights_only: bool
+    ) -> Any:
+        """What torch.save wrote into a part of a file, after a look at its checksums."""
         try:
-            with path.open("rb") as file:
+            with _no_flaw(self.folder), path.open("rb") as file:
+                if not weights_only:  # a pickle: before it is looked into
+                    check_piece(file, offset, length, path.name, what)
                 # A view of the file, not its bytes: torch then reads right into the tensor.
-                view = _create_file_view(file, place.offset, place.length)
-                return self._unpickle(view, path, weights_only)
+                data = self._unpickle(_create_file_view(file, offset, length), path, weights_only)
+                if weights_only:  # the tensor's own bytes are summed: the file is read once
+                    loaded = data if isinstance(data, Tensor) else None
+                    check_piece(file, offset, length, path.name, what, loaded)
+                return data
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; checkpoint {DAMAGED}") from error
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import zlib
 
 import pytest
 import torch
@@ -36,6 +37,8 @@ from e2_common.disk.checkpoint_folder import (
 )
 from e2_common.disk.checksums import wrong_sum
 from e2_common.disk.torch_dist_index import flaw, newest_whole
+from e2_common.disk.torch_dist_reader import TorchDistReader
+from e2_common.errors import UserError
 
 
 class Quarters(SavePlanner):
@@ -107,6 +110,12 @@ def read(folder, tensors):
     return found
 
 
+def read_as_the_exporter(folder, tensors):
+    """The tensors and the object as the converters read them, one by one."""
+    reader = TorchDistReader(folder)
+    return {name: reader.read(name) for name in tensors}
+
+
 def flip(path, at, bit):
     data = bytearray(path.read_bytes())
     data[at] ^= 1 << bit
@@ -159,6 +168,7 @@ def test_no_flipped_bit_is_loaded(good, tensors, tmp_path):
     random_numbers = random.Random(5)
     names = sorted(path.name for path in good.iterdir() if path.name != "metadata.json")
     outcomes = []
+    exporters = []
     for number in range(250):
         copy = tmp_path / str(number)
         shutil.copytree(good, copy)
@@ -174,8 +184,21 @@ def test_no_flipped_bit_is_loaded(good, tensors, tmp_path):
             else:
                 assert all(torch.equal(found[name], tensors[name]) for name in tensors), path
                 outcomes.append("without effect")
+        try:
+            exported = read_as_the_exporter(copy, tensors)
+        except UserError:
+            exporters.append("refused")
+        else:
+            exporters.append("without effect")
+            assert all(torch.equal(exported[name], tensors[name]) for name in tensors), path
         shutil.rmtree(copy)
     assert outcomes.count("found") > 120  # the rest hits what fills up a zip archive
+    assert exporters.count("refused") > 110
+
+
+def test_sums_are_the_same_without_the_fast_library(good, monkeypatch):
+    monkeypatch.setattr("e2_common.disk.checksums.crc32", zlib.crc32)
+    assert first_wrong_sum(good) is None
 
 
 def test_the_newest_whole_iteration(good, tmp_path):
