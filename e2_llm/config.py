@@ -95,7 +95,7 @@ class E2Config:
         f"of the draws as in skips:0.7,random:0.3. {_choices_help(PLACEMENTS)}",
         metavar="PLACEMENT",
     )
-    skips: int = _flag(4, "The most cuts of placement skips.", type=int, metavar="N")
+    skips: int = _flag(8, "The most cuts of placement skips.", type=int, metavar="N")
     keep_first: int = _flag(
         4, "How many leading tokens placement offset leaves alone (Eq 7).", type=int, metavar="N"
     )

@@ -2,7 +2,8 @@
 """``--e2-recipe``: the three choices of E2-LLM together, as the paper makes them and as we would.
 
 How g is drawn, what g does to the frequencies, and where the tokens of a window are placed.
-``best`` was compared with ``paper`` in docs/position_methods.md; it was not searched for.
+``best`` won the search of examples/position_methods/search.txt, its number of skips included, which
+is the default of ``--e2-skips``; docs/position_methods.md compares it with ``paper``.
 """
 
 from typing import Any

@@ -24,7 +24,7 @@ class Settings(NamedTuple):
     base_window: int
     train_window: int
     keep_first: int = 4
-    skips: int = 4
+    skips: int = 8
 
 
 class Placement:
