@@ -44,13 +44,13 @@ def closely(compared: str, ours: Any, theirs: Any, most: float = FP32) -> Findin
     larger = np.maximum(abs(mine), abs(their))
     # Two zeros agree.
     off = float((abs(mine - their) / np.where(larger > 0, larger, 1)).max())
-    return Finding(compared, f"largest relative difference {off:.1e}", off <= most)
+    return Finding(compared, f"within {off:.1e}, relative", off <= most)
 
 
 def absolutely(compared: str, ours: Any, theirs: Any, most: float) -> Finding:
     """Whether cosines, sines or shares agree within ``most``."""
     off = float(abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max())
-    return Finding(compared, f"largest difference {off:.1e}", off <= most)
+    return Finding(compared, f"within {off:.1e}", off <= most)
 
 
 def alike(compared: str, ours: Sequence[float], theirs: Sequence[float]) -> Finding:

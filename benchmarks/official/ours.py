@@ -30,8 +30,3 @@ def cut_and_skip(places: np.ndarray) -> tuple[int, int]:
     gaps = np.diff(places)
     first = int(np.argmax(gaps > 1))
     return (first + 1, int(gaps[first]) - 1) if gaps[first] > 1 else (0, 0)
-
-
-def word_of(number: int, bound: int) -> int:
-    """A 64-bit word that :func:`e2_llm.sampler.below` maps to ``number``, of 0 .. bound - 1."""
-    return -(-(number << 64) // bound)

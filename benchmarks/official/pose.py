@@ -10,7 +10,8 @@ import torch
 
 from benchmarks.official.clones import Clone
 from benchmarks.official.findings import Finding, Replay, alike, exactly
-from benchmarks.official.ours import cut_and_skip, method, windows, word_of
+from benchmarks.official.ours import SEED, cut_and_skip, method, windows
+from e2_llm.sampler import random_words
 
 WINDOWS = ((1, 4.0), (2, 2.0), (63, 8.0), (64, 2.5), (128, 16.0))  # R = L, factor
 
@@ -22,9 +23,11 @@ def compare(clone: Clone, draws: int) -> Iterator[Finding]:
     mine, their = [], []
     for train, factor in WINDOWS:
         window = int(train * factor)
-        for draw, places in windows(method("pose", train, train, factor=factor), draws // 20):
+        it = method("pose", train, train, factor=factor)
+        for index, (_, places) in enumerate(windows(it, draws // 20)):
+            cut, skip, *_ = random_words(SEED, index)
             # The number in the middle chooses the text of their second chunk.
-            generator.feed(draw.word, 0, word_of(draw.offset, window - train + 1))
+            generator.feed(cut, 0, skip)
             mine.append(places)
             their.append(theirs(train, window))
     yield exactly("places from the same random numbers", mine, their)

@@ -32,7 +32,7 @@ def compare(clone: Clone, draws: int) -> Iterator[Finding]:
         rotated.append((cosine, sine))
         mine.append(places)
         their.append(replayed.subset - replayed.subset[0])
-    yield exactly("places of the same subset, from the first one", mine, their)
+    yield exactly("places of the same subset", mine, their)
     yield absolutely("rotation at them, d = 32", angles, rotated, 2e-5)
     ours = [places for _, places in windows(it, draws)]
     places = official_places(clone)
