@@ -211,15 +211,15 @@ class E2Config:
 
     def warnings(self) -> list[str]:
         """What is allowed but worth knowing, one line each."""
-        smallest = method_class(self.position_method)(self).smallest_scale
-        room = smallest * self.base_window
-        if self.train_window <= room:
+        method = method_class(self.position_method)(self)
+        if self.train_window <= method.smallest_window:
             return []
+        smallest = method.smallest_scale
         return [
-            f"--seq-length {self.train_window} (R) is longer than g * L = {room:g} at g = "
-            f"{smallest:g}: such draws train on positions up to R - 1, beyond the "
-            "pre-trained window, with t = 0. The paper is contradictory here (C1 of "
-            "docs/paper.md); R = L is what its results fit."
+            f"--seq-length {self.train_window} (R) is longer than g * L = "
+            f"{smallest * self.base_window:g} at g = {smallest:g}: such draws train on positions "
+            "up to R - 1, beyond the pre-trained window, with t = 0. The paper is contradictory "
+            "here (C1 of docs/paper.md); R = L is what its results fit."
         ]
 
 

@@ -89,6 +89,11 @@ class PositionMethod:
         """The longest window in tokens that a scale makes room for."""
         return int(self.largest_scale * self.config.base_window)
 
+    @property
+    def smallest_window(self) -> float:
+        """The longest window in tokens that every scale of training makes room for."""
+        return self.smallest_scale * self.config.base_window
+
     def draw(self, seed: int, index: int) -> Draw:
         """The draw of the sample with number ``index``."""
         return self.validation_draw()

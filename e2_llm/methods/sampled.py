@@ -91,5 +91,5 @@ class SampledScaleMethod(PositionMethod):
 
     def scales(self) -> str:
         """The scales that are drawn, in a few words."""
-        top = self.config.max_scale
+        top = int(self.largest_scale)
         return f"g up to {top} ({top * self.config.base_window:,} tokens)"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from e2_common.errors import UserError
 from e2_llm.config import E2Config
 from e2_llm.frequencies import RULES
 from e2_llm.methods import PositionMethod, method_for
@@ -144,6 +145,42 @@ def test_random_subset_is_uniform():
 def test_validation_has_plain_positions(name):
     method = method_for(fixed(name))
     assert torch.equal(method.positions(method.validation_draw(), 64), torch.arange(64.0))
+
+
+@pytest.mark.parametrize("train", [64, 128, 129, 256, 500, 640])
+@pytest.mark.parametrize("name", ["gene", "clex"])
+def test_windows_longer_than_l_fit_at_every_scale(name, train):
+    made = config(name, train_window=train, max_scale=20)
+    method = method_for(made)
+    several = math.ceil(train / 128)
+    scales = set()
+    for index in range(300):
+        draw = method.draw(5, index)
+        tokens = method.tokens(draw, train)
+        scales.add(draw.scale)
+        assert tokens[0] == 0
+        assert (tokens.diff() > 0).all()
+        if train % 128 == 0 or name == "gene":
+            assert tokens[-1] < draw.scale * 128
+            assert not made.warnings()
+    if name == "gene":  # multiples of what a window needs
+        expected = range(several, 21, several)
+    else:
+        expected = range(1, 21)
+        dense = max(1, train // 128) * method.tokens(method.draw(5, 0), train)
+        torch.testing.assert_close(dense, dense.round())
+    assert scales == set(expected)
+    assert method.largest_scale == max(expected)
+    # Validation has plain positions at a scale that holds them.
+    assert torch.equal(method.tokens(method.validation_draw(), train), torch.arange(float(train)))
+    assert method.validation_draw().scale == several
+
+
+@pytest.mark.parametrize("name", ["gene", "clex"])
+def test_a_window_that_no_scale_holds_is_refused(name):
+    with pytest.raises(UserError, match="--seq-length 257 is more than"):
+        config(name, train_window=257, max_scale=2)
+    config(name, train_window=256, max_scale=2)
 
 
 def draw_scales(count=100_000, **options):
