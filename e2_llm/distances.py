@@ -8,6 +8,7 @@ extrapolation, whatever the scale.
 from typing import TYPE_CHECKING
 
 from e2_llm.methods.base import PositionMethod
+from e2_llm.placements import PLACEMENTS
 from e2_llm.sampler import random_fractions
 
 if TYPE_CHECKING:
@@ -60,5 +61,7 @@ def summary(method: PositionMethod, seed: int, draws: int = 200) -> str:
         share = ((units >= low) & (units < high)).mean()
         parts.append(f"to {'' if high == 1 else f'{high} '}L {share:.1%}")
         low, high = high, 2 * high
-    made_up = f" (if joints, of {' and '.join(method.joints)}, lie as is usual)"
-    return "pairs of tokens apart " + ", ".join(parts) + (made_up if method.joints else "")
+    placed = [PLACEMENTS[name] for name in method.placements]
+    apart = [str(placement.apart) for placement in placed if placement.joints]
+    made_up = f", if joints are about {' and '.join(apart)} tokens apart" if apart else ""
+    return "pairs of tokens apart " + ", ".join(parts) + made_up

@@ -42,6 +42,7 @@ class Placement:
         repeats: whether two windows with one scale and offset are alike.
         joints: the kind of joints that it cuts a window at, which a run has to find in its text;
             None: it needs none. A joint is a token that begins a piece of the text, by its number.
+        apart: tokens between two such joints, about, where no text is at hand.
     """
 
     name: ClassVar[str]
@@ -50,6 +51,7 @@ class Placement:
     reads: ClassVar[tuple[str, ...]] = ()
     repeats: ClassVar[bool] = False
     joints: ClassVar[str | None] = None
+    apart: ClassVar[int] = 0
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError
 from e2_common.files import read_text
@@ -24,12 +24,7 @@ class AtJoints(Placement):
 
     Behind k joints tokens are moved by k numbers from U{0..g L - R}, sorted, so that every set of
     skips that the room holds can be drawn. A window without a joint stays where it is.
-
-    Attributes:
-        apart: tokens between two joints, about, where a picture has to make some up.
     """
-
-    apart: ClassVar[int]
 
     def draw(self, scale: float, room: int, offset_word: int, word: int) -> Draw:
         """See :meth:`Placement.draw`; the offset is the farthest that the last token can be."""

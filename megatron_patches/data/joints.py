@@ -43,6 +43,9 @@ def sentence_ends(tokenizer: Any, ids: str | None = None) -> np.ndarray:
     Args:
         tokenizer: Megatron's. Its whole vocabulary is read, once a process.
         ids: a JSON list of ids, to take instead of the tokenizer's.
+
+    Raises:
+        UserError: the tokenizer turns no ids into text.
     """
     if ids is not None:
         return np.array(json.loads(ids), np.int64)
@@ -61,6 +64,11 @@ def _text(tokenizer: Any, index: int) -> str:
         return tokenizer.detokenize([index])
     except LookupError:  # a hole in the vocabulary
         return ""
+    except (AttributeError, NotImplementedError) as error:
+        raise UserError(
+            f"--e2-placement: this tokenizer turns no ids into text, so the tokens that end a "
+            f"sentence have to be named with {FLAG} FILE"
+        ) from error
 
 
 def _sentences(dataset: "WindowDataset", index: int, text: np.ndarray) -> np.ndarray:

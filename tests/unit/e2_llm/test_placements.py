@@ -211,7 +211,8 @@ def test_golden_places(name):
     config = E2Config(base_window=16, train_window=8, placement=name)
     method = method_for(config)
     draws = [method.draw(1234, index) for index in range(2)]
-    assert [method.tokens(draw, 8).round(decimals=2).tolist() for draw in draws] == GOLDEN[name]
+    places = [method.tokens(draw, 8, joints=(3, 5, 6)).round(decimals=2) for draw in draws]
+    assert [each.tolist() for each in places] == GOLDEN[name]
 
 
 GOLDEN = {
