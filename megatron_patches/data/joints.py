@@ -66,7 +66,7 @@ def _text(tokenizer: Any, index: int) -> str:
         return ""
     except (AttributeError, NotImplementedError) as error:
         raise UserError(
-            f"--e2-placement: this tokenizer turns no ids into text, so the tokens that end a "
+            "--e2-placement: this tokenizer turns no ids into text, so the tokens that end a "
             f"sentence have to be named with {FLAG} FILE"
         ) from error
 
@@ -172,8 +172,8 @@ def check(args: argparse.Namespace, config: E2Config, parts: Sequence[Part]) -> 
         masked = sum(part.loss_mask for part in trained)
         if not masked:
             raise UserError(
-                f"{placement}: turns end where a loss mask changes, and no dataset of --data-path "
-                "has one; make it with preprocess_data.py --loss-mask-key"
+                f"{placement}: turns end where a loss mask changes, and no training dataset has "
+                "one beside it; make it with preprocess_data.py --loss-mask-key"
             )
         found.append(f"{masked} of {len(trained)} datasets have turns")
     return "; ".join(found)

@@ -9,6 +9,7 @@ position method on every call; only the frequencies of a scale are kept.
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from megatron.core.models.common.embeddings.rotary_pos_embedding import (
     RotaryEmbedding,
@@ -98,9 +99,10 @@ class E2RotaryEmbedding(RotaryEmbedding):
     ) -> Tensor:
         """Positions of documents one after another, fp32 [s]; each begins anew."""
         parts, first = [], 0
-        found = joints.get(self.method.placement(draw.placement).joints, ())
+        kind = self.method.placement(draw.placement).joints
+        found = np.asarray(joints.get(kind, ()), dtype=np.int64)
         for length in lengths:
-            own = [joint - first for joint in found if first < joint < first + length]
+            own = found[(found > first) & (found < first + length)] - first
             parts.append(self.method.positions(draw, length, device, own))
             first += length
         return torch.cat(parts)

@@ -174,7 +174,7 @@ def mistakes(folder):
         ),
         "turns without loss masks": (
             ["--e2-placement", "turns"],
-            ["--e2-placement turns", "no dataset of --data-path", "--loss-mask-key"],
+            ["--e2-placement turns", "no training dataset", "--loss-mask-key"],
         ),
         "turns, their masks ignored": (
             ["--e2-placement", "skips:0.5,turns:0.5", "--ignore-loss-masks"],
