@@ -10,6 +10,8 @@ import sentencepiece
 import torch
 from transformers import AutoTokenizer
 
+from e2_common.errors import UserError
+from e2_llm.config import E2Config
 from e2_llm.placements import PLACEMENTS
 from megatron_patches.data import joints
 from tests.distributed.corpus import write_dataset
@@ -107,6 +109,22 @@ def test_without_a_mask_only_documents_are_turns(corpus):
 def test_a_window_that_fills_a_batch_up_has_no_joints(corpus):
     prefix, _ = corpus
     assert not windows(prefix).datasets[0][None][joints.MARKS].any()
+
+
+@pytest.mark.parametrize("name", ["sentences", "turns", "plain:0.5,turns:0.5"])
+def test_made_up_data_has_no_joints(name):
+    config = E2Config(base_window=WINDOW, train_window=WINDOW, placement=name)
+    with pytest.raises(UserError, match=f"^--e2-placement {name}: .*drop --mock-data$"):
+        joints.check(Namespace(mock_data=True), config, [])
+    plain = E2Config(base_window=WINDOW, train_window=WINDOW)
+    assert joints.check(Namespace(mock_data=True), plain, []) is None
+
+
+def test_a_tokenizer_that_turns_no_ids_into_text_is_refused():
+    tokenizer = Namespace(unique_identifiers={"class": "mute"}, vocab_size=3)
+    with pytest.raises(UserError, match="--e2-sentence-ends FILE"):
+        joints.sentence_ends(tokenizer)
+    assert joints.sentence_ends(tokenizer, "[1, 2]").tolist() == [1, 2]
 
 
 def test_every_placement_has_its_kind_found():

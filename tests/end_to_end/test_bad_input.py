@@ -180,10 +180,6 @@ def mistakes(folder):
             ["--e2-placement", "skips:0.5,turns:0.5", "--ignore-loss-masks"],
             ["--e2-placement skips:0.5,turns:0.5", "drop --ignore-loss-masks"],
         ),
-        "joints of made-up data": (
-            ["--e2-placement", "sentences", "--mock-data"],
-            ["--e2-placement sentences", "drop --mock-data"],
-        ),
         "no sentence ends": (
             ["--e2-placement", "sentences", *NO_TEXT],
             ["--e2-placement sentences", "no token", "--e2-sentence-ends FILE"],
