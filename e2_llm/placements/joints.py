@@ -49,6 +49,10 @@ class AtJoints(Placement):
         places = tokens + shifts[np.searchsorted(cuts, tokens, side="right")]
         return torch.from_numpy(places.astype(np.float32)).to(device)
 
+    def describe(self, draw: Draw) -> str:
+        """The scale."""
+        return f"g = {draw.scale:g}"
+
     def example_joints(self, length: int, word: int) -> list[int]:
         """See :meth:`Placement.example_joints`; pieces have exponential lengths."""
         # Another stream than that of the skips.
