@@ -19,7 +19,7 @@ from e2_common.progress import Bar, progress_bar
 from e2_llm.arguments import own_rope
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
-from megatron_patches.data.datasets import get_batch
+from megatron_patches.data.batches import get_batch
 from megatron_patches.model.rotary import E2RotaryEmbedding
 from megatron_patches.model.temperature import TemperatureSelfAttention
 from megatron_patches.training.step import LossFunction, forward_step, run_model

@@ -10,6 +10,7 @@ from e2_common.errors import UserError
 from e2_llm.frequencies import RULES
 from e2_llm.frequencies.longrope import read_factors
 from e2_llm.placements import PLACEMENTS
+from e2_llm.placements.joints import read_ids
 from e2_llm.registry import METHODS, method_class, methods_that_read
 from e2_llm.scales import DISTRIBUTIONS
 
@@ -98,6 +99,13 @@ class E2Config:
     skips: int = _flag(8, "The most cuts of placement skips.", type=int, metavar="N")
     keep_first: int = _flag(
         4, "How many leading tokens placement offset leaves alone (Eq 7).", type=int, metavar="N"
+    )
+    sentence_ends: str | None = _flag(
+        None,
+        "The tokens that end a sentence, for placement sentences: a file of their ids, apart by "
+        "white space. Default: those of the tokenizer whose text ends with . ! ? or a line break.",
+        type=read_ids,
+        metavar="FILE",
     )
     curriculum: tuple[float, ...] = _flag(
         (),

@@ -8,6 +8,7 @@ extrapolation, whatever the scale.
 from typing import TYPE_CHECKING
 
 from e2_llm.methods.base import PositionMethod
+from e2_llm.placements import PLACEMENTS
 from e2_llm.sampler import random_fractions
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def sampled_distances(
     method: PositionMethod, seed: int, draws: int
 ) -> "tuple[np.ndarray, np.ndarray]":
     """Distances of random pairs of tokens, and the scales at which they are trained.
+
+    Joints of a window are made up, since no text is read.
 
     Args:
         method: of the run.
@@ -36,7 +39,7 @@ def sampled_distances(
     distances, scales = np.empty((draws, _PAIRS)), np.empty(draws)
     for row in range(draws):
         draw = method.draw(seed, row * step)
-        places = method.tokens(draw, length).numpy()
+        places = method.tokens(draw, length, joints=method.example_joints(draw, length)).numpy()
         pairs = (random_fractions(row, 2 * _PAIRS) * length).astype(np.int64).reshape(2, -1)
         distances[row] = abs(places[pairs[0]] - places[pairs[1]])
         scales[row] = draw.scale
@@ -58,4 +61,7 @@ def summary(method: PositionMethod, seed: int, draws: int = 200) -> str:
         share = ((units >= low) & (units < high)).mean()
         parts.append(f"to {'' if high == 1 else f'{high} '}L {share:.1%}")
         low, high = high, 2 * high
-    return "pairs of tokens apart " + ", ".join(parts)
+    placed = [PLACEMENTS[name] for name in method.placements]
+    apart = [str(placement.apart) for placement in placed if placement.joints]
+    made_up = f", if joints are about {' and '.join(apart)} tokens apart" if apart else ""
+    return "pairs of tokens apart " + ", ".join(parts) + made_up

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a position method is."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from e2_llm.config import E2Config
@@ -102,13 +103,38 @@ class PositionMethod:
         """The draw of validation on training windows: t = 0, and the scale that they need."""
         return Draw(self.serving_scale(self.config.train_window), 0)
 
-    def tokens(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
-        """Places of a training window's tokens in the extended window, fp32 [length]."""
-        return self.placement(draw.placement).places(draw, length, device)
+    def tokens(
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | None" = None,
+        joints: Sequence[int] = (),
+    ) -> "Tensor":
+        """Places of a training window's tokens in the extended window.
 
-    def positions(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
-        """Positions that are multiplied by :meth:`frequencies`, fp32 [length]."""
-        return self.tokens(draw, length, device)
+        Args:
+            draw: of this method.
+            length: tokens of the window.
+            device: where to put the result.
+            joints: of the window, of the kind that the drawn placement needs.
+
+        Returns:
+            fp32 [length], sorted, the first 0.
+        """
+        return self.placement(draw.placement).places(draw, length, device, joints)
+
+    def positions(
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | None" = None,
+        joints: Sequence[int] = (),
+    ) -> "Tensor":
+        """Positions, fp32 [length], that are multiplied by :meth:`frequencies`.
+
+        The arguments are those of :meth:`tokens`.
+        """
+        return self.tokens(draw, length, device, joints)
 
     def frequencies(self, draw: Draw, dim: int, theta: float | OwnRope) -> Frequencies:
         """Frequencies [d / 2] of a model.
@@ -119,6 +145,21 @@ class PositionMethod:
             theta: the base, or the whole RoPE of a model that has more than a base.
         """
         return self.rule.frequencies(dim, theta, draw.scale, self.config.base_window)
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """The placements that :meth:`draw` chooses from, by name."""
+        return ()
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """The kinds of joints that its placements need, which a run has to find in its text."""
+        kinds = {PLACEMENTS[name].joints for name in self.placements}
+        return tuple(sorted(kind for kind in kinds if kind))
+
+    def example_joints(self, draw: Draw, length: int) -> list[int]:
+        """Joints of a made-up window, of the kind that the drawn placement needs."""
+        return self.placement(draw.placement).example_joints(length, draw.word)
 
     def placement(self, name: str) -> Placement:
         """A placement by name, for the windows of this run."""

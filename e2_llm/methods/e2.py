@@ -2,6 +2,7 @@
 """E2-LLM (arXiv 2401.06951), with any rule for the frequencies, distribution and placement."""
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STAY = (Share("plain", 1.0),)
+# Fields of the configuration that are for some placements only.
+READ_BY_PLACEMENTS = sorted({name for part in PLACEMENTS.values() for name in part.reads})
 
 
 @register
@@ -44,6 +47,7 @@ class E2Method(SampledScaleMethod):
         "placement",
         "skips",
         "keep_first",
+        "sentence_ends",
         "curriculum",
         "no_offset",
         "fixed_scale",
@@ -62,11 +66,11 @@ class E2Method(SampledScaleMethod):
                 if config.is_given(name):
                     raise UserError(f"{flag_name(name)} and --e2-fixed-scale exclude each other")
         if config.no_offset:
-            for name in ("placement", "skips", "keep_first", "curriculum"):
+            for name in ("placement", *READ_BY_PLACEMENTS, "curriculum"):
                 if config.is_given(name):
                     raise UserError(f"{flag_name(name)} and --e2-no-offset exclude each other")
         placements = [PLACEMENTS[part.name] for part in self.mixture]
-        for name in ("skips", "keep_first"):
+        for name in READ_BY_PLACEMENTS:
             if config.is_given(name) and not any(name in part.reads for part in placements):
                 readers = [part.name for part in PLACEMENTS.values() if name in part.reads]
                 raise UserError(
@@ -108,9 +112,15 @@ class E2Method(SampledScaleMethod):
         fixed = self.config.fixed_scale
         return Draw(fixed, 0) if fixed else super().validation_draw()
 
-    def positions(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
+    def positions(
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | None" = None,
+        joints: Sequence[int] = (),
+    ) -> "Tensor":
         """Positions of a window of ``length`` tokens, fp32 [length]."""
-        tokens = self.tokens(draw, length, device)
+        tokens = self.tokens(draw, length, device, joints)
         return tokens / draw.scale if self._divides() else tokens
 
     def frequencies(self, draw: Draw, dim: int, theta: float | OwnRope) -> Frequencies:

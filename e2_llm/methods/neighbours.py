@@ -4,6 +4,7 @@
 Their own code trains windows of R = L, and of R = k L as well.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from e2_llm.methods.sampled import SampledScaleMethod
@@ -66,13 +67,19 @@ class CLEXMethod(SampledScaleMethod):
         """See :attr:`PositionMethod.smallest_window`; places may lie 1 / k apart."""
         return self._places_per_token * super().smallest_window
 
-    def tokens(self, draw: Draw, length: int, device: "torch.device | None" = None) -> "Tensor":
+    def tokens(
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | None" = None,
+        joints: Sequence[int] = (),
+    ) -> "Tensor":
         """See :meth:`PositionMethod.tokens`."""
         dense = self._places_per_token
         if draw.placement != self.placement_name or dense == 1:
-            return super().tokens(draw, length, device)
+            return super().tokens(draw, length, device, joints)
         room = max_offset(dense * draw.scale, self.config.base_window, length)
-        return super().tokens(draw._replace(offset=room), length, device) / dense
+        return super().tokens(draw._replace(offset=room), length, device, joints) / dense
 
     @property
     def _places_per_token(self) -> int:

@@ -18,6 +18,11 @@ class PlacedMethod(PositionMethod):
     placement_name: ClassVar[str]
     reads = ("frequencies", "factor", "draw_per")
 
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """The one of the class."""
+        return (self.placement_name,)
+
     def draw(self, seed: int, index: int) -> Draw:
         """The draw of the sample with number ``index``."""
         # The order of the words must never change: a run has to resume with the same draws.

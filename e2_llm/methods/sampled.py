@@ -36,6 +36,11 @@ class SampledScaleMethod(PositionMethod):
         return parse_mixture(self.placement_name or self.config.placement)
 
     @property
+    def placements(self) -> tuple[str, ...]:
+        """Those of the mixture."""
+        return tuple(part.name for part in self.mixture)
+
+    @property
     def smallest_scale(self) -> float:
         """With whole scales ``--e2-min-scale`` rounded up."""
         smallest = self.config.min_scale

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from e2_common.errors import UserError
 from e2_llm.placements.base import Placement, Settings
 from e2_llm.placements.ends import HeadMiddleTail, Tail
+from e2_llm.placements.joints import Sentences, Turns
 from e2_llm.placements.offset import Offset, Plain
 from e2_llm.placements.scattered import Float, Random, RandomWithEnds
 from e2_llm.placements.skips import Skip, Skips
@@ -20,6 +21,7 @@ PLACEMENTS: dict[str, type[Placement]] = {
     placement.name: placement
     for placement in (
         Offset, Plain, Skip, Skips, Random, RandomWithEnds, Float, HeadMiddleTail, Tail,
+        Sentences, Turns,
     )
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a placement is: where the tokens of a training window lie in the extended one."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from e2_llm.positions import max_offset
@@ -39,6 +40,9 @@ class Placement:
         help: for ``--help``, a few words.
         reads: fields of the configuration that it reads beside the windows.
         repeats: whether two windows with one scale and offset are alike.
+        joints: the kind of joints that it cuts a window at, which a run has to find in its text;
+            None: it needs none. A joint is a token that begins a piece of the text, by its number.
+        apart: tokens between two such joints, about, where no text is at hand.
     """
 
     name: ClassVar[str]
@@ -46,6 +50,8 @@ class Placement:
     help: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
     repeats: ClassVar[bool] = False
+    joints: ClassVar[str | None] = None
+    apart: ClassVar[int] = 0
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -75,7 +81,11 @@ class Placement:
         return Draw(scale, offset, 0 if self.repeats else word, self.name)
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """Places of a window's tokens in the extended one.
 
@@ -83,11 +93,21 @@ class Placement:
             draw: of :meth:`draw`.
             length: tokens of the window.
             device: where to put the result.
+            joints: of that very window, ascending, of the kind :attr:`joints`.
 
         Returns:
             fp32 [length], sorted, the first 0.
         """
         raise NotImplementedError
+
+    def example_joints(self, length: int, word: int) -> list[int]:
+        """Joints of a made-up window, for reports and pictures; none if it needs none.
+
+        Args:
+            length: tokens of the window.
+            word: 64 bits to draw them from.
+        """
+        return []
 
     def describe(self, draw: Draw) -> str:
         """A draw in a few characters, for pictures."""

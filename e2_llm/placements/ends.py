@@ -2,6 +2,7 @@
 """Placements that hold the end of the extended window fast."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from e2_llm.placements.base import Placement
@@ -32,7 +33,11 @@ class Tail(Placement):
         return Draw(scale, room, 0, self.name)
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`."""
         return rotary_positions(length, 1.0, draw.offset, max(1, length - TAIL), device)
@@ -54,7 +59,11 @@ class HeadMiddleTail(Placement):
         return Draw(scale, room, word, self.name)
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`."""
         import numpy as np

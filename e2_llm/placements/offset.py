@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No placement, and the paper's: one offset for all tokens but the first few."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from e2_llm.placements.base import Placement
@@ -24,7 +25,11 @@ class Plain(Placement):
         return Draw(scale, 0, 0, self.name)
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`."""
         return rotary_positions(length, device=device)
@@ -42,7 +47,11 @@ class Offset(Placement):
     repeats = True
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`."""
         return rotary_positions(length, 1.0, draw.offset, self.settings.keep_first, device)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens scattered over the extended window: no two of them need be neighbours."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from e2_llm.placements.base import Placement
@@ -20,7 +21,11 @@ class Scattered(Placement):
         return Draw(scale, room, word, self.name)
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Continuous chunks with gaps between them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from e2_llm.placements.base import Placement
@@ -23,7 +24,11 @@ class Skip(Placement):
     help = "one cut in the first half of the window, a random skip there (PoSE's)"
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`."""
         first_chunk = 1 + below(draw.word, (length + 1) // 2)
@@ -50,7 +55,11 @@ class Skips(Placement):
         return Draw(scale, offset, word, self.name)
 
     def places(
-        self, draw: Draw, length: int, device: "torch.device | str | None" = None
+        self,
+        draw: Draw,
+        length: int,
+        device: "torch.device | str | None" = None,
+        joints: Sequence[int] = (),
     ) -> "Tensor":
         """See :meth:`Placement.places`."""
         import numpy as np

@@ -166,6 +166,8 @@ def draw(config: "E2Config", draws: list["Draw"]) -> "Figure":
 def window_positions(config: "E2Config", drawn: "Draw") -> "tuple[Tensor, Tensor]":
     """Where the tokens of a training window lie, by the code of training.
 
+    Joints of its text are made up where the placement needs them.
+
     Args:
         config: of the method.
         drawn: a draw of it.
@@ -176,9 +178,11 @@ def window_positions(config: "E2Config", drawn: "Draw") -> "tuple[Tensor, Tensor
     from e2_llm.frequencies import rope
 
     method = method_for(config)
-    positions = method.positions(drawn, config.train_window)
+    length = config.train_window
+    joints = method.example_joints(drawn, length)
+    positions = method.positions(drawn, length, joints=joints)
     slowest = method.frequencies(drawn, DIM, THETA).inverse[-1] / rope(DIM, THETA)[-1]
-    return method.tokens(drawn, config.train_window), positions * slowest
+    return method.tokens(drawn, length, joints=joints), positions * slowest
 
 
 def _kept(config: "E2Config") -> int:

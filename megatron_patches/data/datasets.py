@@ -1,48 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets and batches: Megatron's GPT dataset, on the ranks that need it."""
+"""Datasets: Megatron's GPT dataset with loss masks and joints."""
 
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from megatron.core import mpu
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig, MockGPTDataset
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 from megatron.core.datasets.utils import Split
 from megatron.core.tokenizers.utils.build_tokenizer import build_tokenizer
-from megatron.core.transformer.multi_token_prediction import mtp_on_this_rank
-from megatron.core.utils import get_batch_on_this_cp_rank, get_batch_on_this_tp_rank
 from megatron.training import get_args, print_rank_0
-from megatron.training.utils import get_blend_and_blend_per_split, is_first_or_last_pipeline_stage
+from megatron.training.utils import get_blend_and_blend_per_split
 from torch import Tensor
 
 from e2_common.errors import UserError
-from megatron_patches.data.documents import Documents, documents_of
+from megatron_patches.data import joints
+from megatron_patches.data.batches import is_built_on_rank
 from megatron_patches.data.loss_mask import masked, open_loss_mask
-
-
-class Batch(NamedTuple):
-    """One micro-batch, [b, s] each, mask [b, 1, s, s]; None is what a pipeline stage lacks.
-
-    ``documents`` is None where the documents of a window see each other.
-    """
-
-    tokens: Tensor | None = None
-    labels: Tensor | None = None
-    loss_mask: Tensor | None = None
-    attention_mask: Tensor | None = None
-    position_ids: Tensor | None = None
-    documents: Documents | None = None
-
-
-TENSORS = ("tokens", "labels", "loss_mask", "attention_mask", "position_ids")
-ENDS = ("cu_seqlens", "max_seqlen")  # of documents, if they are apart
 
 
 @dataclass
@@ -51,6 +30,12 @@ class WindowDatasetConfig(GPTDatasetConfig):
 
     use_loss_masks: bool = True
     """Whether a loss mask beside the dataset counts."""
+
+    joints: tuple[str, ...] = ()
+    """The kinds of joints that are marked in each window."""
+
+    sentence_ends: str | None = None
+    """The tokens that end a sentence, as a JSON list of ids; None: those of the tokenizer."""
 
 
 class WindowDataset(GPTDataset):
@@ -85,6 +70,8 @@ class WindowDataset(GPTDataset):
         self.loss_mask = None
         if config.use_loss_masks and dataset_path is not None:
             self.loss_mask = open_loss_mask(dataset_path, indexed_dataset, config.mmap_bin_files)
+        if "sentences" in config.joints:
+            self.sentence_ends = joints.sentence_ends(config.tokenizer, config.sentence_ends)
 
     def _build_document_sample_shuffle_indices(self) -> tuple[np.ndarray, ...]:
         """Megatron's indices, cached under a name that knows the content of the dataset.
@@ -109,74 +96,13 @@ class WindowDataset(GPTDataset):
         return super()._build_document_sample_shuffle_indices()
 
     def __getitem__(self, idx: int | None) -> dict[str, Tensor]:
-        """Return a window, ``loss_mask`` [s] 0 where the dataset's loss mask is."""
+        """Return a window, ``loss_mask`` [s] 0 where the dataset's loss mask is, and its marks."""
         sample = super().__getitem__(idx)
         if self.loss_mask is not None and idx is not None:
             sample["loss_mask"] = masked(self, self.loss_mask, idx, sample["loss_mask"])
+        if self.config.joints:
+            sample[joints.MARKS] = joints.marks_of(self, idx)
         return sample
-
-
-def get_batch(
-    data_iterator: Iterator[dict[str, Any]] | None,
-    vp_stage: int | None,
-    micro_batch_size: int,
-    seq_length: int,
-) -> Batch:
-    """The next micro-batch, the same on every rank of a tensor-parallel group.
-
-    Args:
-        data_iterator: on the ranks that read data, see :func:`is_built_on_rank`.
-        vp_stage: virtual pipeline stage of the model chunk.
-        micro_batch_size: b.
-        seq_length: s, over all context-parallel ranks.
-    """
-    args = get_args()
-    apart = args.dataloader_inter_document_masking
-    if not (apart or is_first_or_last_pipeline_stage(vp_stage)):
-        return Batch()
-    tp_rank = mpu.get_tensor_model_parallel_rank()
-    batch: dict[str, Tensor | None] = {}
-    if tp_rank == 0:
-        sample = next(data_iterator)
-        batch = dict.fromkeys(TENSORS + ENDS)
-        batch |= {
-            key: value.cuda(non_blocking=True) for key, value in sample.items() if key in batch
-        }
-    batch = get_batch_on_this_tp_rank(
-        batch,
-        has_cu_seqlens=apart,
-        is_hybrid_cp=False,
-        create_attention_mask_in_dataloader=args.create_attention_mask_in_dataloader,
-        broadcast_src_rank=mpu.get_tensor_model_parallel_src_rank(),
-        broadcast_group=mpu.get_tensor_model_parallel_group(),
-        cp_size=args.context_parallel_size,
-        tp_rank=tp_rank,
-        micro_batch_size=micro_batch_size,
-        seq_length=seq_length,
-        # Heads for later tokens stand on the last stage, and embed the text once more.
-        mtp_on_this_rank=mtp_on_this_rank(
-            mtp_num_layers=args.mtp_num_layers, ignore_virtual=vp_stage is None, vp_stage=vp_stage
-        ),
-        pipeline_model_parallel_size=args.pipeline_model_parallel_size,
-        is_pipeline_first_stage=mpu.is_pipeline_first_stage(),
-        is_pipeline_last_stage=mpu.is_pipeline_last_stage(),
-    )
-    batch = get_batch_on_this_cp_rank(
-        batch, is_hybrid_cp=False, cp_group=mpu.get_context_parallel_group()
-    )
-    documents = documents_of(batch["cu_seqlens"]) if apart else None
-    return Batch(**{key: batch.get(key) for key in TENSORS}, documents=documents)
-
-
-def is_built_on_rank(vp_stage: int | None = None) -> bool:
-    """Whether this rank reads data: the first tensor rank of the first and last stage.
-
-    Where documents are apart every stage has to know where they end.
-    """
-    reads = get_args().dataloader_inter_document_masking or is_first_or_last_pipeline_stage(
-        vp_stage
-    )
-    return reads and mpu.get_tensor_model_parallel_rank() == 0
 
 
 def dataset_config(args: argparse.Namespace, seq_length: int) -> WindowDatasetConfig:
@@ -208,6 +134,8 @@ def dataset_config(args: argparse.Namespace, seq_length: int) -> WindowDatasetCo
         data_parallel_size=args.data_parallel_size,
         sequence_parallel_size=args.tensor_model_parallel_size * args.sequence_parallel,
         use_loss_masks=not args.ignore_loss_masks,
+        joints=tuple(args.window_joints),
+        sentence_ends=args.e2_sentence_ends,
     )
 
 

@@ -48,6 +48,23 @@ def open_loss_mask(prefix: str, tokens: "IndexedDataset", mmap: bool) -> "Indexe
     return mask
 
 
+def values_of(dataset: "GPTDataset", mask: "IndexedDataset", index: int) -> np.ndarray:
+    """The loss mask of each token of a window, and of the one behind it where a label needs it.
+
+    Args:
+        dataset: what the window comes from.
+        mask: the loss mask of the indexed dataset under it.
+        index: of the window.
+
+    Returns:
+        int64 [s + 1]: 1 where a token counts, anything else where it does not or is padding.
+    """
+    # The same window of the mask: the indices are the dataset's, the bytes the mask's.
+    twin = copy.copy(dataset)
+    twin.dataset = mask
+    return twin._query_document_sample_shuffle_indices(index)[0]
+
+
 def masked(
     dataset: "GPTDataset", mask: "IndexedDataset", index: int, loss_mask: "Tensor"
 ) -> "Tensor":
@@ -61,10 +78,7 @@ def masked(
         index: of the window.
         loss_mask: [s], what counts otherwise (padding, for instance, does not).
     """
-    # The same window of the mask: the indices are the dataset's, the bytes the mask's.
-    twin = copy.copy(dataset)
-    twin.dataset = mask
-    values = twin._query_document_sample_shuffle_indices(index)[0]
+    values = values_of(dataset, mask, index)
     if dataset.config.add_extra_token_to_sequence:
         values = values[1:]
     else:

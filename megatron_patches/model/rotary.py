@@ -6,9 +6,10 @@ ignored; its ``offset`` argument shifts all tokens alike, which RoPE cancels. Th
 position method on every call; only the frequencies of a scale are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from megatron.core.models.common.embeddings.rotary_pos_embedding import (
     RotaryEmbedding,
@@ -51,10 +52,14 @@ class E2RotaryEmbedding(RotaryEmbedding):
         self.method = method
         self.draws: Sequence[Draw] = (method.validation_draw(),)
         self.documents: Sequence[Sequence[int]] | None = None
+        self.joints: Sequence[Mapping[str, Sequence[int]]] | None = None
         self._frequencies = lru_cache(maxsize=64)(self._make_frequencies)
 
     def set_draws(
-        self, draws: Sequence[Draw], documents: Sequence[Sequence[int]] | None = None
+        self,
+        draws: Sequence[Draw],
+        documents: Sequence[Sequence[int]] | None = None,
+        joints: Sequence[Mapping[str, Sequence[int]]] | None = None,
     ) -> None:
         """Choose the scale and offset of the next forward passes.
 
@@ -62,11 +67,14 @@ class E2RotaryEmbedding(RotaryEmbedding):
             draws: one for all samples of the micro-batch, or one for each.
             documents: of each sample the lengths of its documents, if they are apart; each is then
                 placed as a window of its own length.
+            joints: of each sample, kind -> its joints, ascending; where none are given, nothing is
+                cut at any.
         """
         self.draws = tuple(draws)
-        if documents is not None and len(draws) == 1:
-            self.draws *= len(documents)
-        self.documents = documents
+        different = documents or joints
+        if different and len(draws) == 1:
+            self.draws *= len(different)
+        self.documents, self.joints = documents, joints
 
     def get_freqs_non_repeated(self, max_seq_len: int, offset: int = 0) -> Tensor:
         """Angles of every position, fp32 [s, b, d / 2]; b is 1 when the samples share them."""
@@ -74,16 +82,30 @@ class E2RotaryEmbedding(RotaryEmbedding):
             raise ValueError("a uniform offset cancels out in RoPE; use set_draws")
         device = torch.cuda.current_device()
         windows = self.documents or [[max_seq_len]] * len(self.draws)
+        joints = self.joints or [{}] * len(self.draws)
         angles = [
-            self._positions(draw, lengths, device)[:, None]  # [s, 1]
+            self._positions(draw, lengths, found, device)[:, None]  # [s, 1]
             * self._frequencies(draw.scale).inverse
-            for draw, lengths in zip(self.draws, windows, strict=True)
+            for draw, lengths, found in zip(self.draws, windows, joints, strict=True)
         ]
         return torch.stack(angles, dim=1)  # [s, b, d / 2]
 
-    def _positions(self, draw: Draw, lengths: Sequence[int], device: torch.device) -> Tensor:
+    def _positions(
+        self,
+        draw: Draw,
+        lengths: Sequence[int],
+        joints: Mapping[str, Sequence[int]],
+        device: torch.device,
+    ) -> Tensor:
         """Positions of documents one after another, fp32 [s]; each begins anew."""
-        return torch.cat([self.method.positions(draw, length, device) for length in lengths])
+        parts, first = [], 0
+        kind = self.method.placement(draw.placement).joints
+        found = np.asarray(joints.get(kind, ()), dtype=np.int64)
+        for length in lengths:
+            own = found[(found > first) & (found < first + length)] - first
+            parts.append(self.method.positions(draw, length, device, own))
+            first += length
+        return torch.cat(parts)
 
     def _make_frequencies(self, scale: float) -> Frequencies:
         inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.own)

@@ -17,7 +17,7 @@ from e2_llm.methods import method_for
 from megatron_patches.checkpoint import starting_point
 from megatron_patches.checkpoint.model_arguments import check_family
 from megatron_patches.checkpoint.same_model import check_checkpoint, checkpoint_arguments, model_of
-from megatron_patches.data import blend, loss_mask
+from megatron_patches.data import blend, joints, loss_mask
 from megatron_patches.data.blend import REMOTE
 from megatron_patches.kernels import choice
 from megatron_patches.kernels.facts import gather, typed_switches
@@ -109,7 +109,8 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     args.kernels = dict(chosen.names)
     if args.reset_attention_mask:
         args.create_attention_mask_in_dataloader = True
-    args.data_blend = _check_blend(args)
+    args.window_joints = list(method_for(config).joints)
+    args.data_blend = _check_blend(args, config)
     warnings = notes + fallen_back + config.warnings() + check_checkpoint(args, flags)
     warnings += check_owners(told, args) + _check_export(args, config)
     if args.rank == 0:
@@ -123,11 +124,12 @@ def parse_arguments(on_cpu: bool) -> tuple[argparse.Namespace, E2Config]:
     return args, config
 
 
-def _check_blend(args: argparse.Namespace) -> list[dict[str, object]]:
+def _check_blend(args: argparse.Namespace, config: E2Config) -> list[dict[str, object]]:
     """Check the datasets once a node; the first rank shows the blend and stores it."""
     if args.local_rank != 0:
         return []
     parts = blend.check_blends(args, args.padded_vocab_size)
+    cut = joints.check(args, config, parts)
     if args.rank == 0:
         for part in parts:
             print(f"> data: {part}", flush=True)
@@ -137,6 +139,8 @@ def _check_blend(args: argparse.Namespace) -> list[dict[str, object]]:
                 "> with loss masks micro-batches count different numbers of tokens, and each "
                 "weighs alike: --calculate-per-token-loss weighs each token alike"
             )
+        if cut:
+            print(f"> joints: {cut}")
     return blend.as_records(parts)
 
 

@@ -2,7 +2,7 @@
 """The forward step of training: batch, draw, model, loss."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,19 +18,32 @@ from e2_llm.batch_draws import iteration_draws, micro_batch_draws
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw, sample_indices
-from megatron_patches.data.datasets import Batch, get_batch
+from megatron_patches.data.batches import Batch, get_batch
 from megatron_patches.data.documents import Documents
+from megatron_patches.data.joints import Joints
 
 SPIKE = 10  # a loss above this many times the largest one seen is reported as spiky
 
 LossFunction = Callable[[Tensor], tuple[Tensor, Tensor, dict[str, Tensor]]]
 
 
-def set_draws(model: MegatronModule, draws: list[Draw], documents: Documents | None = None) -> None:
-    """Give a model chunk, wrapped or not, the draws of its next forward pass, and its documents."""
+def set_draws(
+    model: MegatronModule,
+    draws: list[Draw],
+    documents: Documents | None = None,
+    joints: Sequence[Joints] | None = None,
+) -> None:
+    """Give a model chunk, wrapped or not, the draws of its next forward pass.
+
+    Args:
+        model: the chunk.
+        draws: one for all samples of the micro-batch, or one for each.
+        documents: of the micro-batch, if they are apart.
+        joints: of each sample, if a placement needs them.
+    """
     rotary = get_attr_wrapped_model(model, "rotary_pos_emb")
     if hasattr(rotary, "set_draws"):  # Megatron's own module stays in place for method none
-        rotary.set_draws(draws, documents.lengths if documents else None)
+        rotary.set_draws(draws, documents.lengths if documents else None, joints)
 
 
 def forward_step(
@@ -61,7 +74,7 @@ def forward_step(
     timers("batch-generator").stop()
 
     draws = current_draws(args, model, config) if training else [plain_draw(config)]
-    set_draws(model, draws, batch.documents)
+    set_draws(model, draws, batch.documents, batch.joints if training else None)
     output, loss = run_model(model, batch, draw_log(args, config) if training else {})
     return output, watch(loss, batch.loss_mask) if watch and training else loss
 

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
-from megatron_patches.data.datasets import get_batch, validation_dataset
+from megatron_patches.data.batches import get_batch
+from megatron_patches.data.datasets import validation_dataset
 from megatron_patches.training.curves import write_scalars
 from megatron_patches.training.step import LossFunction, run_model, set_draws
 

@@ -12,8 +12,9 @@ WORDS = 254
 
 
 def make_tokenizer(folder):
-    """A word-level tokenizer of 256 tokens."""
-    vocab = {"<eos>": 0, "<unk>": 1} | {f"w{index}": index + 2 for index in range(WORDS)}
+    """A word-level tokenizer of 256 tokens; a sentence ends with every 16th of them."""
+    words = {f"w{index}{'' if index % 16 else '.'}": index + 2 for index in range(WORDS)}
+    vocab = {"<eos>": 0, "<unk>": 1} | words
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     path = folder / "tokenizer"
@@ -31,8 +32,11 @@ def write_dataset(prefix, documents, dtype=np.uint16):
     builder.finalize(f"{prefix}.idx")
 
 
-def make_corpus(folder, documents=40, length=400):
-    """Write an indexed dataset and a tokenizer; returns the Megatron arguments that name them."""
+def make_corpus(folder, documents=40, length=400, turn=None):
+    """Write an indexed dataset and a tokenizer; returns the Megatron arguments that name them.
+
+    With ``turn`` a loss mask lies beside it, that changes every so many tokens.
+    """
     rng = random.Random(0)
     prefix = folder / "corpus"
     texts = []
@@ -44,6 +48,9 @@ def make_corpus(folder, documents=40, length=400):
             words.append(word + 2)
         texts.append([*words, 0])
     write_dataset(prefix, texts)
+    if turn:
+        masks = [[1 - place // turn % 2 for place in range(len(text))] for text in texts]
+        write_dataset(f"{prefix}_loss_mask", masks, np.uint8)
     tokenizer = make_tokenizer(folder)
     return [
         *("--data-path", str(prefix), "--split", "80,20,0"),

@@ -40,15 +40,20 @@ def _method_flags(name: str) -> list[str]:
 
 _E2 = ["--position-method", "e2", "--e2-max-scale", "8"]
 _E2_YARN = [*_E2, "--e2-frequencies", "yarn", "--e2-scale-distribution", "log-uniform"]
-# Every method, and e2 with every placement.
+# Every method, and e2 with every placement but turns, which needs a corpus with loss masks: all the
+# other rows would then have the losses of another corpus.
 METHOD_FLAGS = {
     **{name: _method_flags(name) for name in METHODS},
     "e2_yarn": _E2_YARN,
     **{
-        f"e2_{name}": [*_E2_YARN, "--e2-placement", name] for name in PLACEMENTS if name != "offset"
+        f"e2_{name}": [*_E2_YARN, "--e2-placement", name]
+        for name in PLACEMENTS
+        if name not in ("offset", "turns")
     },
     "e2_mixture": [*_E2_YARN, "--e2-placement", "skips:0.5,offset:0.3,random:0.2"],
 }
+# Both kinds of joints, on a corpus with loss masks.
+AT_JOINTS = [*_E2_YARN, "--e2-placement", "sentences:0.5,turns:0.5"]
 # What differs in more than frequencies: every way to draw, and every placement.
 DRAWING = [
     *("none", "linear", "yarn", "e2_yarn", "e2_mixture"),

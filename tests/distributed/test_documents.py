@@ -11,6 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from e2_llm import window as window_config
+from e2_llm.placements import PLACEMENTS, Settings
+from e2_llm.sampler import Draw
 from e2_tools.checkpoint.export import ExportOptions, export
 from tests.distributed.corpus import make_tokenizer, write_dataset
 from tests.distributed.layouts import LAYOUTS, METHOD_FLAGS, RECOMPUTE
@@ -27,6 +29,7 @@ ALONE = {
     "e2": METHOD_FLAGS["e2"],
     "e2_yarn": METHOD_FLAGS["e2_yarn"],
     "sample": [*METHOD_FLAGS["e2"], "--e2-draw-per", "sample", "--micro-batch-size", "2"],
+    "e2_sentences": METHOD_FLAGS["e2_sentences"],
 }
 # Stages in the middle have no tokens, and chunks of a stage come in another order and once more.
 OTHERS = {
@@ -77,7 +80,7 @@ def pieces(window):
 
 def model_at(folder, scale, method):
     config = json.loads((folder / "config.json").read_text())
-    config["e2_llm"]["frequencies"] = "yarn" if method == "e2_yarn" else "linear"
+    config["e2_llm"]["frequencies"] = "yarn" if "yarn" in ALONE[method] else "linear"
     config = window_config.with_scale(config, scale, WINDOW)
     return AutoModelForCausalLM.from_pretrained(
         folder, rope_parameters=config["rope_parameters"], dtype=torch.float32
@@ -85,7 +88,7 @@ def model_at(folder, scale, method):
 
 
 def draws_of_samples(draws, micro_batch_size):
-    """Sample index -> (scale, offset), from what each of four data-parallel ranks drew."""
+    """Sample index -> draw, from what each of four data-parallel ranks drew."""
     drawn = {}
     for rank, micro_batches in enumerate(draws):
         numbers = {}
@@ -93,8 +96,20 @@ def draws_of_samples(draws, micro_batch_size):
             number = numbers.setdefault(consumed, itertools.count())
             first = consumed + (next(number) * 4 + rank) * micro_batch_size
             for place in range(micro_batch_size):
-                drawn[first + place] = of_one[place % len(of_one)][:2]
+                drawn[first + place] = Draw(*of_one[place % len(of_one)])
     return drawn
+
+
+def places_of(draw, tokens):
+    """Where the tokens of a document lie, for transformers."""
+    places = torch.arange(len(tokens))
+    if draw.placement == "sentences":
+        # A sentence ends with every 16th token of the tokenizer.
+        joints = [number + 1 for number, word in enumerate(tokens.tolist()) if word % 16 == 2]
+        at_joints = PLACEMENTS["sentences"](Settings(WINDOW, WINDOW))
+        return at_joints.places(draw, len(tokens), joints=joints).long()
+    places[4:] += draw.offset
+    return places
 
 
 @pytest.mark.parametrize("method", ALONE)
@@ -108,12 +123,12 @@ def test_the_loss_is_that_of_every_document_alone(world, method):
     for step, loss in enumerate(results[method]["losses"]):
         total = 0.0
         for index in range(step * BATCH, (step + 1) * BATCH):
-            scale, offset = drawn[index]
-            model = model_at(folder / "hf", scale, method)
+            draw = drawn[index]
+            model = model_at(folder / "hf", draw.scale, method)
             window = windows[0][index]
             for tokens, labels in pieces(window):
-                places = torch.arange(len(tokens))
-                places[4:] += offset
+                places = places_of(draw, tokens)
+                kinds.add("cut" if len(tokens) > 4 and places[-1] >= len(tokens) else "")
                 logits = model(tokens[None], position_ids=places[None]).logits[0]
                 total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
                 kinds.add("short" if len(tokens) <= 4 else "")
@@ -121,6 +136,7 @@ def test_the_loss_is_that_of_every_document_alone(world, method):
             kinds.add("no end" if 0 not in ids else "ends with it" if ids[-1] == 0 else "several")
         assert loss == pytest.approx(total / (BATCH * WINDOW), rel=1e-5)
     assert {"short", "no end", "ends with it", "several"} <= kinds
+    assert method == "none" or "cut" in kinds
 
 
 @pytest.mark.parametrize("layout", OTHERS)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from e2_llm import window as window_config
 from e2_tools.checkpoint.export import ExportOptions, export
 from tests.distributed.corpus import make_corpus
-from tests.distributed.layouts import DRAWING, HARDEST, LAYOUTS, METHOD_FLAGS
+from tests.distributed.layouts import AT_JOINTS, DRAWING, HARDEST, LAYOUTS, METHOD_FLAGS
 from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING, run_world
 
 pytestmark = pytest.mark.timeout(700)  # the world runs within the first test's set-up
@@ -60,6 +60,12 @@ def world(tmp_path_factory):
         few = [*plain, *METHOD_FLAGS[method], "--train-iters", "3"]
         runs.append((f"{method}/TP1", few))
         runs.append((f"{method}/hardest", [*few, *HARDEST]))
+    (folder / "turns").mkdir()
+    joints = [*tune[: len(common) - len(data)], *tune[len(common) + len(e2) :]]
+    joints += [*make_corpus(folder / "turns", turn=11), *AT_JOINTS, "--train-iters", "3"]
+    joints += ["--e2-draw-per", "sample", "--micro-batch-size", "2"]
+    joints += ["--eval-iters", "1", "--e2-validation-windows", "32"]
+    runs += [("joints/TP1", joints), ("joints/hardest", [*joints, *HARDEST])]
     # Stop and resume, under the same and under another layout.
     saved = [*tune, "--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
     stopped = str(folder / "stopped")
@@ -173,6 +179,18 @@ def test_every_method_agrees_on_the_hardest_layout(world, method):
     _, _, results = world
     reference, other = results[f"{method}/TP1"], results[f"{method}/hardest"]
     assert other["losses"] == pytest.approx(reference["losses"], rel=1e-4)
+
+
+def test_windows_cut_at_joints_agree_on_the_hardest_layout(world):
+    """There most chunks of the model get no tokens."""
+    _, _, results = world
+    reference, other = results["joints/TP1"], results["joints/hardest"]
+    assert {draw[3] for rank in reference["draws"] for _, draws in rank for draw in draws} == {
+        "sentences",
+        "turns",
+    }
+    assert other["losses"] == pytest.approx(reference["losses"], rel=1e-4)
+    assert other["grad_norms"] == pytest.approx(reference["grad_norms"], rel=1e-3)
 
 
 def test_every_method_trains_differently(world):

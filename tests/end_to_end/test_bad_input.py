@@ -36,6 +36,16 @@ def good(folder):
     return command
 
 
+NO_TEXT = ["--tokenizer-type", "NullTokenizer", "--vocab-size", "256"]
+
+
+def ids_file(folder, text):
+    """A file of ids of tokens, for --e2-sentence-ends."""
+    path = folder / f"ids of {len(text)}"
+    path.write_text(text)
+    return str(path)
+
+
 def mistakes(folder):
     """What to change in the good command line, and words that the refusal has to contain."""
     empty = folder / "empty"
@@ -162,6 +172,22 @@ def mistakes(folder):
             ["--kernel-attention", "te"],
             ["--kernel-attention te: ", "Here: auto, flash, math"],
         ),
+        "turns without loss masks": (
+            ["--e2-placement", "turns"],
+            ["--e2-placement turns", "no training dataset", "--loss-mask-key"],
+        ),
+        "turns, their masks ignored": (
+            ["--e2-placement", "skips:0.5,turns:0.5", "--ignore-loss-masks"],
+            ["--e2-placement skips:0.5,turns:0.5", "drop --ignore-loss-masks"],
+        ),
+        "no sentence ends": (
+            ["--e2-placement", "sentences", *NO_TEXT],
+            ["--e2-placement sentences", "no token", "--e2-sentence-ends FILE"],
+        ),
+        "sentence ends of another tokenizer": (
+            ["--e2-placement", "sentences", "--e2-sentence-ends", ids_file(folder, "7 4000")],
+            ["--e2-sentence-ends", "the id 4000", "256 tokens"],
+        ),
         "refused by Megatron": (["--hidden-size", "63"], ["Megatron refuses", "hidden_size"]),
     }
 
@@ -175,6 +201,11 @@ def accepted(folder):
         "fine-tuned": [*load, "--e2-max-scale", "8", "--finetune"],
         "half a loss mask, ignored": ["--data-path", str(folder / "half masked")]
         + ["--ignore-loss-masks"],
+        "sentences": ["--e2-placement", "sentences"],
+        "named sentence ends": [
+            *("--e2-placement", "sentences:0.5,plain:0.5", *NO_TEXT),
+            *("--e2-sentence-ends", ids_file(folder, "7\n9\n")),
+        ],
         "resumed with another validation": [*load, "--e2-validation-windows", "64"],
     }
 

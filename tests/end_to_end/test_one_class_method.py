@@ -21,8 +21,8 @@ class Strided(PositionMethod):
     name, title, help = "strided", "strided positions (a test)", "every second position"
     reads = ("factor", "frequencies")
 
-    def tokens(self, draw, length, device=None):
-        return 2 * super().tokens(draw, length, device)
+    def tokens(self, draw, length, device=None, joints=()):
+        return 2 * super().tokens(draw, length, device, joints)
 
 if __name__ == "__main__":
     importlib.import_module(sys.argv.pop(1)).main()

@@ -108,7 +108,7 @@ def test_bad_input(tmp_path, capsys, options, culprit):
     refused(capsys, culprit, main, ["--output", str(output), *options], untouched=tmp_path)
 
 
-@pytest.mark.parametrize("placement", ["offset", "skips", "random"])
+@pytest.mark.parametrize("placement", ["offset", "skips", "random", "sentences"])
 def test_distances_are_drawn_by_range_of_scales(tmp_path, placement):
     picture = tmp_path / "distances.png"
     options = ("--base-window", "64", "--max-scale", "8", "--placement", placement)

@@ -126,6 +126,15 @@ def test_every_flag_arrives():
         ([*WINDOWS, "--e2-placement", "skips", "--e2-skips", "0"], "--e2-skips 0"),
         ([*WINDOWS, "--e2-placement", "skips", "--e2-keep-first", "2"], "--e2-keep-first is only"),
         ([*WINDOWS, "--e2-placement", "skips", "--e2-no-offset"], "exclude each other"),
+        (
+            [*WINDOWS, "--e2-sentence-ends", "[7]"],
+            "--e2-sentence-ends is only for --e2-placement sentences, not offset",
+        ),
+        (
+            [*WINDOWS, "--e2-placement", "turns", "--e2-sentence-ends", "[7]"],
+            "--e2-sentence-ends is only for --e2-placement sentences, not turns",
+        ),
+        ([*WINDOWS, "--e2-no-offset", "--e2-sentence-ends", "[7]"], "exclude each other"),
         ([*WINDOWS, "--e2-curriculum", "0"], "--e2-curriculum 0"),
         (
             [*WINDOWS, "--e2-theta", "5e5"],
