@@ -44,12 +44,18 @@ class Recipe:
         model = MODELS["llama2-7b"].sizes
         return sum(tokens * 1e9 * model.flops(k * 1024) for tokens, k in self.stages) / 1e20
 
-    def row(self) -> str:
-        """The recipe as a row of the table."""
+    def row(self, number: int = 0) -> str:
+        """The recipe as a row of the table; ``number`` is that of its address."""
         stages = " + ".join(f"{tokens:g} × {k}k" for tokens, k in self.stages)
-        name, address = self.source
         flops = f"{'≤ ' * self.bound}{two_digits(self.flops())}e20"
-        cells = (self.name, self.positions, stages, flops, self.evidence, f"[{name}]({address})")
+        cells = (
+            self.name,
+            self.positions,
+            stages,
+            flops,
+            self.evidence,
+            f"[{self.source[0]}][{number}]",
+        )
         return f"| {' | '.join(cells)} |"
 
 
@@ -93,7 +99,7 @@ RECIPES = (
         *(("7B script", f"{GITHUB}/allenai/OLMo-core"), True),
     ),
     Recipe(
-        *("SmolLM3-3B, 64k", "larger base; no RoPE in each fourth layer", ((47, 32), (52, 64))),
+        *("SmolLM3-3B, 64k", "larger base; some layers without RoPE", ((47, 32), (52, 64))),
         *("RULER, HELMET", ("configurations", f"{GITHUB}/huggingface/smollm"), True),
     ),
     Recipe(
@@ -138,6 +144,8 @@ which saw windows of 4k. They also need context parallelism.
 - Architecture counts. [OlmPool](https://allenai.org/blog/olmpool) extends 26 models of 7B alike.
   Normalisation, grouped queries, a short window of pre-training and sliding windows each cost a
   little; three of them together cost up to 47 %. Qwen2 and Qwen3 have some of the four.
+
+{links}
 """
 
 
@@ -149,8 +157,11 @@ def page() -> str:
         for recipe in RECIPES
         if min(window for _, window in recipe.stages) >= 32
     ]
-    rows = "\n".join(recipe.row() for recipe in RECIPES)
-    return TEXT.format(rows=rows, least=two_digits(min(long)), most=two_digits(max(long)))
+    rows = "\n".join(recipe.row(number) for number, recipe in enumerate(RECIPES, 1))
+    links = "\n".join(f"[{number}]: {recipe.source[1]}" for number, recipe in enumerate(RECIPES, 1))
+    return TEXT.format(
+        rows=rows, links=links, least=two_digits(min(long)), most=two_digits(max(long))
+    )
 
 
 @exit_on_user_error
