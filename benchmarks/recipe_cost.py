@@ -83,8 +83,8 @@ RECIPES = (
         ("train script", f"{GITHUB}/clx1415926/EndPrompt"),
     ),
     Recipe(
-        *("**E2-LLM, 4k to 80k**", "scale and offset are drawn; linear", ((1.97, 4),)),
-        *("LongBench, Proof-pile", ("section 4.1", f"{ARXIV}/2401.06951")),
+        *("**E2-LLM, 4k to 80k**", "scale and offset drawn", ((1.97, 4),)),
+        *("LongBench, perplexity", ("section 4.1", f"{ARXIV}/2401.06951")),
     ),
     Recipe(
         *("DroPE, Llama-2-7B", "none", ((10.5, 4),), "needle, RULER, LongBench"),
@@ -99,8 +99,8 @@ RECIPES = (
         *(("7B script", f"{GITHUB}/allenai/OLMo-core"), True),
     ),
     Recipe(
-        *("SmolLM3-3B, 64k", "larger base; some layers without RoPE", ((47, 32), (52, 64))),
-        *("RULER, HELMET", ("configurations", f"{GITHUB}/huggingface/smollm"), True),
+        *("SmolLM3-3B, 64k", "larger base, some without", ((47, 32), (52, 64))),
+        *("RULER, HELMET", ("settings", f"{GITHUB}/huggingface/smollm"), True),
     ),
     Recipe(
         *("ProLong-8B, 512k", "larger base", ((20, 64), (20, 512)), "HELMET"),
