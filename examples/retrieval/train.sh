@@ -9,5 +9,5 @@ source examples/common/tiny_llama.sh
 tiny_llama "$1" "$2" "$4" 1 \
     --num-layers 2 --hidden-size 128 --ffn-hidden-size 256 --num-attention-heads 4 \
     --init-method-std 0.09 --embedding-init-method-std 1.0 \
-    --seq-length "$3" --max-position-embeddings 64 --micro-batch-size 16 --lr-warmup-iters 100 \
+    --seq-length "$3" --max-position-embeddings 64 --micro-batch-size 16 --lr-warmup-iters $(($4 / 15)) \
     --train-data-path "$1/train_$3_text_document" --log-interval 20 --save-interval 2000 "${@:5}"
