@@ -48,3 +48,9 @@ fi
     bash examples/retrieval/evaluate.sh "$OUT/retrieval" "seed$seed/$name" "$(checkpoint "$RECALL_TUNE_STEPS")" \
         "$label" --windows $RECALL_WINDOWS --trials "$TRIALS" "${evaluation[@]}"
 }
+drawn="$OUT/language/seed$seed/$name-attention"
+if [[ " ${ATTENTION:-} " == *" $name "* && ! -f $drawn.png ]]; then
+    "$PYTHON" tools/plot_attention.py --model "$OUT/language/$(checkpoint "$TUNE_STEPS")-hf" --label "$label" \
+        --text "$OUT/language/attention.txt" --no-question --windows 128 512 2048 --max-new-tokens 32 \
+        --layers 0 1 2 3 --dtype fp32 --output "$drawn.png" "${evaluation[@]}"
+fi

@@ -51,7 +51,7 @@ take_options "--out=text --methods=text --pictures=text --attention=text --only=
     --base-steps=count --tune-steps=count --document-tokens=count --documents=count --windows=counts \
     --recall-base-steps=count --recall-tune-steps=count --trials=count --recall-windows=counts --jobs=count" "$@"
 export OUT=$out TUNE_STEPS=$tune_steps DOCUMENT_TOKENS=$document_tokens DOCUMENTS=$documents WINDOWS=$windows
-export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows
+export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows ATTENTION=$attention
 export OMP_NUM_THREADS=1 PYTHON=${PYTHON:-.venv/bin/python}
 
 [ -f "$methods" ] || refuse "--methods $methods: no such file"
@@ -79,6 +79,9 @@ bash examples/quickstart/settings.sh "$out" \
     "base $base_steps $recall_base_steps, tune $tune_steps $recall_tune_steps, document $document_tokens of $documents, \
 windows $windows, $recall_windows, trials $trials"
 bash examples/quickstart/data.sh "$out/language"
+[ -z "$attention" ] || "$PYTHON" -c 'import json, sys
+print(max((json.loads(line)["text"] for line in sys.stdin), key=len))' \
+    < "$out/language/held_out.jsonl" > "$out/language/attention.txt"
 for seed in $seeds; do
     bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \
         --position-method none --lr 2e-3 --min-lr 2e-4 --seed $((1233 + seed)) &
@@ -114,13 +117,19 @@ picture() {
         --collect "$out/$1.json" "${@:5}"
 }
 
-# draw GROUP TITLE METHOD...: of those that were run
-draw() {
-    local group=${1:+$1_} title=${2:+$2: } name shown=()
-    for name in "${@:3}"; do
+# show METHOD...: sets `shown` to those that were run; false without any
+show() {
+    local name
+    shown=()
+    for name in "$@"; do
         [[ " ${names[*]} " != *" $name "* ]] || shown+=("$name")
     done
-    [ "${#shown[@]}" -gt 0 ] || return 0
+    [ "${#shown[@]}" -gt 0 ]
+}
+
+# draw GROUP TITLE: those of `shown`
+draw() {
+    local group=${1:+$1_} title=${2:+$2: }
     picture "${group}perplexity" "${title}Perplexity, tuned on windows of 128 tokens" "" language --train-window 128
     if [ "${windows##* }" -le "$document_tokens" ]; then # else no token has its whole window before it
         picture "${group}perplexity_last" "${title}Perplexity of the last L/2 of a window" "" language \
@@ -132,13 +141,20 @@ draw() {
         -spans retrieval --train-window 64
 }
 if [ -z "$pictures" ]; then
-    draw "" "" "${names[@]}"
+    show "${names[@]}" && draw "" ""
 else
-    while IFS='|' read -r group title shown; do
+    while IFS='|' read -r group title together; do
         read -r group <<< "$group"
         read -r title <<< "$title"
         case $group in '' | '#'*) continue ;; esac
         # shellcheck disable=SC2086  # a list
-        draw "$group" "$title" $shown
+        if show $together; then
+            draw "$group" "$title"
+        fi
     done < "$pictures"
+fi
+# shellcheck disable=SC2086  # a list
+if show $attention; then
+    picture attention_first "Attention on the first 4 tokens" -attention language --train-window 128
+    picture attention_last "Attention on the last 32 tokens" -attention language --train-window 128 --metric on_last
 fi
