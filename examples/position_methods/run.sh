@@ -79,8 +79,8 @@ bash examples/quickstart/settings.sh "$out" \
     "base $base_steps $recall_base_steps, tune $tune_steps $recall_tune_steps, document $document_tokens of $documents, \
 windows $windows, $recall_windows, trials $trials"
 bash examples/quickstart/data.sh "$out/language"
-[ -z "$attention" ] || "$PYTHON" -c 'import json, sys
-print(max((json.loads(line)["text"] for line in sys.stdin), key=len))' \
+[ -z "$attention" ] || "$PYTHON" -c \
+    'import json, sys; print(max((json.loads(line)["text"] for line in sys.stdin), key=len))' \
     < "$out/language/held_out.jsonl" > "$out/language/attention.txt"
 for seed in $seeds; do
     bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \

@@ -32,7 +32,8 @@ def draw_attention(results: dict[str, Any]) -> Figure:
     for row, line in zip(rows, grid, strict=True):
         for layer, axes in zip(layers, line, strict=True):
             image = _panel(axes, row, layer)
-        line[0].set_ylabel("generated token", color=INK)
+        asked = row["value_span"] is not None
+        line[0].set_ylabel("generated token" if asked else "token of the text", color=INK)
     for axes in grid[-1]:
         axes.set_xlabel("input (tokens)", color=INK)
     bar = figure.colorbar(image, ax=grid, extend="min", aspect=16 * len(rows))
