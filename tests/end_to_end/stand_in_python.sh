@@ -2,8 +2,11 @@
 # Stands in for python in the example scripts: writes each command line to $CALLS, and leaves what the program would,
 # empty. A folder that is already there is refused, as the real export does.
 set -euo pipefail
-printf '%s\x1f' "$@" >> "$CALLS"
-printf '\n' >> "$CALLS"
+( # one after the other: arms run side by side
+    flock 9
+    printf '%s\x1f' "$@" >&9
+    printf '\n' >&9
+) 9>> "$CALLS"
 
 # value FLAG: what last followed it on the command line
 words=("$@")
@@ -23,7 +26,7 @@ case $1 in
         mkdir -p "$saved"
         echo "$steps" > "$saved/latest_checkpointed_iteration.txt"
         ;;
-    tools/convert_megatron_to_hf.py) mkdir "$(value --save)" && sleep 0.1 ;;
+    tools/convert_megatron_to_hf.py) mkdir "$(value --save)" && sleep 0.05 ;;
     tools/preprocess_data.py) touch "$(value --output-prefix)_text_document.idx" ;;
     tools/*) touch "$(value --output)" ;;
     examples/quickstart/prepare.py)
