@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains the retrieval example's tiny Llama (0.35 M parameters, L = 64 tokens) on windows of LENGTH made-up words
 # from OUT into OUT/NAME; skips what is finished, resumes what is not.
+# The learning rate warms up for a fifteenth of the steps.
 # usage: examples/retrieval/train.sh OUT NAME LENGTH STEPS ARGUMENT...
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -244,7 +244,7 @@ def test_what_is_not_there(tmp_path, example, options, words):
 SMALL = ["--seeds", "1", "--base-steps", "6", "--tune-steps", "5", "--documents", "1"]
 SMALL += ["--document-tokens", "2100", "--windows", "128 256", "--recall-base-steps", "6"]
 SMALL += ["--recall-tune-steps", "5", "--trials", "1", "--recall-windows", "64 128", "--jobs", "2"]
-ARMS = "base e2 no_offset window_half window_double steps steps2 gmax4 gmax4_g8"
+ARMS = "base e2 window_half window_double steps steps2 gmax4 gmax4_g8"
 
 
 @pytest.mark.slow
