@@ -3,13 +3,14 @@
 
 Three key-value pairs stand inside a long text, and a question for one of them at its end. For every
 window the picture shows the attention of each token of the answer over the input, with the value
-marked; FILE.json beside it has the numbers. Memory grows with the window, not with its square.
+marked; FILE.json beside it has the numbers, and plot_results.py draws those of several models.
+Memory grows with the window, not with its square.
 """
 
 import argparse
 from pathlib import Path
 
-from e2_common.errors import exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error
 from e2_tools.arguments import (
     check_png,
     command_parser,
@@ -18,6 +19,7 @@ from e2_tools.arguments import (
     percentage_argument,
 )
 from e2_tools.evaluation.arguments import AUTO_OF_WINDOW, add_model_arguments
+from e2_tools.evaluation.attention.by_window import FIRST, LAST
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +53,6 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--depth",
         type=percentage_argument,
-        default=55.0,
         metavar="D",
         help="of the pairs, in percent of the text (default: 55)",
     )
@@ -68,6 +69,16 @@ def build_parser() -> argparse.ArgumentParser:
         default="max",
         help="over the tokens of a bin: max keeps thin stripes visible (default: max)",
     )
+    add(
+        "--no-question",
+        action="store_true",
+        help="read the text alone; in place of an answer, show what its own next tokens attend to",
+    )
+    add(
+        "--table",
+        action="store_true",
+        help=f"also print a Markdown table: what lies on the first {FIRST} and last {LAST} tokens",
+    )
     add("--bins", type=count_argument, default=400, metavar="N", help="a row (default: 400)")
     return parser
 
@@ -77,6 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run what the command line asks for and print the answers."""
     args = build_parser().parse_args(arguments)
     check_png("--output", args.output)
+    for name in ("depth", "seed", "suffix"):
+        if args.no_question and getattr(args, name) not in (None, ""):
+            raise UserError(f"--{name}: is of the question, and --no-question asks none; drop one")
     from e2_tools.evaluation.attention.run import evaluate  # torch and transformers take seconds
 
     print(evaluate(args))

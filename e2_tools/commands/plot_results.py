@@ -3,12 +3,14 @@
 
   window      perplexity by window, a line per file of evaluate_perplexity.py
   retrieval   share of a retrieval test's questions that are answered, by window, a line per file
+  attention   share of the attention on the first or the last tokens, by window, a line per file of
+              plot_attention.py
   iterations  LongBench means by training iteration, a point per summary.json of
               evaluate_longbench.py score
   ablation    LongBench means of variants, a group of bars per summary.json
 
-Without --kind the first file decides: perplexities and retrieval are drawn by window, LongBench by
-iteration.
+Without --kind the first file decides: perplexities, retrieval and attention are drawn by window,
+LongBench by iteration.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
 from e2_tools.arguments import check_png, command_parser, flag_of
+from e2_tools.evaluation.attention import by_window as attention
 from e2_tools.evaluation.collection import (
     is_collection,
     kind_of_collection,
@@ -36,8 +39,8 @@ from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.retrieval.by_window import (
     ERROR,
     METRIC,
-    accuracy_rows,
     is_retrieval,
+    percent_rows,
     read_by_window,
 )
 from e2_tools.evaluation.retrieval.by_window import differences as retrieval_differences
@@ -51,6 +54,7 @@ Table = tuple[list[str], list[list[str]]]
 OWN_FLAGS = {
     "window": ("metric", "seeds", "train_window", "intervals", "collect"),
     "retrieval": ("seeds", "train_window", "collect"),
+    "attention": ("metric", "seeds", "train_window", "collect"),
     "iterations": ("iterations",),
     "ablation": (),
 }
@@ -67,7 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--labels", nargs="+", metavar="NAME", help="one a file, in place of the files' own")
     add("--table", action="store_true", help="also print a Markdown table")
     window = parser.add_argument_group("window").add_argument
-    window("--metric", choices=METRICS, help="(default: perplexity)")
+    window(
+        "--metric",
+        choices=[*METRICS, *attention.METRICS],
+        help=f"(default: {METRICS[0]}, of attention {attention.METRICS[0]})",
+    )
     window(
         "--intervals",
         action="store_true",
@@ -118,20 +126,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 def kind_of(path: Path) -> str:
     """Return what a file is drawn as by default; who reads it says what may be wrong with it."""
-    if is_collection(path):
-        return "retrieval" if is_retrieval(kind_of_collection(path)) else "window"
     try:
-        schema = json.loads(path.read_bytes())["schema"]
+        is_of_many = is_collection(path)
+        schema = kind_of_collection(path) if is_of_many else json.loads(path.read_bytes())["schema"]
     except (OSError, ValueError, KeyError, TypeError):
         schema = None
     if is_retrieval(schema):
         return "retrieval"
-    return "iterations" if schema == longbench.SCHEMA else "window"
+    return {longbench.SCHEMA: "iterations", attention.SCHEMA: "attention"}.get(schema, "window")
 
 
 def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
     """Draw perplexity by window."""
-    metric = args.metric or METRICS[0]
+    metric = _metric(args, METRICS)
     if args.seeds and args.intervals:
         raise UserError("--intervals: are over documents, --seeds shows a range; drop one")
     runs, files = _runs(args, read_results, METRICS)
@@ -150,7 +157,26 @@ def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
 
-    return draw(files, METRIC, args.title, args.train_window), accuracy_rows(files)
+    return draw(files, METRIC, args.title, args.train_window), percent_rows(files)
+
+
+def by_attention(args: argparse.Namespace) -> tuple["Figure", Table]:
+    """Draw the share of the attention on a few tokens by window."""
+    metric = _metric(args, attention.METRICS)
+    runs, files = _runs(args, attention.read_by_window, attention.METRICS)
+    for setting in attention.differences([results for _, results in runs]):
+        print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
+    from e2_tools.evaluation.perplexity.plots import draw
+
+    return draw(files, metric, args.title, args.train_window), percent_rows(files, metric)
+
+
+def _metric(args: argparse.Namespace, metrics: tuple[str, ...]) -> str:
+    """The metric to draw, one of the kind's own."""
+    metric = args.metric or metrics[0]
+    if metric not in metrics:
+        raise UserError(f"--metric {metric}: these files have {' and '.join(metrics)}")
+    return metric
 
 
 def _runs(
@@ -198,6 +224,7 @@ def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
 _PICTURES = {
     "window": by_window,
     "retrieval": by_retrieval,
+    "attention": by_attention,
     "iterations": partial(of_longbench, kind="iterations"),
     "ablation": partial(of_longbench, kind="ablation"),
 }

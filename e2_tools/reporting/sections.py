@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.attention.picture import SCHEMA as ATTENTION
+from e2_tools.evaluation.attention.by_window import SCHEMA as ATTENTION
 from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
 from e2_tools.evaluation.longbench.summaries import SCHEMA as LONGBENCH
@@ -126,8 +126,9 @@ def _attention(run: Run, results: list[Result], seeds: bool) -> Section:
         caption = f"{content['label']} ({path.relative_to(run.folder)})"
         section.figures.append((caption, draw_attention(content)))
         for row in content["results"]:
-            shares = [f"{100 * layer['on_value']:.1f} %" for layer in row["layers"].values()]
-            right = "yes" if row["correct"] else "no"
+            found = [layer["on_value"] for layer in row["layers"].values()]
+            shares = ["-" if share is None else f"{100 * share:.1f} %" for share in found]
+            right = {True: "yes", False: "no", None: "-"}[row["correct"]]
             answer = row["answer"].strip()
             cells = [str(row["window"]), number(row["scale"], "g"), ", ".join(shares), right]
             rows.append([content["label"], *cells, answer])

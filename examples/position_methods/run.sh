@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # All short-window methods at equal tokens, each from the same two base models, under several seeds: perplexity of the
 # quickstart's model (L = 128) and recall of the retrieval example's (L = 64), by window. Ends with tables, pictures and
-# one file of all results.
+# files of all results. examples/ablations runs its own list of methods by it.
 # Finished steps are skipped, an interrupted training resumes: just start it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source examples/common/options.sh
+source examples/position_methods/arms.sh
 
 usage() {
-    cat <<'TEXT'
-usage: examples/position_methods/run.sh [options]
-  --out DIR               where everything goes          (examples/position_methods/out)
-  --methods FILE          a line a method                (examples/position_methods/methods.txt)
+    cat <<TEXT
+usage: ${RECIPE:-examples/position_methods}/run.sh [options]
+  --out DIR               where everything goes          ($out)
+  --methods FILE          a line a method                ($methods)
   --only "NAME ..."       of these methods               (all)
+  --pictures FILE         a line a picture: NAME | TITLE | METHOD ... (${pictures:-one of all methods})
+  --attention "NAME ..."  whose attention is drawn       (${attention:-none})
   --seeds "S ..."         of base models and tuning      ("1 2 3"; 1 is the quickstart's)
   --base-steps N          language, from scratch         (700)
   --tune-steps N          language, every method         (250)
@@ -30,6 +33,8 @@ TEXT
 
 out=examples/position_methods/out
 methods=examples/position_methods/methods.txt
+pictures=
+attention=
 only=
 seeds="1 2 3"
 base_steps=700
@@ -42,44 +47,67 @@ recall_tune_steps=1500
 trials=40
 recall_windows="64 128 256 512 1024 2048"
 jobs=2
-take_options "--out=text --methods=text --only=text --seeds=numbers --base-steps=count --tune-steps=count \
-    --document-tokens=count --documents=count --windows=counts --recall-base-steps=count --recall-tune-steps=count \
-    --trials=count --recall-windows=counts --jobs=count" "$@"
+take_options "--out=text --methods=text --pictures=text --attention=text --only=text --seeds=numbers \
+    --base-steps=count --tune-steps=count --document-tokens=count --documents=count --windows=counts \
+    --recall-base-steps=count --recall-tune-steps=count --trials=count --recall-windows=counts --jobs=count" "$@"
 export OUT=$out TUNE_STEPS=$tune_steps DOCUMENT_TOKENS=$document_tokens DOCUMENTS=$documents WINDOWS=$windows
-export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows
+export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows ATTENTION=$attention
 export OMP_NUM_THREADS=1 PYTHON=${PYTHON:-.venv/bin/python}
 
 [ -f "$methods" ] || refuse "--methods $methods: no such file"
-lines=()
+[ -z "$pictures" ] || [ -f "$pictures" ] || refuse "--pictures $pictures: no such file"
+names=() tuned=() untuned=() lengths=()
 while IFS= read -r line; do
     read -r name _ <<< "$line"
     case $name in '' | '#'*) continue ;; esac
     [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
-    lines+=("$line")
+    read_arm "$line"
+    [[ " ${names[*]} " != *" $name "* ]] || refuse "$methods: two methods are called $name"
+    names+=("$name")
+    if [ "${#tuning[@]}" -gt 0 ]; then
+        tuned+=("$line")
+        [ "$window" = 1/1 ] || lengths+=("$(part_of "$window" 64)")
+    else
+        untuned+=("$line")
+        [[ " base ${names[*]} " == *" $model "* ]] \
+            || refuse "$name evaluates the model of $model; let that be a line before it, and in --only"
+    fi
 done < "$methods"
-[ "${#lines[@]}" -gt 0 ] || refuse "--only $only: $methods has no such method"
+[ "${#names[@]}" -gt 0 ] || refuse "--only $only: $methods has no such method"
 
 bash examples/quickstart/settings.sh "$out" \
     "base $base_steps $recall_base_steps, tune $tune_steps $recall_tune_steps, document $document_tokens of $documents, \
 windows $windows, $recall_windows, trials $trials"
 bash examples/quickstart/data.sh "$out/language"
+[ -z "$attention" ] || "$PYTHON" -c \
+    'import json, sys; print(max((json.loads(line)["text"] for line in sys.stdin), key=len))' \
+    < "$out/language/held_out.jsonl" > "$out/language/attention.txt"
 for seed in $seeds; do
     bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \
         --position-method none --lr 2e-3 --min-lr 2e-4 --seed $((1233 + seed)) &
     bash examples/retrieval/base.sh "$out/retrieval" "$recall_base_steps" "$seed"
     wait $!
 done
-for seed in $seeds; do
-    for line in "${lines[@]}"; do
-        printf '%s\0%s\0' "$seed" "$line"
-    done
-done | xargs -0 -n 2 -P "$jobs" bash examples/position_methods/arm.sh
+for length in "${lengths[@]}"; do # of other windows than the base models have seen, as many tokens
+    bash examples/retrieval/data.sh "$out/retrieval" "$length" $((BATCH * 64 / length * recall_tune_steps))
+done
 
-# picture NAME TITLE SUFFIX FOLDER ARGUMENT...: of the results FOLDER/seedN/METHOD SUFFIX.json
+# arms LINE...: under every seed
+arms() {
+    local seed line
+    for seed in $seeds; do
+        for line in "$@"; do
+            printf '%s\0%s\0' "$seed" "$line"
+        done
+    done | xargs -0 -r -n 2 -P "$jobs" bash examples/position_methods/arm.sh
+}
+arms "${tuned[@]}"
+arms "${untuned[@]}" # their models are there now
+
+# picture NAME TITLE SUFFIX FOLDER ARGUMENT...: of the results FOLDER/seedN/METHOD SUFFIX.json of the array `shown`
 picture() {
-    local results=() line name seed
-    for line in "${lines[@]}"; do
-        read -r name _ <<< "$line"
+    local results=() name seed
+    for name in "${shown[@]}"; do
         for seed in $seeds; do
             results+=("$out/$4/seed$seed/$name$3.json")
         done
@@ -88,10 +116,45 @@ picture() {
     "$PYTHON" tools/plot_results.py "${results[@]}" --seeds --table --title "$2" --output "$out/$1.png" \
         --collect "$out/$1.json" "${@:5}"
 }
-picture perplexity "Perplexity, tuned on windows of 128 tokens" "" language --train-window 128
-if [ "${windows##* }" -le "$document_tokens" ]; then # else no token has its whole window before it
-    picture perplexity_last "Perplexity of the last L/2 of a window" "" language --train-window 128 \
-        --metric perplexity_full_context
+
+# show METHOD...: sets `shown` to those that were run; false without any
+show() {
+    local name
+    shown=()
+    for name in "$@"; do
+        [[ " ${names[*]} " != *" $name "* ]] || shown+=("$name")
+    done
+    [ "${#shown[@]}" -gt 0 ]
+}
+
+# draw GROUP TITLE: those of `shown`
+draw() {
+    local group=${1:+$1_} title=${2:+$2: }
+    picture "${group}perplexity" "${title}Perplexity, tuned on windows of 128 tokens" "" language --train-window 128
+    if [ "${windows##* }" -le "$document_tokens" ]; then # else no token has its whole window before it
+        picture "${group}perplexity_last" "${title}Perplexity of the last L/2 of a window" "" language \
+            --train-window 128 --metric perplexity_full_context
+    fi
+    picture "${group}recall_noise" "${title}Recall of a span among noise, tuned on windows of 64 tokens" \
+        -noise retrieval --train-window 64
+    picture "${group}recall_spans" "${title}Recall of a span among other spans, tuned on windows of 64 tokens" \
+        -spans retrieval --train-window 64
+}
+if [ -z "$pictures" ]; then
+    show "${names[@]}" && draw "" ""
+else
+    while IFS='|' read -r group title together; do
+        read -r group <<< "$group"
+        read -r title <<< "$title"
+        case $group in '' | '#'*) continue ;; esac
+        # shellcheck disable=SC2086  # a list
+        if show $together; then
+            draw "$group" "$title"
+        fi
+    done < "$pictures"
 fi
-picture recall_noise "Recall of a span among noise, tuned on windows of 64 tokens" -noise retrieval --train-window 64
-picture recall_spans "Recall of a span among other spans, tuned on windows of 64 tokens" -spans retrieval --train-window 64
+# shellcheck disable=SC2086  # a list
+if show $attention; then
+    picture attention_first "Attention on the first 4 tokens" -attention language --train-window 128
+    picture attention_last "Attention on the last 32 tokens" -attention language --train-window 128 --metric on_last
+fi

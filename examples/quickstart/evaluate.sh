@@ -4,13 +4,12 @@
 # usage: examples/quickstart/evaluate.sh OUT RESULT MODEL LABEL ARGUMENT...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/export.sh
 out=$1 result=$2 model=$3 label=$4
 shift 4
 python=${PYTHON:-.venv/bin/python}
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore
-if [ ! -e "$out/$model-hf" ]; then
-    "$python" tools/convert_megatron_to_hf.py --load "$out/$model" --save "$out/$model-hf"
-fi
+export_model "$out/$model"
 if [ ! -f "$out/$result.json" ]; then
     "$python" tools/evaluate_perplexity.py --model "$out/$model-hf" --label "$label" \
         --data "$out/held_out.jsonl" --output "$out/$result.partial" --resume "$@"

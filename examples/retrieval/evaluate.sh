@@ -4,13 +4,12 @@
 # usage: examples/retrieval/evaluate.sh OUT RESULT MODEL LABEL ARGUMENT...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source examples/common/export.sh
 out=$1 result=$2 model=$3 label=$4
 shift 4
 python=${PYTHON:-.venv/bin/python}
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-if [ ! -e "$out/$model-hf" ]; then
-    "$python" tools/convert_megatron_to_hf.py --load "$out/$model" --save "$out/$model-hf"
-fi
+export_model "$out/$model"
 for among in noise spans; do
     if [ ! -f "$out/$result-$among.json" ]; then
         "$python" tools/evaluate_recall.py --model "$out/$model-hf" --label "$label" --among "$among" \

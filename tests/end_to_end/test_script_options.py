@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["quickstart/run", "position_methods/run", "evaluation/run", "data/slurm"]
+SCRIPTS = ["quickstart/run", "position_methods/run", "ablations/run", "evaluation/run"]
+SCRIPTS += ["data/slurm"]
 SCRIPTS += [f"llama2_7b/{name}" for name in ("convert", "train", "evaluate")]
 
 
@@ -44,6 +45,7 @@ def test_words_for_a_command_where_there_is_none():
         ("quickstart/run", ["--out"]),
         ("quickstart/run", ["--ranks", ""]),
         ("position_methods/run", ["--seeds", "1", "--windows"]),
+        ("ablations/run", ["--seeds"]),
         ("llama2_7b/train", ["--dry-run", "--tp"]),
     ],
 )

@@ -18,6 +18,7 @@ SECONDS = {
     "tests/end_to_end/test_broken_checkpoints.py": 30,
     "tests/end_to_end/test_gpu_training.py": 25,
     "tests/end_to_end/test_step_overhead.py": 25,
+    "tests/end_to_end/test_comparisons.py": 10,
     "tests/end_to_end/test_recipes.py": 25,
     "tests/end_to_end/test_readme.py": 25,
     "tests/multihost/test_rehearsal.py": 30,

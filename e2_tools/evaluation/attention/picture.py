@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from e2_tools.evaluation.attention.by_window import FIRST
 from e2_tools.plotting import INK, tick_label
 
-SCHEMA = "e2-llm/attention/1"  # of the results that are drawn
 FAINTEST = 1e-4  # weights below have the darkest colour
 MARK = "#D55E00"
 PAIR = "#777777"
@@ -32,7 +32,8 @@ def draw_attention(results: dict[str, Any]) -> Figure:
     for row, line in zip(rows, grid, strict=True):
         for layer, axes in zip(layers, line, strict=True):
             image = _panel(axes, row, layer)
-        line[0].set_ylabel("generated token", color=INK)
+        asked = row["value_span"] is not None
+        line[0].set_ylabel("generated token" if asked else "token of the text", color=INK)
     for axes in grid[-1]:
         axes.set_xlabel("input (tokens)", color=INK)
     bar = figure.colorbar(image, ax=grid, extend="min", aspect=16 * len(rows))
@@ -47,17 +48,26 @@ def draw_attention(results: dict[str, Any]) -> Figure:
         Line2D([], [], marker=marker, color=color, linestyle="", label=text)
         for marker, color, text in (("v", MARK, "the value asked for"), ("|", PAIR, "three pairs"))
     ]
-    figure.legend(
-        handles=marks, loc="outside lower left", ncols=2, frameon=False, labelcolor=INK, fontsize=9
-    )
+    if any(row["value_span"] for row in rows):
+        figure.legend(
+            handles=marks,
+            loc="outside lower left",
+            ncols=2,
+            frameon=False,
+            labelcolor=INK,
+            fontsize=9,
+        )
     figure.suptitle(results["label"], x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
     return figure
 
 
 def scale_and_verdict(row: dict[str, Any]) -> tuple[str, str]:
-    """Return in words at which scale a window was served, and whether its answer is right."""
+    """Return in words at which scale a window was served, and whether its answer is right.
+
+    The second is empty where nothing was asked.
+    """
     scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
-    return scale, "right" if row["correct"] else "wrong"
+    return scale, {True: "right", False: "wrong", None: ""}[row["correct"]]
 
 
 def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
@@ -73,9 +83,13 @@ def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
         extent=extent,
     )
     scale, verdict = scale_and_verdict(row)
+    told = (
+        f"answer {verdict}, {_percent(found['on_value'])} on the value"
+        if verdict
+        else f"{_percent(found['on_first'])} on the first {FIRST} tokens"
+    )
     axes.set_title(
-        f"{tick_label(row['window'])}, {scale}, layer {layer}: answer {verdict}, "
-        f"{_percent(found['on_value'])} on the value",
+        f"{tick_label(row['window'])}, {scale}, layer {layer}: {told}",
         loc="left",
         fontsize=10,
         color=INK,
@@ -83,7 +97,8 @@ def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:
     )
     for begin, end in row["pair_spans"]:
         _mark(axes, (begin + end) / 2, PAIR, "|")
-    _mark(axes, sum(row["value_span"]) / 2, MARK, "v")
+    if verdict:
+        _mark(axes, sum(row["value_span"]) / 2, MARK, "v")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.tick_params(colors=INK, length=3)
     axes.spines[:].set_visible(False)

@@ -9,7 +9,7 @@ import json
 import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from e2_common.errors import UserError
@@ -30,15 +30,17 @@ class Prompt:
 
     Attributes:
         ids: token ids, BOS included where the tokenizer adds one.
-        value: the UUID that answers the question.
+        value: the UUID that answers the question; None if nothing is asked.
         value_span: where it stands, in tokens.
         pair_spans: where the three pairs stand.
+        following: token ids that go on with the text, if nothing is asked.
     """
 
     ids: list[int]
-    value: str
-    value_span: Span
+    value: str | None
+    value_span: Span | None
     pair_spans: list[Span]
+    following: list[int] = field(default_factory=list)
 
 
 def draw_pairs(seed: int | None) -> dict[str, str]:
@@ -48,6 +50,26 @@ def draw_pairs(seed: int | None) -> dict[str, str]:
     source = random.Random(seed)
     numbers = [str(uuid.UUID(int=source.getrandbits(128), version=4)) for _ in range(6)]
     return dict(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def plain_prompt(tokenizer: Any, text: str, room: int, following: int) -> Prompt:
+    """Return the beginning of a text, where nothing is asked.
+
+    Args:
+        tokenizer: of transformers.
+        text: the long text.
+        room: in tokens, of the prompt.
+        following: how many tokens of the text follow it.
+
+    Raises:
+        UserError: the text is too short, or there is no room for a prompt.
+    """
+    if room < 1:
+        raise UserError(f"leaves no token before the {following} of --max-new-tokens; lower those")
+    ids = tokenizer(text).input_ids
+    if len(ids) < room + following:
+        raise UserError(f"--text: has {len(ids)} tokens; give a longer text or smaller --windows")
+    return Prompt(ids[:room], None, None, [], ids[room : room + following])
 
 
 def build_prompt(

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -28,6 +29,7 @@ def generate_with_rows(
     heads: Sequence[int] | None = None,
     *,
     stop: Collection[int] = (),
+    given: Sequence[int] = (),
     chunk: int = CHUNK,
     progress: Callable[[int], object] = lambda tokens: None,
 ) -> tuple[list[int], torch.Tensor]:
@@ -43,12 +45,13 @@ def generate_with_rows(
         layers: from 0.
         heads: query heads to average over, from 0; by default all.
         stop: token ids that end the answer.
+        given: token ids to go on with, ``max_new_tokens`` of them, in place of the model's own.
         chunk: tokens of the prompt in a forward pass.
         progress: called with the number of tokens read or written.
 
     Returns:
-        the new ids, the first stop included, and weights [layers, generated, input] in fp32 on the
-        CPU. A row sums to less than 1: the rest lies on generated tokens.
+        the new ids, the first stop included, and weights [layers, generated, input + generated - 1]
+        in fp32 on the CPU. Every row sums to 1; it is 0 at tokens that were not there yet.
 
     Raises:
         UserError: the device's memory does not suffice.
@@ -67,8 +70,10 @@ def generate_with_rows(
             while len(answer) < max_new_tokens:
                 weights.clear()
                 logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits
-                rows.append(torch.stack([weights[layer][: len(prompt)] for layer in layers]))
+                rows.append(torch.stack([weights[layer] for layer in layers]))
                 token = logits[:, -1:].argmax(-1)  # [1, 1]
+                if given:
+                    token.fill_(given[len(answer)])
                 answer.append(int(token))
                 progress(1)
                 if answer[-1] in stop:
@@ -78,6 +83,8 @@ def generate_with_rows(
             f"a prompt of {len(prompt)} tokens: the device's memory does not suffice; use smaller "
             "--windows or --dtype bf16"
         ) from error
+    longest = rows[-1].shape[1]
+    rows = [functional.pad(row, (0, longest - row.shape[1])) for row in rows]
     return answer, torch.stack(rows, dim=1)
 
 

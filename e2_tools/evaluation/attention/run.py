@@ -4,7 +4,9 @@
 The result file (``e2-llm/attention/1``) has an object per window with ``window`` and
 ``prompt_tokens`` in tokens, ``scale``, ``answer``, ``correct``, the answer's ``tokens``, the spans
 ``value_span`` and ``pair_spans`` (begin <= token < end), and ``layers``: layer -> ``rows``, pooled
-along the input, [generated, bins], and ``on_value``, the share of the attention on the value.
+along the input, [generated, bins], and the shares of the attention ``on_value``, ``on_first``, the
+first FIRST tokens, and ``on_last``, the last LAST. Where nothing was asked, ``correct``,
+``value_span`` and ``on_value`` are None.
 """
 
 import argparse
@@ -22,13 +24,16 @@ from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window
 from e2_tools.checkpoint.families import family_of_config
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.attention.picture import SCHEMA, draw_attention, scale_and_verdict
-from e2_tools.evaluation.attention.pooling import pooled
-from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs
+from e2_tools.evaluation.attention.by_window import SCHEMA, shares_table
+from e2_tools.evaluation.attention.picture import draw_attention, scale_and_verdict
+from e2_tools.evaluation.attention.pooling import pooled, share_of_first, share_of_last
+from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs, plain_prompt
 from e2_tools.evaluation.attention.rows import generate_with_rows
 from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from e2_tools.evaluation.result_file import write_results
 from e2_tools.plotting import save_png
+
+DEPTH = 55.0  # of the pairs, in percent of the text
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -38,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> str:
         args: its parsed arguments.
 
     Returns:
-        a line per window: its scale, the answer and whether it is right.
+        a line per window: its scale, the answer and whether it is right; with ``--table`` a table.
 
     Raises:
         UserError: anything about the model, the text or the output that the user can mend.
@@ -55,7 +60,7 @@ def evaluate(args: argparse.Namespace) -> str:
     tokenizer = load_hf_tokenizer(args.model)
     if not tokenizer.is_fast:
         raise UserError(f"{args.model}: its tokenizer does not tell where tokens stand (not fast)")
-    pairs = draw_pairs(args.seed)
+    pairs = None if args.no_question else draw_pairs(args.seed)
     prompts = {
         window: _prompt(tokenizer, text, window, pairs, args)
         for window in sorted(set(args.windows))
@@ -82,7 +87,8 @@ def evaluate(args: argparse.Namespace) -> str:
             results["results"].append({"window": window, **row})
             write_results(results_file, results)
     save_png(draw_attention(results), args.output)
-    return "\n".join(_line(row) for row in results["results"])
+    lines = [_line(row) for row in results["results"]]
+    return "\n".join([*lines, "", shares_table(results)] if args.table else lines)
 
 
 def ask(
@@ -104,27 +110,36 @@ def ask(
         args.max_new_tokens,
         layers,
         heads,
-        stop=stop_tokens(model),
+        stop=() if prompt.following else stop_tokens(model),
+        given=prompt.following,
         progress=bar.update,
     )
-    begin, end = prompt.value_span
+    length = len(prompt.ids)
     text = tokenizer.decode(answer, skip_special_tokens=True)
     return {
         "scale": scale,
         "prompt_tokens": len(prompt.ids),
         "answer": text,
-        "correct": prompt.value in text,
+        "correct": None if prompt.value is None else prompt.value in text,
         "tokens": [tokenizer.decode([token]) for token in answer],
-        "value_span": [begin, end],
+        "value_span": prompt.value_span and list(prompt.value_span),
         "pair_spans": [list(span) for span in prompt.pair_spans],
         "layers": {
             str(layer): {
-                "on_value": round(float(weights[:, begin:end].sum(-1).mean()), 6),
-                "rows": _rounded(pooled(weights.numpy(), args.bins, args.pool)),
+                "on_value": _on_value(weights, prompt),
+                "on_first": round(share_of_first(weights), 6),
+                "on_last": round(share_of_last(weights, length), 6),
+                "rows": _rounded(pooled(weights[:, :length], args.bins, args.pool)),
             }
-            for layer, weights in zip(layers, rows, strict=True)
+            for layer, weights in zip(layers, rows.numpy(), strict=True)
         },
     }
+
+
+def _on_value(weights: np.ndarray, prompt: Prompt) -> float | None:
+    if prompt.value_span is None:
+        return None
+    return round(float(weights[:, slice(*prompt.value_span)].sum(-1).mean()), 6)
 
 
 def _chosen(args: argparse.Namespace, config: Config) -> tuple[list[int], list[int] | None]:
@@ -143,11 +158,14 @@ def _chosen(args: argparse.Namespace, config: Config) -> tuple[list[int], list[i
 
 
 def _prompt(
-    tokenizer: Any, text: str, window: int, pairs: dict[str, str], args: argparse.Namespace
+    tokenizer: Any, text: str, window: int, pairs: dict[str, str] | None, args: argparse.Namespace
 ) -> Prompt:
+    room = window - args.max_new_tokens
     try:
-        room = window - args.max_new_tokens
-        return build_prompt(tokenizer, text, room, args.depth, pairs, args.suffix)
+        if pairs is None:
+            return plain_prompt(tokenizer, text, room, args.max_new_tokens)
+        depth = DEPTH if args.depth is None else args.depth
+        return build_prompt(tokenizer, text, room, depth, pairs, args.suffix)
     except UserError as error:
         raise UserError(f"--windows {window}: {error}") from error
 
@@ -167,4 +185,5 @@ def _rounded(rows: np.ndarray) -> list[list[float]]:
 
 def _line(row: dict[str, Any]) -> str:
     scale, verdict = scale_and_verdict(row)
-    return f"window {row['window']}, {scale}: {verdict}, {row['answer'][:80]!r}"
+    told = f"{verdict}, {row['answer'][:80]!r}" if verdict else "the text goes on"
+    return f"window {row['window']}, {scale}: {told}"

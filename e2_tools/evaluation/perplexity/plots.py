@@ -14,7 +14,10 @@ _LABELS = {
     "perplexity": "perplexity",
     "perplexity_full_context": "perplexity (full context)",
     "accuracy": "retrieved",
+    "on_first": "attention on the first tokens",
+    "on_last": "attention on the last tokens",
 }
+SHARES = ("accuracy", "on_first", "on_last")  # from 0 to 1
 APART = 1.035  # of the places of two files' intervals at one window
 
 
@@ -29,7 +32,8 @@ def draw(
 
     Args:
         files: label -> results.
-        metric: ``perplexity``, ``perplexity_full_context`` or ``accuracy``.
+        metric: ``perplexity``, ``perplexity_full_context``, ``accuracy``, ``on_first`` or
+            ``on_last``.
         title: above the picture.
         train_window: R, in tokens, to mark as the trained window.
         intervals: with the 95 % intervals over documents as bars.
@@ -76,9 +80,9 @@ def draw(
         )
     _style(axes, sorted(windows), values)
     axes.set_ylabel(_LABELS[metric])
-    if metric == "accuracy":
+    if metric in SHARES:
         axes.set_yscale("linear")
-        axes.set_ylim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02 if metric == "accuracy" else None)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     if train_window is not None:
         _mark_trained(axes, train_window)

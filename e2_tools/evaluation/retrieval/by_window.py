@@ -68,22 +68,25 @@ def differences(runs: list[Results]) -> list[str]:
     return found + ["windows or trials"] * (len(asked) > 1)
 
 
-def accuracy_rows(files: dict[str, Results]) -> tuple[list[str], list[list[str]]]:
+def percent_rows(
+    files: dict[str, Results], metric: str = METRIC
+) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table: a row per label, a column per window, in percent.
 
     Behind ± stands the standard deviation over seeds, or of one run the standard error.
 
     Args:
         files: label -> results.
+        metric: key of their rows, a share.
     """
     windows = sorted({row["window"] for results in files.values() for row in results["results"]})
     rows = []
     for label, results in files.items():
         cells = {}
         for row in results["results"]:
-            spread = row.get(f"{METRIC}_std")
-            spread = row.get(ERROR) if spread is None else spread
-            cell = f"{100 * row[METRIC]:.1f}"
+            spread = row.get(f"{metric}_std")
+            spread = row.get(f"{metric}_error") if spread is None else spread
+            cell = f"{100 * row[metric]:.1f}"
             cells[row["window"]] = cell if spread is None else f"{cell} ± {100 * spread:.1f}"
         rows.append([label, *(cells.get(window, "-") for window in windows)])
     return ["window", *map(str, windows)], rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny models that are evaluated."""
+"""The tiny models that are evaluated, and a long text."""
 
 import pytest
 
@@ -22,3 +22,11 @@ def model_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(model):
     return load_hf_tokenizer(model)
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A long text in a file."""
+    path = tmp_path / "paper.txt"
+    path.write_text("".join(f"Sentence {n} of a long paper. " for n in range(200)))
+    return path

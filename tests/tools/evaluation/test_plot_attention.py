@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_tools.commands.plot_attention import main
 from e2_tools.evaluation.attention import rows as rows_module
 from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.attention.pooling import bin_edges, pooled
@@ -22,33 +21,9 @@ from e2_tools.evaluation.model import load_config, load_model
 from tests.helpers.commands import refused
 from tests.helpers.families import make_model
 from tests.helpers.tiny_llama import BASE_WINDOW, EOS
+from tests.tools.evaluation.attention_runs import eager_rows, run
 
 GOLD = PAIRS["9f4a92b9-5f69-4725-ba1e-403f08dea695"]
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "paper.txt"
-    path.write_text("".join(f"Sentence {n} of a long paper. " for n in range(200)))
-    return path
-
-
-def run(model, text, output, *flags):
-    arguments = ["--model", model, "--text", text, "--output", output, "--dtype", "fp32"]
-    main([str(argument) for argument in (*arguments, "--device", "cpu", *flags)])
-    return json.loads(output.with_suffix(".json").read_text())
-
-
-def eager_rows(model, prompt, answer, layers, heads):
-    """[layers, generated, input] from one forward pass of eager attention."""
-    ids = torch.tensor([[*prompt, *answer[:-1]]])
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        found = model(ids, output_attentions=True, use_cache=False).attentions
-    model.set_attn_implementation("sdpa")
-    begin = len(prompt) - 1
-    chosen = slice(None) if heads is None else heads
-    return torch.stack([found[layer][0, chosen, begin:, : len(prompt)].mean(0) for layer in layers])
 
 
 # --- rows ---
@@ -68,7 +43,7 @@ def test_rows_equal_eager_attention(family, heads):
     layers = [0, model.config.num_hidden_layers - 1]
     prompt = torch.randint(0, model.config.vocab_size, (50,)).tolist()
     answer, rows = generate_with_rows(model, prompt, 7, layers, heads, chunk=16)
-    assert rows.shape == (2, len(answer), 50)
+    assert rows.shape == (2, len(answer), 50 + len(answer) - 1)
     torch.testing.assert_close(
         rows.double(), eager_rows(model, prompt, answer, layers, heads), atol=1e-5, rtol=0
     )
@@ -82,8 +57,17 @@ def test_the_answer_is_that_of_generate_and_stops(model):
     assert generate_with_rows(net, prompt, 8, [0])[0] == free
     stopped, rows = generate_with_rows(net, prompt, 8, [0], stop=[free[2]])
     assert stopped == free[: free.index(free[2]) + 1]
-    assert rows.shape == (1, len(stopped), 200)
-    assert generate_with_rows(net, prompt[:1], 2, [1])[1].shape == (1, 2, 1)
+    assert rows.shape == (1, len(stopped), 200 + len(stopped) - 1)
+    assert generate_with_rows(net, prompt[:1], 2, [1])[1].shape == (1, 2, 2)
+
+
+def test_given_tokens_are_read_in_place_of_the_model_s_own(model):
+    net = load_model(model, torch.float32, torch.device("cpu"))
+    ids = torch.randint(2, 258, (64,), generator=torch.Generator().manual_seed(4)).tolist()
+    answer, rows = generate_with_rows(net, ids[:56], 8, [0, 1], given=ids[56:])
+    assert answer == ids[56:]
+    expected = eager_rows(net, ids[:56], ids[56:], [0, 1], None)
+    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
 
 
 class Largest(TorchDispatchMode):
@@ -164,6 +148,8 @@ def test_results_and_picture(model, text, tmp_path, capsys):
         for found in row["layers"].values():
             assert np.shape(found["rows"]) == (len(row["tokens"]), 50)
             assert 0 < found["on_value"] < 1
+            assert 0 < found["on_first"] < 1
+            assert 0 < found["on_last"] < 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == ["window 600", "window 900"]
     assert image.imread(output).ndim == 3
@@ -179,7 +165,7 @@ def test_the_scale_is_chosen_before_the_prompt_is_read(model, text, tmp_path):
     net = AutoModelForCausalLM.from_pretrained(model, rope_parameters=rope, dtype=torch.float32)
     prompt = build_prompt(load_hf_tokenizer(model), text.read_text(), 597, 55, draw_pairs(None))
     answer, _ = generate_with_rows(net, prompt.ids, 3, [1], stop=[EOS])
-    expected = eager_rows(net, prompt.ids, answer, [1], None)[0]
+    expected = eager_rows(net, prompt.ids, answer, [1], None)[0, :, : len(prompt.ids)]
     np.testing.assert_allclose(row["layers"]["1"]["rows"], expected, atol=1e-5, rtol=1e-3)
     value = expected[:, slice(*row["value_span"])].sum(-1).mean()
     assert row["layers"]["1"]["on_value"] == pytest.approx(float(value), abs=1e-5)
@@ -207,6 +193,11 @@ def test_a_right_answer_is_told(model, text, tmp_path, monkeypatch, capsys):
         (["--windows", 600, "--layers", 2], ("--layers 2", "0 to 1")),
         (["--windows", 600, "--heads", 4], ("--heads 4", "0 to 3")),
         (["--windows", 600, "--text", "nosuch"], ("--text nosuch",)),
+        (["--windows", 600, "--no-question", "--seed", 1], ("--seed", "--no-question")),
+        (["--windows", 600, "--no-question", "--depth", 5], ("--depth", "--no-question")),
+        (["--windows", 600, "--no-question", "--suffix", "x"], ("--suffix", "--no-question")),
+        (["--windows", 100_000, "--no-question"], ("--windows 100000", "--text", "longer text")),
+        (["--windows", 64, "--no-question"], ("--windows 64", "--max-new-tokens")),
         (["--windows", 600, "--output", "a.pdf"], ("--output a.pdf", ".png")),
         (["--windows", 600, "--model", "nosuch"], ("nosuch", "--model")),
     ],

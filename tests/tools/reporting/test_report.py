@@ -122,6 +122,17 @@ def test_files_that_do_not_compare_are_said_to(run):
     assert "These files differ in stride" in report(run)
 
 
+def test_attention_without_a_question_has_no_answer(run):
+    content = attention("E2 attention")
+    (row,) = content["results"]
+    row |= {"correct": None, "value_span": None, "pair_spans": [], "answer": "as the text goes on"}
+    row["layers"]["1"] |= {"on_value": None, "on_first": 0.25, "on_last": 0.5}
+    (run / "attention.json").write_text(json.dumps(content))
+    page = report(run)
+    cells = re.findall(r"<td.*?>(.*?)</td>", page[page.index(">as the text goes on<") - 200 :])
+    assert cells[cells.index("as the text goes on") - 2 :][:2] == ["-", "-"]
+
+
 def test_scores_of_several_iterations_are_drawn_over_them(run):
     assert "Means of the tasks that all models have." in report(run)
     for iteration in (1000, 2000):
