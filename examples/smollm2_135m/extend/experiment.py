@@ -14,6 +14,7 @@ from e2_common.files import atomic_file, make_parent
 from e2_common.json_file import read_json_object
 from e2_llm.window import base_window
 from e2_tools.arguments import command_parser
+from examples.smollm2_135m.extend.costs import Costs, hours_left
 from examples.smollm2_135m.extend.plan import (
     ARMS,
     BASE,
@@ -24,7 +25,8 @@ from examples.smollm2_135m.extend.plan import (
     columns_of,
     seconds_of,
 )
-from examples.smollm2_135m.extend.steps import Costs, Runner, Step, hours_left, refuse_a_second
+from examples.smollm2_135m.extend.runner import Runner, refuse_a_second
+from examples.smollm2_135m.extend.step import Step
 from examples.smollm2_135m.extend.tables import write_tables
 
 TESTS = ("perplexity", "noise", "book")
@@ -127,7 +129,7 @@ class Experiment:
             *("--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT", "pretrain_e2.py"),
             *("--use-checkpoint-args", "--pretrained-checkpoint", self.out / BASE),
             *("--load", folder, "--save", folder, "--ckpt-format", "torch_dist"),
-            *("--save-interval", interval, "--save-retain-interval", 10**9),
+            *("--save-interval", interval, "--save-retain-interval", interval * 10**6),
             *("--exit-signal-handler", "--load-newest-whole", "--use-distributed-optimizer"),
             *("--train-data-path", self.out / "train_text_document", "--eval-iters", 0),
             *("--data-cache-path", self.out / "cache", "--log-interval", 1),
@@ -246,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
         runner = Runner(args.out, plan, args.jobs)
         try:
             for stage in stages[:-1]:
-                runner.run(stage, cores=args.jobs)
+                runner.run(stage)
             runner.run(stages[-1], jobs=args.jobs)
         finally:
             if any(map(experiment.answered, experiment.cells)):

@@ -11,8 +11,8 @@ from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.result_file import Results, write_results
 from e2_tools.evaluation.table import markdown_table
+from examples.smollm2_135m.extend.costs import Costs
 from examples.smollm2_135m.extend.plan import Cell, Column, served_as
-from examples.smollm2_135m.extend.steps import Costs
 
 TITLES = {
     "perplexity": "Perplexity of held-out books: their first W tokens",
