@@ -178,7 +178,7 @@ def test_hours_left_follow_what_steps_took(tmp_path):
 def test_it_is_stopped_and_goes_on(toy, tmp_path):
     pytest.importorskip("wonderwords")
     out = tmp_path / "out"
-    options = [*toy, *SIZES, "--windows", "256 512", "--tests", "perplexity noise book"]
+    options = [*toy, *SIZES, "--windows", 256, "--tests", "perplexity noise book"]
     log = out / "logs" / "train-best.log"
     with (tmp_path / "output").open("w") as output:
         run = subprocess.Popen(
@@ -218,5 +218,5 @@ def test_it_is_stopped_and_goes_on(toy, tmp_path):
     assert "all that is left: 0 steps" in run_command(SCRIPT, *options, "--dry-run").stdout
     left = run_command(SCRIPT, *options, "--trials", 2, "--dry-run").stdout
     assert "perplexity" not in left
-    assert "needle noise 512: 7 steps" in left
+    assert "needle noise 256: 7 steps" in left
     refused_by(run_command(SCRIPT, *options, "--tokens", 8, code=2), "--tokens 8")
