@@ -72,7 +72,10 @@ def test_every_page_is_in_the_index():
     linked = {
         (index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(read(index))
     }
-    assert [name(page) for page in PAGES if page != index and page.resolve() not in linked] == []
+    unlinked = [page for page in PAGES if page != index and page.resolve() not in linked]
+    # A page with places for results to come is a draft: nothing links it, until they are filled.
+    drafts = [page for page in PAGES if re.search("^TABLE: ", read(page), flags=re.MULTILINE)]
+    assert unlinked == drafts
 
 
 def test_every_flag_is_in_the_table():

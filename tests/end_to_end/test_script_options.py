@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ["quickstart/run", "position_methods/run", "ablations/run", "evaluation/run"]
-SCRIPTS += ["data/slurm"]
+SCRIPTS += ["data/slurm", "smollm2_135m/extend/run"]
 SCRIPTS += [f"llama2_7b/{name}" for name in ("convert", "train", "evaluate")]
 
 
@@ -73,6 +73,13 @@ COUNTS = "must be whole numbers from 1 on, as one word"
         ("llama2_7b/train", "--max-restarts", "-1", "must be a whole number from 0 on"),
         ("llama2_7b/train", "--hours", "x", "is no number of hours"),
         ("data/slurm", "--cpus", "x", COUNT),
+        (
+            "smollm2_135m/extend/run",
+            "--depths",
+            "0 x",
+            "must be whole numbers from 0 on, as one word",
+        ),
+        ("smollm2_135m/extend/run", "--batch", "3", "is no multiple of --ranks 2"),
     ],
 )
 def test_a_value_that_is_no_number(name, flag, value, reason):

