@@ -35,9 +35,11 @@ checkpoint() {
 if [ "${#tuning[@]}" -gt 0 ]; then
     flags language 128 8 "$TUNE_STEPS"
     bash examples/quickstart/train.sh "$OUT/language" "seed$seed/$name" "$TUNE_STEPS" 1 --min-lr 1e-4 "${tune[@]}"
-    flags retrieval 64 16 "$RECALL_TUNE_STEPS"
-    bash examples/retrieval/train.sh "$OUT/retrieval" "seed$seed/$name" "$(part_of "$window" 64)" \
-        "$RECALL_TUNE_STEPS" --min-lr 2e-5 "${tune[@]}"
+    if [ -z "$TEXTS" ]; then
+        flags retrieval 64 16 "$RECALL_TUNE_STEPS"
+        bash examples/retrieval/train.sh "$OUT/retrieval" "seed$seed/$name" "$(part_of "$window" 64)" \
+            "$RECALL_TUNE_STEPS" --min-lr 2e-5 "${tune[@]}"
+    fi
 fi
 # shellcheck disable=SC2086  # $WINDOWS and $RECALL_WINDOWS are lists
 {
@@ -45,7 +47,7 @@ fi
     bash examples/quickstart/evaluate.sh "$OUT/language" "seed$seed/$name" "$(checkpoint "$TUNE_STEPS")" "$label" \
         --windows $WINDOWS --stride 64 --max-document-tokens "$DOCUMENT_TOKENS" \
         --max-documents "$DOCUMENTS" "${evaluation[@]}"
-    bash examples/retrieval/evaluate.sh "$OUT/retrieval" "seed$seed/$name" "$(checkpoint "$RECALL_TUNE_STEPS")" \
+    [ -n "$TEXTS" ] || bash examples/retrieval/evaluate.sh "$OUT/retrieval" "seed$seed/$name" "$(checkpoint "$RECALL_TUNE_STEPS")" \
         "$label" --windows $RECALL_WINDOWS --trials "$TRIALS" "${evaluation[@]}"
 }
 drawn="$OUT/language/seed$seed/$name-attention"

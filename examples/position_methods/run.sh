@@ -15,6 +15,7 @@ usage: ${RECIPE:-examples/position_methods}/run.sh [options]
   --methods FILE          a line a method                ($methods)
   --only "NAME ..."       of these methods               (all)
   --pictures FILE         a line a picture: NAME | TITLE | METHOD ... (${pictures:-one of all methods})
+  --texts FILE            language of these texts, JSON lines with id and text, and no retrieval (the addresses)
   --attention "NAME ..."  whose attention is drawn       (${attention:-none})
   --seeds "S ..."         of base models and tuning      ("1 2 3"; 1 is the quickstart's)
   --base-steps N          language, from scratch         (700)
@@ -34,6 +35,7 @@ TEXT
 out=examples/position_methods/out
 methods=examples/position_methods/methods.txt
 pictures=
+texts=
 attention=
 only=
 seeds="1 2 3"
@@ -47,15 +49,16 @@ recall_tune_steps=1500
 trials=40
 recall_windows="64 128 256 512 1024 2048"
 jobs=2
-take_options "--out=text --methods=text --pictures=text --attention=text --only=text --seeds=numbers \
+take_options "--out=text --methods=text --pictures=text --texts=text --attention=text --only=text --seeds=numbers \
     --base-steps=count --tune-steps=count --document-tokens=count --documents=count --windows=counts \
     --recall-base-steps=count --recall-tune-steps=count --trials=count --recall-windows=counts --jobs=count" "$@"
 export OUT=$out TUNE_STEPS=$tune_steps DOCUMENT_TOKENS=$document_tokens DOCUMENTS=$documents WINDOWS=$windows
-export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows ATTENTION=$attention
+export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows ATTENTION=$attention TEXTS=$texts
 export OMP_NUM_THREADS=1 PYTHON=${PYTHON:-.venv/bin/python}
 
 [ -f "$methods" ] || refuse "--methods $methods: no such file"
 [ -z "$pictures" ] || [ -f "$pictures" ] || refuse "--pictures $pictures: no such file"
+[ -z "$texts" ] || [ -f "$texts" ] || refuse "--texts $texts: no such file"
 names=() tuned=() untuned=() lengths=()
 while IFS= read -r line; do
     read -r name _ <<< "$line"
@@ -77,17 +80,18 @@ done < "$methods"
 
 bash examples/quickstart/settings.sh "$out" \
     "base $base_steps $recall_base_steps, tune $tune_steps $recall_tune_steps, document $document_tokens of $documents, \
-windows $windows, $recall_windows, trials $trials"
-bash examples/quickstart/data.sh "$out/language"
+windows $windows, $recall_windows, trials $trials${texts:+, texts $texts}"
+bash examples/quickstart/data.sh "$out/language" "$texts"
 [ -z "$attention" ] || "$PYTHON" -c \
     'import json, sys; print(max((json.loads(line)["text"] for line in sys.stdin), key=len))' \
     < "$out/language/held_out.jsonl" > "$out/language/attention.txt"
 for seed in $seeds; do
     bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \
         --position-method none --lr 2e-3 --min-lr 2e-4 --seed $((1233 + seed)) &
-    bash examples/retrieval/base.sh "$out/retrieval" "$recall_base_steps" "$seed"
+    [ -n "$texts" ] || bash examples/retrieval/base.sh "$out/retrieval" "$recall_base_steps" "$seed"
     wait $!
 done
+[ -z "$texts" ] || lengths=()
 for length in "${lengths[@]}"; do # of other windows than the base models have seen, as many tokens
     bash examples/retrieval/data.sh "$out/retrieval" "$length" $((BATCH * 64 / length * recall_tune_steps))
 done
@@ -135,6 +139,7 @@ draw() {
         picture "${group}perplexity_last" "${title}Perplexity of the last L/2 of a window" "" language \
             --train-window 128 --metric perplexity_full_context
     fi
+    [ -z "$texts" ] || return 0
     picture "${group}recall_noise" "${title}Recall of a span among noise, tuned on windows of 64 tokens" \
         -noise retrieval --train-window 64
     picture "${group}recall_spans" "${title}Recall of a span among other spans, tuned on windows of 64 tokens" \

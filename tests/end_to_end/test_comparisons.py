@@ -173,6 +173,22 @@ def test_a_second_run_trains_and_evaluates_nothing(made):
     assert again <= {"tools/plot_results.py", "-c"}
 
 
+def test_other_texts_have_the_language_half_alone(tmp_path):
+    out = tmp_path / "domains"
+    run("domains", out, "--kinds", "python", "--seeds", "1 2")
+    told = calls(out)
+    (prepared,) = (words for words in told if words[0] == "examples/quickstart/prepare.py")
+    assert value(prepared, "--texts") == str(out / "python.jsonl")
+    trained = {value(words, "--save") for words in told if words[0] == "tools/show_progress.py"}
+    names = ("base", "control", "e2", "best")
+    folders = {f"language/seed{seed}/{name}" for seed in (1, 2) for name in names}
+    assert trained == {str(out / "python" / folder) for folder in folders}
+    assert not any("recall" in words[0] for words in told)
+    pictures = [words for words in told if words[0] == "tools/plot_results.py"]
+    assert len(pictures) == 2
+    assert all(len(words[1 : words.index("--seeds")]) == 2 * 5 for words in pictures)
+
+
 @pytest.mark.slow
 def test_megatron_takes_every_training(made):
     example, out = made

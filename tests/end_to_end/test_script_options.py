@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ["quickstart/run", "position_methods/run", "ablations/run", "evaluation/run"]
-SCRIPTS += ["data/slurm", "smollm2_135m/extend/run"]
+SCRIPTS += ["data/slurm", "domains/run", "smollm2_135m/extend/run"]
 SCRIPTS += [f"llama2_7b/{name}" for name in ("convert", "train", "evaluate")]
 
 
