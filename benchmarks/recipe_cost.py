@@ -136,7 +136,7 @@ which saw windows of 4k. They also need context parallelism.
 
 - **Fewer FLOPs do not mean equal quality.** The strong recipes are judged by RULER and HELMET.
   Nobody has shown E2-LLM on either; the paper has LongBench and perplexity.
-- **We have run no 7B.** Our own evidence is of [small models](position_methods.md).
+- **We have run no 7B.** Our own evidence is of [small models](comparison.md).
 - The strong recipes choose their data, too: mostly short texts, and long ones from books and code.
   None of that is in the table.
 - Their models have seen long texts. A model that is tuned on short windows learns to read far

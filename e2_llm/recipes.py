@@ -3,7 +3,7 @@
 
 How g is drawn, what g does to the frequencies, and where the tokens of a window are placed.
 ``best`` won the search of examples/position_methods/search.txt, its number of skips included, which
-is the default of ``--e2-skips``; docs/position_methods.md compares it with ``paper``.
+is the default of ``--e2-skips``; docs/comparison.md compares it with ``paper``.
 """
 
 from typing import Any
