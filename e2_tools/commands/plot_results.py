@@ -3,6 +3,7 @@
 
   window      perplexity by window, a line per file of evaluate_perplexity.py
   retrieval   share of a retrieval test's questions that are answered, by window, a line per file
+  depth       the same by window and depth, a heat map a label; of several seeds their mean
   attention   share of the attention on the first or the last tokens, by window, a line per file of
               plot_attention.py
   iterations  LongBench means by training iteration, a point per summary.json of
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import check_output
+from e2_common.json_file import read_json_object
 from e2_tools.arguments import check_png, command_parser, flag_of
 from e2_tools.evaluation.attention import by_window as attention
 from e2_tools.evaluation.collection import (
@@ -54,6 +56,7 @@ Table = tuple[list[str], list[list[str]]]
 OWN_FLAGS = {
     "window": ("metric", "seeds", "train_window", "intervals", "collect"),
     "retrieval": ("seeds", "train_window", "collect"),
+    "depth": (),
     "attention": ("metric", "seeds", "train_window", "collect"),
     "iterations": ("iterations",),
     "ablation": (),
@@ -160,6 +163,20 @@ def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
     return draw(files, METRIC, args.title, args.train_window), percent_rows(files)
 
 
+def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
+    """Draw the share of answered questions by window and depth."""
+    if any(map(is_collection, args.results)):
+        raise UserError("--kind depth: a collection has no depths; name the result files")
+    runs, files = _runs(args, read_by_window, (METRIC, ERROR))
+    cells = [
+        read_json_object(path, "evaluate again") | {"label": results["label"]}
+        for path, results in runs
+    ]
+    from e2_tools.evaluation.retrieval.results import draw_by_depth
+
+    return draw_by_depth(cells, args.title), percent_rows(files)
+
+
 def by_attention(args: argparse.Namespace) -> tuple["Figure", Table]:
     """Draw the share of the attention on a few tokens by window."""
     metric = _metric(args, attention.METRICS)
@@ -186,6 +203,7 @@ def _runs(
     if args.train_window is not None and args.train_window < 1:
         raise UserError(f"--train-window {args.train_window}: a window has at least 1 token")
     runs: list[tuple[Path, Results]] = []
+    of_many = args.seeds or args.kind == "depth"
     for path in args.results:
         runs += read_collection(path) if is_collection(path) else [(path, read(path))]
     if args.labels and len(args.labels) != len(runs):
@@ -193,7 +211,7 @@ def _runs(
     if args.labels:
         named = zip(runs, args.labels, strict=True)
         runs = [(path, results | {"label": label}) for (path, results), label in named]
-    files = over_seeds(runs, metrics) if args.seeds else by_label(runs)
+    files = over_seeds(runs, metrics) if of_many else by_label(runs)
     for path in filter(None, (args.output, args.collect)):
         check_output(path)
     if args.collect:
@@ -224,6 +242,7 @@ def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
 _PICTURES = {
     "window": by_window,
     "retrieval": by_retrieval,
+    "depth": by_depth,
     "attention": by_attention,
     "iterations": partial(of_longbench, kind="iterations"),
     "ablation": partial(of_longbench, kind="ablation"),

@@ -56,7 +56,7 @@ for kind in $kinds; do
         "$PYTHON" examples/domains/texts.py "$kind" --output "$texts" "${more[@]}"
     fi
     printf '\n== %s\n' "$kind"
-    bash examples/position_methods/run.sh --out "$out/$kind" --texts "$texts" --only "$only" --seeds "$seeds" \
+    bash examples/position_methods/run.sh --out "$out/$kind" --tasks language --texts "$texts" --only "$only" --seeds "$seeds" \
         --base-steps "$base_steps" --tune-steps "$tune_steps" --document-tokens "$document_tokens" \
         --windows "$windows" --jobs "$jobs"
 done

@@ -15,7 +15,8 @@ usage: ${RECIPE:-examples/position_methods}/run.sh [options]
   --methods FILE          a line a method                ($methods)
   --only "NAME ..."       of these methods               (all)
   --pictures FILE         a line a picture: NAME | TITLE | METHOD ... (${pictures:-one of all methods})
-  --texts FILE            language of these texts, JSON lines with id and text, and no retrieval (the addresses)
+  --tasks "T ..."         language, retrieval            ("$tasks")
+  --texts FILE            language of these texts, JSON lines with id and text (the addresses)
   --attention "NAME ..."  whose attention is drawn       (${attention:-none})
   --seeds "S ..."         of base models and tuning      ("1 2 3"; 1 is the quickstart's)
   --base-steps N          language, from scratch         (700)
@@ -35,6 +36,7 @@ TEXT
 out=examples/position_methods/out
 methods=examples/position_methods/methods.txt
 pictures=
+tasks=${TASKS:-language retrieval}
 texts=
 attention=
 only=
@@ -49,15 +51,19 @@ recall_tune_steps=1500
 trials=40
 recall_windows="64 128 256 512 1024 2048"
 jobs=2
-take_options "--out=text --methods=text --pictures=text --texts=text --attention=text --only=text --seeds=numbers \
+take_options "--out=text --methods=text --pictures=text --tasks=text --texts=text --attention=text --only=text --seeds=numbers \
     --base-steps=count --tune-steps=count --document-tokens=count --documents=count --windows=counts \
     --recall-base-steps=count --recall-tune-steps=count --trials=count --recall-windows=counts --jobs=count" "$@"
 export OUT=$out TUNE_STEPS=$tune_steps DOCUMENT_TOKENS=$document_tokens DOCUMENTS=$documents WINDOWS=$windows
-export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows ATTENTION=$attention TEXTS=$texts
+export RECALL_TUNE_STEPS=$recall_tune_steps TRIALS=$trials RECALL_WINDOWS=$recall_windows ATTENTION=$attention TASKS=$tasks
 export OMP_NUM_THREADS=1 PYTHON=${PYTHON:-.venv/bin/python}
 
 [ -f "$methods" ] || refuse "--methods $methods: no such file"
 [ -z "$pictures" ] || [ -f "$pictures" ] || refuse "--pictures $pictures: no such file"
+for task in $tasks; do
+    [[ " language retrieval " == *" $task "* ]] || refuse "--tasks $task: there are language and retrieval"
+done
+has() { [[ " $tasks " == *" $1 "* ]]; } # has TASK
 [ -z "$texts" ] || [ -f "$texts" ] || refuse "--texts $texts: no such file"
 names=() tuned=() untuned=() lengths=()
 while IFS= read -r line; do
@@ -81,17 +87,20 @@ done < "$methods"
 bash examples/quickstart/settings.sh "$out" \
     "base $base_steps $recall_base_steps, tune $tune_steps $recall_tune_steps, document $document_tokens of $documents, \
 windows $windows, $recall_windows, trials $trials${texts:+, texts $texts}"
-bash examples/quickstart/data.sh "$out/language" "$texts"
+if has language; then
+    bash examples/quickstart/data.sh "$out/language" "$texts"
+fi
+has language || attention=
 [ -z "$attention" ] || "$PYTHON" -c \
     'import json, sys; print(max((json.loads(line)["text"] for line in sys.stdin), key=len))' \
     < "$out/language/held_out.jsonl" > "$out/language/attention.txt"
 for seed in $seeds; do
-    bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \
+    ! has language || bash examples/quickstart/train.sh "$out/language" "seed$seed/base" "$base_steps" 1 \
         --position-method none --lr 2e-3 --min-lr 2e-4 --seed $((1233 + seed)) &
-    [ -n "$texts" ] || bash examples/retrieval/base.sh "$out/retrieval" "$recall_base_steps" "$seed"
+    ! has retrieval || bash examples/retrieval/base.sh "$out/retrieval" "$recall_base_steps" "$seed"
     wait $!
 done
-[ -z "$texts" ] || lengths=()
+has retrieval || lengths=()
 for length in "${lengths[@]}"; do # of other windows than the base models have seen, as many tokens
     bash examples/retrieval/data.sh "$out/retrieval" "$length" $((BATCH * 64 / length * recall_tune_steps))
 done
@@ -108,14 +117,20 @@ arms() {
 arms "${tuned[@]}"
 arms "${untuned[@]}" # their models are there now
 
-# picture NAME TITLE SUFFIX FOLDER ARGUMENT...: of the results FOLDER/seedN/METHOD SUFFIX.json of the array `shown`
-picture() {
-    local results=() name seed
+# of FOLDER SUFFIX: sets `results` to FOLDER/seedN/METHOD SUFFIX.json of the array `shown`
+of() {
+    local name seed
+    results=()
     for name in "${shown[@]}"; do
         for seed in $seeds; do
-            results+=("$out/$4/seed$seed/$name$3.json")
+            results+=("$out/$1/seed$seed/$name$2.json")
         done
     done
+}
+
+# picture NAME TITLE SUFFIX FOLDER ARGUMENT...: of these results
+picture() {
+    of "$4" "$3"
     printf '\n%s\n' "$2"
     "$PYTHON" tools/plot_results.py "${results[@]}" --seeds --table --title "$2" --output "$out/$1.png" \
         --collect "$out/$1.json" "${@:5}"
@@ -134,16 +149,23 @@ show() {
 # draw GROUP TITLE: those of `shown`
 draw() {
     local group=${1:+$1_} title=${2:+$2: }
-    picture "${group}perplexity" "${title}Perplexity, tuned on windows of 128 tokens" "" language --train-window 128
-    if [ "${windows##* }" -le "$document_tokens" ]; then # else no token has its whole window before it
-        picture "${group}perplexity_last" "${title}Perplexity of the last L/2 of a window" "" language \
-            --train-window 128 --metric perplexity_full_context
+    if has language; then
+        picture "${group}perplexity" "${title}Perplexity, tuned on windows of 128 tokens" "" language \
+            --train-window 128
+        if [ "${windows##* }" -le "$document_tokens" ]; then # else no token has its whole window before it
+            picture "${group}perplexity_last" "${title}Perplexity of the last L/2 of a window" "" language \
+                --train-window 128 --metric perplexity_full_context
+        fi
     fi
-    [ -z "$texts" ] || return 0
+    has retrieval || return 0
     picture "${group}recall_noise" "${title}Recall of a span among noise, tuned on windows of 64 tokens" \
         -noise retrieval --train-window 64
     picture "${group}recall_spans" "${title}Recall of a span among other spans, tuned on windows of 64 tokens" \
         -spans retrieval --train-window 64
+    [ "${#shown[@]}" -le 6 ] || return 0 # a heat map each
+    of retrieval -noise
+    "$PYTHON" tools/plot_results.py --kind depth "${results[@]}" --output "$out/${group}recall_noise_by_depth.png" \
+        --title "${title}Recall of a span among noise by depth"
 }
 if [ -z "$pictures" ]; then
     show "${names[@]}" && draw "" ""

@@ -125,7 +125,7 @@ def test_pictures_have_all_seeds_of_their_arms(made):
     example, out = made
     pictures = {}
     for words in calls(out):
-        if words[0] == "tools/plot_results.py":
+        if words[0] == "tools/plot_results.py" and "--seeds" in words:
             files = [Path(word).relative_to(out) for word in words[1 : words.index("--seeds")]]
             pictures[Path(value(words, "--output")).stem] = files
     groups = {"": list(lines_of(example, LISTS[example][0]))}
@@ -173,20 +173,32 @@ def test_a_second_run_trains_and_evaluates_nothing(made):
     assert again <= {"tools/plot_results.py", "-c"}
 
 
-def test_other_texts_have_the_language_half_alone(tmp_path):
-    out = tmp_path / "domains"
-    run("domains", out, "--kinds", "python", "--seeds", "1 2")
+@pytest.mark.parametrize(
+    ("example", "options", "folder", "task", "arms"),
+    [
+        ("domains", ["--kinds", "python"], "python/language", "perplexity", ["base", "base_yarn"]),
+        ("retrieval", [], "retrieval", "recall", ["base", "base_linear", "base_yarn"]),
+    ],
+)
+def test_one_half_alone(tmp_path, example, options, folder, task, arms):
+    out = tmp_path / example
+    run(example, out, *options, "--seeds", "1 2")
     told = calls(out)
-    (prepared,) = (words for words in told if words[0] == "examples/quickstart/prepare.py")
-    assert value(prepared, "--texts") == str(out / "python.jsonl")
     trained = {value(words, "--save") for words in told if words[0] == "tools/show_progress.py"}
-    names = ("base", "control", "e2", "best")
-    folders = {f"language/seed{seed}/{name}" for seed in (1, 2) for name in names}
-    assert trained == {str(out / "python" / folder) for folder in folders}
-    assert not any("recall" in words[0] for words in told)
-    pictures = [words for words in told if words[0] == "tools/plot_results.py"]
+    tuned = ["control", "e2", "best"]
+    names = ["base", *tuned, *(["near"] if task == "recall" else [])]
+    assert trained == {f"{out / folder}/seed{seed}/{name}" for seed in (1, 2) for name in names}
+    asked = {words[0] for words in told if words[0].startswith("tools/evaluate")}
+    assert asked == {f"tools/evaluate_{task}.py"}
+    pictures = [
+        words for words in told if words[0] == "tools/plot_results.py" and "--seeds" in words
+    ]
     assert len(pictures) == 2
-    assert all(len(words[1 : words.index("--seeds")]) == 2 * 5 for words in pictures)
+    results = 2 * (len(arms) + len(tuned))
+    assert all(words.index("--seeds") == 1 + results for words in pictures)
+    for words in told:
+        if words[0] == "examples/quickstart/prepare.py":
+            assert value(words, "--texts") == str(out / "python.jsonl")
 
 
 @pytest.mark.slow

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["quickstart/run", "position_methods/run", "ablations/run", "evaluation/run"]
+SCRIPTS = [
+    "quickstart/run",
+    "position_methods/run",
+    "ablations/run",
+    "evaluation/run",
+    "retrieval/run",
+]
 SCRIPTS += ["data/slurm", "domains/run", "smollm2_135m/extend/run"]
 SCRIPTS += [f"llama2_7b/{name}" for name in ("convert", "train", "evaluate")]
 

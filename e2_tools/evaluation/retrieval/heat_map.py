@@ -4,11 +4,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from e2_tools.plotting import INK, tick_label
 
 LABELLED_CELLS = 150  # beyond it numbers in cells cannot be read
+Grid = tuple[Sequence[int], Sequence[float], Sequence[Sequence[float | None]]]
 
 
 def draw_heat_map(
@@ -27,16 +30,48 @@ def draw_heat_map(
         title: above the picture.
         hidden: what was to be found, for the axis.
     """
-    values = np.array(accuracies, dtype=float)  # None becomes NaN
-    size = (max(5.0, 1.8 + 0.75 * len(windows)), max(2.8, 1.6 + 0.42 * len(depths)))
+    return draw_heat_maps({title or "": (windows, depths, accuracies)}, hidden)
+
+
+def draw_heat_maps(grids: dict[str, Grid], hidden: str = "key", columns: int = 2) -> Figure:
+    """Draw several such pictures beside each other, with one bar of colours.
+
+    Args:
+        grids: title -> windows, depths and accuracies, see :func:`draw_heat_map`.
+        hidden: what was to be found, for the axes.
+        columns: pictures in a row.
+    """
+    columns = min(columns, len(grids))
+    rows = -(-len(grids) // columns)
+    wide = max(0.75 * len(windows) for windows, _, _ in grids.values())
+    high = max(0.42 * len(depths) for _, depths, _ in grids.values())
+    size = (max(5.0, 1.8 + columns * (wide + 0.4)), max(2.8, 1.6 + rows * (high + 0.6) - 0.6))
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
+    panels = figure.subplots(rows, columns, squeeze=False)
+    used = list(zip(panels.flat, grids.items(), strict=False))
+    for axes, (title, grid) in used:
+        image = _panel(axes, grid, title)
+    for axes in panels.flat[len(used) :]:
+        axes.set_axis_off()
+    for number, (axes, _) in enumerate(used):
+        if number + columns >= len(used):
+            axes.set_xlabel("window (tokens)", color=INK)
+        if number % columns == 0:
+            axes.set_ylabel(f"depth of the {hidden}", color=INK)
+    bar = figure.colorbar(image, ax=panels, ticks=[0, 0.25, 0.5, 0.75, 1])
+    bar.ax.set_yticklabels(["0 %", "25 %", "50 %", "75 %", "100 %"], color=INK)
+    bar.set_label("retrieved", color=INK)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _panel(axes: Axes, grid: Grid, title: str) -> AxesImage:
+    windows, depths, accuracies = grid
+    values = np.array(accuracies, dtype=float)  # None becomes NaN
     axes.set_facecolor("#DDDDDD")
     image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(windows)), [tick_label(window) for window in windows])
     axes.set_yticks(range(len(depths)), [f"{depth:g} %" for depth in depths])
-    axes.set_xlabel("window (tokens)", color=INK)
-    axes.set_ylabel(f"depth of the {hidden}", color=INK)
     axes.tick_params(colors=INK, length=0)
     axes.spines[:].set_visible(False)
     if values.size <= LABELLED_CELLS:
@@ -45,10 +80,6 @@ def draw_heat_map(
                 color = "white" if value < 0.6 else "black"  # viridis is dark below
                 text = f"{100 * value:.0f}"
                 axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
-    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.25, 0.5, 0.75, 1])
-    bar.ax.set_yticklabels(["0 %", "25 %", "50 %", "75 %", "100 %"], color=INK)
-    bar.set_label("retrieved", color=INK)
-    bar.outline.set_visible(False)
     if title:
         axes.set_title(title, loc="left", fontsize=12, color=INK, fontweight="bold")
-    return figure
+    return image

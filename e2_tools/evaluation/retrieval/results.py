@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.result_file import Results, require_same_settings
-from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
+from e2_tools.evaluation.retrieval.heat_map import Grid, draw_heat_map, draw_heat_maps
 from e2_tools.evaluation.table import aligned_text
+from e2_tools.plotting import INK
 
 Cell = dict[str, Any]
 
@@ -48,7 +49,7 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
     return before["results"]
 
 
-def grid(results: Results) -> tuple[list[int], list[float], list[list[float | None]]]:
+def grid(results: Results) -> Grid:
     """Return windows, depths and accuracies [depth][window], None where there is no cell."""
     cells = {(cell["window"], cell["depth"]): cell["accuracy"] for cell in results["results"]}
     windows = sorted({window for window, _ in cells})
@@ -58,9 +59,41 @@ def grid(results: Results) -> tuple[list[int], list[float], list[list[float | No
 
 def draw_results(results: Results) -> Figure:
     """Draw a result file's accuracies by window and depth, under its label."""
+    return draw_heat_map(*grid(results), title=results["label"], hidden=_hidden(results))
+
+
+def _hidden(results: Results) -> str:
     test = results["schema"].split("/")[1]
-    hidden = {"needle": "needle", "recall": "span"}.get(test, "key")
-    return draw_heat_map(*grid(results), title=results["label"], hidden=hidden)
+    return {"needle": "needle", "recall": "span"}.get(test, "key")
+
+
+def draw_by_depth(runs: list[Results], title: str | None = None) -> Figure:
+    """Draw the accuracies of several result files, those of one label as their mean.
+
+    Args:
+        runs: what result files hold.
+        title: above all of it.
+    """
+    cells: dict[str, dict[tuple[int, float], list[float]]] = {}
+    for run in runs:
+        ours = cells.setdefault(run["label"], {})
+        for cell in run["results"]:
+            ours.setdefault((cell["window"], cell["depth"]), []).append(cell["accuracy"])
+    grids = {
+        label: grid(
+            {
+                "results": [
+                    {"window": window, "depth": depth, "accuracy": fmean(values)}
+                    for (window, depth), values in ours.items()
+                ]
+            }
+        )
+        for label, ours in cells.items()
+    }
+    figure = draw_heat_maps(grids, _hidden(runs[0]))
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
+    return figure
 
 
 def accuracy_table(results: Results) -> str:

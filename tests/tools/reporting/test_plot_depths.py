@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heat maps of several retrieval tests: those of one label are their mean."""
+
+import json
+
+import pytest
+from matplotlib import image
+
+from e2_tools.commands.plot_results import main
+from e2_tools.evaluation.retrieval.results import draw_by_depth
+from tests.helpers.commands import refused
+
+
+def run(*arguments):
+    main([str(argument) for argument in arguments])
+
+
+def results(label, correct):
+    cells = [
+        {"window": window, "depth": depth, "scale": 1.0, "trials": 4, "correct": right}
+        for (window, depth), right in correct.items()
+    ]
+    cells = [cell | {"accuracy": cell["correct"] / cell["trials"]} for cell in cells]
+    return {"schema": "e2-llm/recall/1", "label": label, "trials": 4, "results": cells}
+
+
+RUNS = [
+    results("one", {(64, 0): 4, (64, 100): 2, (128, 0): 0, (128, 100): 1}),
+    results("one", {(64, 0): 2, (64, 100): 2, (128, 0): 1, (128, 100): 1}),
+    results("other", {(64, 0): 4, (64, 100): 4, (128, 0): 4, (128, 100): 4}),
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [tmp_path / f"{number}.json" for number in range(len(RUNS))]
+    for path, run_of in zip(paths, RUNS, strict=True):
+        path.write_text(json.dumps(run_of))
+    return paths
+
+
+def test_a_panel_a_label_with_the_mean_of_its_runs():
+    figure = draw_by_depth(RUNS, "T")
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title(loc="left") for axes in panels] == ["one", "other"]
+    shown = [[text.get_text() for text in axes.texts] for axes in panels]
+    assert shown == [["75", "12", "50", "25"], ["100"] * 4]
+    assert panels[0].get_ylabel() == "depth of the span"
+
+
+def test_the_command_draws_them_and_prints_the_table(files, tmp_path, capsys):
+    run(*files, "--kind", "depth", "--table", "--output", tmp_path / "p.png")
+    assert image.imread(tmp_path / "p.png").ndim == 3
+    assert "| other | 100.0 ± 0.0 | 100.0 ± 0.0 |" in capsys.readouterr().out
+
+
+def test_a_collection_has_no_depths(files, tmp_path, capsys):
+    collected = tmp_path / "all.json"
+    run(*files, "--seeds", "--output", tmp_path / "p.png", "--collect", collected)
+    output = ["--kind", "depth", "--output", tmp_path / "p.png"]
+    refused(capsys, "--kind depth: a collection has no depths", run, collected, *output)
