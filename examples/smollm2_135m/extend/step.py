@@ -11,7 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-ITERATION = re.compile(r"iteration +(\d+)/ +(\d+) \|.*?lm loss: ([-+.\dE]+)")
+ITERATION = re.compile(
+    r"iteration +(\d+)/ +(\d+) \|.*?elapsed time per iteration \(ms\): ([.\d]+).*?"
+    r"lm loss: ([-+.\dE]+)"
+)
 HEARTBEAT = 300  # seconds
 
 
@@ -87,8 +90,12 @@ class Running:
         found = ITERATION.findall(self.log.read_text(encoding="utf-8", errors="replace"))
         if not found:
             return None
-        now, total, loss = found[-1]
-        return f"{self.step.name}: iteration {now} of {total}, loss {float(loss):.3f}"
+        now, total, milliseconds, loss = map(float, found[-1])
+        minutes = (total - now) * milliseconds / 60_000
+        return (
+            f"{self.step.name}: iteration {now:.0f} of {total:.0f}, loss {loss:.3f}, "
+            f"about {minutes:.0f} minutes of it left"
+        )
 
     def failure(self) -> tuple[list[str], int]:
         """Why it failed, and the exit code for that: 2 if it says so in a line of its own."""
