@@ -81,6 +81,8 @@ def start(argv, environment):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # The tests themselves may be a shell's background job, which ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

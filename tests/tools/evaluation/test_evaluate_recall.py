@@ -142,7 +142,8 @@ def test_results_picture_and_table(folder, tmp_path, oracle, capsys):
     assert rows[3][0] == "theirs"
     assert image.imread(picture).ndim == 3
     wrong = [*files, "--output", str(picture), "--metric", "perplexity"]
-    refused(capsys, "--metric: is for --kind window, this is retrieval", plot_results.main, wrong)
+    kinds = "--metric: is for --kind window or attention, this is retrieval"
+    refused(capsys, kinds, plot_results.main, wrong)
 
 
 def test_the_model_is_really_asked(folder, tmp_path):
