@@ -9,7 +9,8 @@ from e2_common.errors import UserError
 from e2_llm import recipes
 from e2_llm.config import E2Config, flag_name, resolved
 from e2_llm.frequencies import Llama3Scaling, OwnRope
-from e2_llm.registry import METHODS
+from e2_llm.placements import PLACEMENTS, parse_mixture
+from e2_llm.registry import METHODS, methods_that_read
 
 
 def argument_name(field_name: str) -> str:
@@ -51,12 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def config_from_args(args: argparse.Namespace) -> E2Config:
+def config_from_args(args: argparse.Namespace, stored: bool = False) -> E2Config:
     """Build the configuration from Megatron's arguments; fills R, and L when it is not given.
 
     Args:
         args: of a command line, or those that a checkpoint stores. Arguments that came later than
             the checkpoint have their defaults; a plain Megatron run has method ``none``.
+        stored: whether they are a checkpoint's. What its run did not read then has today's
+            default, whatever the default was when it was saved; on a command line it is refused.
 
     Raises:
         UserError: a value is missing or out of range.
@@ -75,6 +78,8 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
     for name, value in recipes.RECIPES[recipe or recipes.DEFAULT].items():
         if values[name] is None:
             values[name] = value
+    if stored:
+        values |= {name: defaults[name] for name in _not_read(values)}
     if args.seq_length is None:
         raise UserError("--seq-length is missing: the training window R, in tokens")
     values["train_window"] = args.seq_length
@@ -87,6 +92,19 @@ def config_from_args(args: argparse.Namespace) -> E2Config:
     if values["curriculum"] or (method and method.stages):
         values["planned_samples"] = _planned_samples(args)
     return E2Config(**values)
+
+
+def _not_read(values: dict[str, Any]) -> list[str]:
+    """Fields that the method and the placements of a run do not read."""
+    method = METHODS.get(values["position_method"])
+    if method is None:  # refused by who looks it up
+        return []
+    reads = set(method.reads)
+    if "placement" in reads:
+        used = [PLACEMENTS[part.name] for part in parse_mixture(values["placement"])]
+        reads -= {name for part in PLACEMENTS.values() for name in part.reads}
+        reads |= {name for part in used for name in part.reads}
+    return [name for name in values if methods_that_read(name) and name not in reads]
 
 
 def store(args: argparse.Namespace, config: E2Config) -> None:

@@ -3,7 +3,7 @@
 
 ``metadata.json`` names the format, ``.metadata`` says which bytes of which ``*.distcp`` file hold
 which piece of which global tensor. Nothing here reads a tensor, or needs Megatron or a process
-group. ``.metadata`` is a pickle: only read checkpoints you trust.
+group. ``.metadata`` and objects are pickles: what they name is looked at before they are loaded.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
     ChunkStorageMetadata,
     Metadata,
     MetadataIndex,
@@ -21,6 +22,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from e2_common.disk.checkpoint_folder import folder_of, iterations
+from e2_common.disk.pickles import ForeignNameError, check_names, check_names_of_archive
 
 FORMAT = "torch_dist"
 
@@ -64,9 +66,12 @@ def read_index(folder: Path) -> Metadata:
     """
     name, unreadable = ".metadata", "cannot be read"
     try:
+        check_names((folder / name).read_bytes())
         index = FileSystemReader(folder).read_metadata()
     except FileNotFoundError as error:
         raise FlawError(name, "is missing", "no such file") from error
+    except ForeignNameError as error:
+        raise _foreign(name, error) from error
     except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, TypeError) as error:
         raise FlawError(name, unreadable) from error
     except Exception as error:  # a broken pickle can raise nearly anything
@@ -107,6 +112,52 @@ def check_files(folder: Path, index: Metadata, names: Iterable[str] | None = Non
         raise FlawError(".metadata", "is damaged", "cannot be read") from error
 
 
+def check_objects(folder: Path, index: Metadata) -> None:
+    """Look at what the pickles of a checkpoint name, without loading them.
+
+    Tensors are read by torch in a way that calls nothing.
+
+    Args:
+        folder: of one iteration, whose files :func:`check_files` has found whole.
+        index: of it, from :func:`read_index`.
+
+    Raises:
+        FlawError: a pickle names what no checkpoint needs, or cannot be read.
+    """
+    if (folder / "common.pt").is_file():
+        check_object(folder / "common.pt", 0, (folder / "common.pt").stat().st_size, "")
+    for key, place in index.storage_data.items():
+        if isinstance(index.state_dict_metadata.get(key.fqn), BytesStorageMetadata):
+            check_object(folder / place.relative_path, place.offset, place.length, key.fqn)
+
+
+def check_object(path: Path, offset: int, length: int, what: str) -> None:
+    """See :func:`check_objects`, for one that ``torch.save`` wrote into a part of a file.
+
+    Raises:
+        FlawError: see there.
+    """
+    inside = f", in {what}" if what else ""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        if data:  # Megatron writes empty ones for what a layer does not have
+            check_names_of_archive(data)
+    except ForeignNameError as error:
+        raise _foreign(path.name, error) from error
+    except Exception as error:  # what zipfile and pickle raise for damage varies
+        raise FlawError(path.name, f"is damaged{inside}") from error
+
+
+def _foreign(name: str, error: ForeignNameError) -> FlawError:
+    return FlawError(
+        name,
+        f"would call {error}, which no checkpoint of Megatron's needs; do not load what you do not "
+        "trust",
+    )
+
+
 def flaw(folder: Path) -> str | None:
     """Look for what can be wrong with a checkpoint without reading its tensors.
 
@@ -122,7 +173,9 @@ def flaw(folder: Path) -> str | None:
         return "no such folder"
     try:
         if is_torch_dist(folder):
-            check_files(folder, read_index(folder))
+            index = read_index(folder)
+            check_files(folder, index)
+            check_objects(folder, index)
     except FlawError as error:
         return str(error)
     return None

@@ -2,13 +2,12 @@
 """Reads a Megatron ``torch_dist`` checkpoint on the CPU: no process group, no GPU, no launcher.
 
 The run's arguments lie in ``common.pt`` or, from Megatron-core 0.19 on, in the object
-``common_state`` among the ``*.distcp`` files. Both are pickles: only read checkpoints you trust.
+``common_state`` among the ``*.distcp`` files. Both are pickles, which may name what Megatron and
+torch write, and nothing else.
 """
 
 import contextlib
-import logging
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,10 +22,12 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.utils import _create_file_view
 
 from e2_common.disk.checksums import check_piece
+from e2_common.disk.pickles import importing_quietly
 from e2_common.disk.torch_dist_index import (
     FORMAT,
     FlawError,
     check_files,
+    check_object,
     read_index,
     saved_format,
 )
@@ -146,6 +147,7 @@ class TorchDistReader:
             with _no_flaw(self.folder), path.open("rb") as file:
                 if not weights_only:  # a pickle: before it is looked into
                     check_piece(file, offset, length, path.name, what)
+                    check_object(path, offset, length, what)
                 # A view of the file, not its bytes: torch then reads right into the tensor.
                 data = self._unpickle(_create_file_view(file, offset, length), path, weights_only)
                 if weights_only:  # the tensor's own bytes are summed: the file is read once
@@ -158,10 +160,7 @@ class TorchDistReader:
     @staticmethod
     def _unpickle(data: IO[bytes], path: Path, weights_only: bool) -> Any:
         try:
-            with warnings.catch_warnings():
-                # Megatron's enums import Megatron, which complains about what is not installed.
-                warnings.simplefilter("ignore")
-                logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            with importing_quietly():
                 return torch.load(data, map_location="cpu", weights_only=weights_only)
         except ImportError as error:
             raise UserError(f"{path}: needs the Python package {error.name}; install it") from error

@@ -201,7 +201,7 @@ def arguments(
         vars(args).update(positions)
     args.padded_vocab_size = reader.tensors[EMBEDDING].size[0]
     megatron_arguments.validate_args(args)
-    return args, config_from_args(args)
+    return args, config_from_args(args, stored=True)
 
 
 def build(args: argparse.Namespace, config: E2Config) -> torch.nn.Module:

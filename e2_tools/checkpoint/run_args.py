@@ -54,7 +54,7 @@ def run_args(common: dict[str, Any]) -> RunArgs:
 
 
 def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
-    positions = config_from_args(args)
+    positions = config_from_args(args, stored=True)
     method = method_for(positions)
     try:
         check_family(args, positions)

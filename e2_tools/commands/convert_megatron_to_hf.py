@@ -2,7 +2,7 @@
 """Export a Megatron torch_dist checkpoint of a Llama as a Hugging Face directory.
 
 Runs on a CPU, without torchrun. The result is a plain LlamaForCausalLM whose window is one
-number, see tools/set_window.py. Checkpoints are pickles: only read those you trust.
+number, see tools/set_window.py.
 """
 
 import argparse

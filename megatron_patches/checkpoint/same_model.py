@@ -129,7 +129,7 @@ def _require_same_positions(
     """A resumed run goes on with the same draws, or says that it does not."""
     if not hasattr(stored, "position_method"):
         return  # saved by a plain Megatron run
-    changes = differences(config_from_args(stored), config_from_args(args))
+    changes = differences(config_from_args(stored, stored=True), config_from_args(args))
     if method_class(args.position_method).draws() and stored.seed != args.seed:
         changes.append(f"--seed {stored.seed} there, {args.seed} here")
     if changes:

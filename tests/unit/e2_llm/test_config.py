@@ -10,17 +10,24 @@ from e2_common.errors import UserError
 from e2_llm.arguments import add_arguments, config_from_args, store
 from e2_llm.config import E2Config, differences
 from e2_llm.methods import method_for
+from e2_llm.placements import PLACEMENTS
 from e2_llm.recipes import RECIPES
+from e2_llm.registry import METHODS
 from e2_llm.sampler import Draw
+from tests.helpers.rules import settings_of
 
 
 def parse(*argv):
+    return config_from_args(arguments(*argv))
+
+
+def arguments(*argv):
     parser = add_arguments(argparse.ArgumentParser())
     parser.add_argument("--seq-length", type=int)
     parser.add_argument("--max-position-embeddings", type=int)
     for samples in ("--train-samples", "--train-iters", "--global-batch-size"):
         parser.add_argument(samples, type=int)
-    return config_from_args(parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 WINDOWS = ("--seq-length", "64", "--max-position-embeddings", "64")
@@ -303,3 +310,34 @@ def test_a_long_value_is_shortened_in_a_message():
     (change,) = differences(*both)
     assert change.startswith("--e2-longrope-factors {")
     assert len(change) < 200
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("placement", ["offset", "skips", "sentences:0.5,tail:0.5"])
+def test_a_checkpoint_s_unread_values_do_not_count(method, placement):
+    """They are the defaults of the day when it was saved, which may have been others."""
+    flags = {
+        f"--e2-{name.replace('_', '-')}": str(value) for name, value in settings_of(method).items()
+    }
+    if "factor" in METHODS[method].reads:
+        flags["--e2-factor"] = "4"
+    if "placement" in METHODS[method].reads:
+        flags["--e2-placement"] = placement
+    elif placement != "offset":
+        pytest.skip("has a placement of its own")
+    words = [word for pair in flags.items() for word in pair]
+    args = arguments(*WINDOWS, "--train-iters", "4", "--position-method", method, *words)
+    config = config_from_args(args)
+    others = {"e2_skips": 5, "e2_keep_first": 9, "e2_max_scale": 33, "e2_factor": 3.0}
+    read = {f"e2_{name}" for name in METHODS[method].reads}
+    if "placement" in METHODS[method].reads:
+        named = placement.replace(":0.5", "").split(",")
+        by_placements = {f"e2_{name}" for part in PLACEMENTS.values() for name in part.reads}
+        read -= by_placements
+        read |= {f"e2_{name}" for part in named for name in PLACEMENTS[part].reads}
+    changed = {name: value for name, value in others.items() if name not in read}
+    assert changed
+    vars(args).update(changed)
+    assert config_from_args(args, stored=True) == config
+    with pytest.raises(UserError, match="only for"):
+        config_from_args(args)
