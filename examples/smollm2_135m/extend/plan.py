@@ -128,9 +128,9 @@ def cells(
                 yield from (Cell(test, window, column, trial) for column in served)
 
 
-# First estimates in seconds of one core, corrected by what steps take: from a pilot on two calm cores
-# of an AMD EPYC with AVX512-BF16. With W for the window, a forward pass takes A W + B W^2, a new
-# token C + D W. On a busy machine processor time grew too: 1.4-fold for a forward pass of 16k.
+# First estimates in seconds of one core, corrected by what steps take: from a pilot on two calm
+# cores of an AMD EPYC with AVX512-BF16. With W for the window, a forward pass takes A W + B W^2, a
+# new token C + D W. A busy machine needed more processor time: 1.4-fold for a pass of 16k.
 FORWARD = (2.0e-3, 4.0e-7)
 TOKEN = (0.05, 6.0e-6)
 ANSWER = 128  # tokens
