@@ -128,8 +128,9 @@ def cells(
                 yield from (Cell(test, window, column, trial) for column in served)
 
 
-# Seconds of one calm core of an AMD EPYC with AVX512-BF16, bf16, SmolLM2-135M: measured, then
-# rounded; with W for the window, a forward pass takes A W + B W^2, a new token C + D W.
+# First estimates in seconds of one core, corrected by what steps take: from a pilot on two calm
+# cores of an AMD EPYC with AVX512-BF16. With W for the window, a forward pass takes A W + B W^2, a
+# new token C + D W. A busy machine needed more processor time: 1.4-fold for a pass of 16k.
 FORWARD = (2.0e-3, 4.0e-7)
 TOKEN = (0.05, 6.0e-6)
 ANSWER = 128  # tokens

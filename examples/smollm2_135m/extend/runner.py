@@ -88,17 +88,16 @@ class Runner:
         self.costs.add(each.step, time.monotonic() - each.begin, each.core_seconds, finished)
 
     def _stop_all(self, running: list[Running]) -> None:
-        for each in running:
-            each.stop()
         end = time.monotonic() + SAVING_SECONDS
         while running:
+            for each in running:
+                # Again and again: ranks that are only starting do not hear it yet.
+                each.stop(force=time.monotonic() > end or not self.patient)
+            time.sleep(0.5)
             for each in running[:]:
                 if each.ended():
                     running.remove(each)
                     self._account(each, each.process.returncode == 0 and each.step.done())
-                elif time.monotonic() > end or not self.patient:
-                    each.stop(force=True)
-            time.sleep(0.1)
 
 
 def refuse_a_second(folder: Path) -> Any:

@@ -78,9 +78,14 @@ class Running:
         return True
 
     def stop(self, force: bool = False) -> None:
-        """Ask it and everything it started to end, or make it."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL if force else signal.SIGTERM)
+        """Ask it and everything it started to end, or make it; asking again does no harm."""
+        number = signal.SIGKILL if force else signal.SIGTERM
+        if self.step.saves:  # torchrun's ranks are in sessions of their own
+            words = ["pkill", f"-{number:d}", "-P", str(self.process.pid)]
+            subprocess.run(words, check=False)
+        if force or not self.step.saves:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
 
     def heartbeat(self) -> str | None:
         """A line about a long step, now and then."""
