@@ -6,7 +6,7 @@
 
 Below a line ``<!-- table: results/FILE.json METRIC -->`` of a page in docs/ stands the table of a
 file of ``plot_results.py --collect``; METRIC may be left out. Runs of one label are put together as
-mean ± standard deviation, as ``plot_results.py --seeds --table`` prints them.
+mean ± standard deviation, as ``plot_results.py --seeds --table`` prints them, with their number.
 """
 
 import re
@@ -43,10 +43,13 @@ def table(path: Path, metric: str | None = None) -> str:
     metrics = (METRIC,) if retrieval else METRICS
     files = by_label(runs) if len(set(labels)) == len(labels) else over_seeds(runs, metrics)
     if retrieval:
-        rows = percent_rows(files)
+        head, rows = percent_rows(files)
     else:
-        rows = perplexity_rows(files, metric or METRICS[0], False)
-    return markdown_table(*rows) + "\n"
+        head, rows = perplexity_rows(files, metric or METRICS[0], False)
+    if len(files) < len(runs):
+        head = [head[0], "seeds", *head[1:]]
+        rows = [[row[0], str(labels.count(row[0])), *row[1:]] for row in rows]
+    return markdown_table(head, rows) + "\n"
 
 
 def filled(page: Path) -> str:
