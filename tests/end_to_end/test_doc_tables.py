@@ -34,6 +34,6 @@ def test_means_and_deviations_by_hand(tmp_path):
     (tmp_path / "some.json").write_text(json.dumps(head))
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table: some.json -->\n\n| old |\n| --- |\n\nafter\n")
-    rows = "| window | seeds | 64 |\n| --- | ---: | ---: |\n| one | 3 | 12.00 ± 2.65 |\n"  # sqrt(7)
+    rows = "| window | seeds | 64 |\n| --- | ---: | ---: |\n| one | 3 | 12.00 ±2.65 |\n"  # sqrt(7)
     assert table(tmp_path / "some.json") == rows
     assert filled(page) == f"before\n<!-- table: some.json -->\n\n{rows}\nafter\n"
