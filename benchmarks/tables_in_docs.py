@@ -24,7 +24,9 @@ from e2_tools.evaluation.retrieval.by_window import METRIC, is_retrieval, percen
 from e2_tools.evaluation.table import by_label, markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-MARK = re.compile(r"<!-- table: (?P<file>\S+)(?: (?P<metric>\w+))? -->\n\n?(?P<table>(?:\|.*\n)*)")
+MARK = re.compile(
+    r"<!-- table: (?P<file>\S+)(?: (?P<metric>\w+))? -->\n\n?(?P<table>(?:\|.*\n)*)\n?"
+)
 
 
 def table(path: Path, metric: str | None = None) -> str:
@@ -59,9 +61,9 @@ def filled(page: Path) -> str:
     def fill(match: re.Match) -> str:
         more = f" {match['metric']}" if match["metric"] else ""
         rows = table(page.parent / match["file"], match["metric"])
-        return f"<!-- table: {match['file']}{more} -->\n\n{rows}"
+        return f"<!-- table: {match['file']}{more} -->\n\n{rows}\n"
 
-    return MARK.sub(fill, page.read_text(encoding="utf-8"))
+    return MARK.sub(fill, page.read_text(encoding="utf-8")).rstrip("\n") + "\n"
 
 
 @exit_on_user_error
