@@ -9,7 +9,7 @@ from e2_common.errors import UserError
 from e2_llm import recipes
 from e2_llm.config import E2Config, flag_name, resolved
 from e2_llm.frequencies import Llama3Scaling, OwnRope
-from e2_llm.placements import PLACEMENTS, parse_mixture
+from e2_llm.placements import PLACEMENTS, READ_BY_PLACEMENTS, parse_mixture
 from e2_llm.registry import METHODS, methods_that_read
 
 
@@ -102,7 +102,7 @@ def _not_read(values: dict[str, Any]) -> list[str]:
     reads = set(method.reads)
     if "placement" in reads:
         used = [PLACEMENTS[part.name] for part in parse_mixture(values["placement"])]
-        reads -= {name for part in PLACEMENTS.values() for name in part.reads}
+        reads.difference_update(READ_BY_PLACEMENTS)
         reads |= {name for part in used for name in part.reads}
     return [name for name in values if methods_that_read(name) and name not in reads]
 

@@ -10,7 +10,7 @@ from e2_common.errors import UserError
 from e2_llm.config import flag_name
 from e2_llm.frequencies import PLAIN, Frequencies, OwnRope
 from e2_llm.methods.sampled import SampledScaleMethod
-from e2_llm.placements import PLACEMENTS, Share, parse_mixture
+from e2_llm.placements import PLACEMENTS, READ_BY_PLACEMENTS, Share, parse_mixture
 from e2_llm.registry import register
 from e2_llm.sampler import Draw
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STAY = (Share("plain", 1.0),)
-# Fields of the configuration that are for some placements only.
-READ_BY_PLACEMENTS = sorted({name for part in PLACEMENTS.values() for name in part.reads})
 
 
 @register

@@ -15,7 +15,15 @@ from e2_llm.placements.scattered import Float, Random, RandomWithEnds
 from e2_llm.placements.skips import Skip, Skips
 from e2_llm.sampler import fraction
 
-__all__ = ["PLACEMENTS", "Placement", "Settings", "Share", "choose", "parse_mixture"]
+__all__ = [
+    "PLACEMENTS",
+    "READ_BY_PLACEMENTS",
+    "Placement",
+    "Settings",
+    "Share",
+    "choose",
+    "parse_mixture",
+]
 
 PLACEMENTS: dict[str, type[Placement]] = {
     placement.name: placement
@@ -24,6 +32,8 @@ PLACEMENTS: dict[str, type[Placement]] = {
         Sentences, Turns,
     )
 }  # fmt: skip
+# Fields of the configuration that are for some placements only.
+READ_BY_PLACEMENTS = sorted({name for part in PLACEMENTS.values() for name in part.reads})
 
 
 class Share(NamedTuple):

@@ -51,7 +51,10 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
 
 def grid(results: Results) -> Grid:
     """Return windows, depths and accuracies [depth][window], None where there is no cell."""
-    cells = {(cell["window"], cell["depth"]): cell["accuracy"] for cell in results["results"]}
+    return _grid({(cell["window"], cell["depth"]): cell["accuracy"] for cell in results["results"]})
+
+
+def _grid(cells: dict[tuple[int, float], float]) -> Grid:
     windows = sorted({window for window, _ in cells})
     depths = sorted({depth for _, depth in cells})
     return windows, depths, [[cells.get((w, depth)) for w in windows] for depth in depths]
@@ -80,14 +83,7 @@ def draw_by_depth(runs: list[Results], title: str | None = None) -> Figure:
         for cell in run["results"]:
             ours.setdefault((cell["window"], cell["depth"]), []).append(cell["accuracy"])
     grids = {
-        label: grid(
-            {
-                "results": [
-                    {"window": window, "depth": depth, "accuracy": fmean(values)}
-                    for (window, depth), values in ours.items()
-                ]
-            }
-        )
+        label: _grid({place: fmean(values) for place, values in ours.items()})
         for label, ours in cells.items()
     }
     figure = draw_heat_maps(grids, _hidden(runs[0]))
