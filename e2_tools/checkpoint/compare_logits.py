@@ -9,6 +9,7 @@ which also rounds is compared like any other.
 import gc
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ class TooLittleMemory(UserError):
     """The comparison does not fit into memory; nothing but the logits is then unchecked."""
 
 
-def compare_logits(megatron: Path, hf: Path, vocab: int | None = None) -> float:
+def compare_logits(
+    megatron: Path, hf: Path, vocab: int | None = None, adapter: Path | None = None
+) -> float:
     """Compare the fp32 logits of two models on 4 prompts, and print one line.
 
     Prompts are text if ``hf`` holds a tokenizer, else pseudo-random tokens; at most 64 tokens
@@ -52,6 +55,7 @@ def compare_logits(megatron: Path, hf: Path, vocab: int | None = None) -> float:
         megatron: a Megatron save folder, or one iteration of it.
         hf: folder of the Hugging Face model.
         vocab: true size of the vocabulary, in tokens; by default that of ``config.json``.
+        adapter: folder of a LoRA that PEFT is to merge into the Hugging Face model, if any.
 
     Returns:
         The largest absolute difference.
@@ -66,7 +70,7 @@ def compare_logits(megatron: Path, hf: Path, vocab: int | None = None) -> float:
     require_memory(_parameters(reader))
     tokens, lengths = prompts(hf, vocab or config["vocab_size"], config["max_position_embeddings"])
     stored = reader.tensors[EMBEDDING].properties.dtype
-    theirs, served = hf_logits(hf, tokens, stored)
+    theirs, served = hf_logits(hf, tokens, stored, adapter)
     scale, rule = serving_scale(config), rule_of(config)
     ours = megatron_logits(reader.folder, tokens, scale, rule, dtype=served)
     width = vocab or theirs.size(-1)
@@ -129,13 +133,16 @@ def _tokenized(folder: Path, vocab: int) -> list[list[int]]:
     return [[number for number in tokenizer.encode(text) if number < vocab] for text in PROMPTS]
 
 
-def hf_logits(folder: Path, tokens: Tensor, dtype: torch.dtype) -> tuple[Tensor, torch.dtype]:
+def hf_logits(
+    folder: Path, tokens: Tensor, dtype: torch.dtype, adapter: Path | None = None
+) -> tuple[Tensor, torch.dtype]:
     """Run tokens [4, s] through a Hugging Face model in fp32, as the type it is served in rounds.
 
     Args:
         folder: of the model.
         tokens: int64 [b, s].
         dtype: to which weights are rounded as well.
+        adapter: folder of a LoRA that PEFT merges into it, if any.
 
     Returns:
         Logits fp32 [b, s, vocabulary], and the type in which the model is served.
@@ -144,6 +151,10 @@ def hf_logits(folder: Path, tokens: Tensor, dtype: torch.dtype) -> tuple[Tensor,
         UserError: transformers cannot load it, or misses or does not expect a tensor.
     """
     model = load_hf(folder)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     served = model.dtype
     model.float()
     with torch.no_grad():
@@ -173,6 +184,16 @@ def load_hf(folder: Path) -> Any:
         if info.get(kind):
             raise UserError(f"--check: transformers reports {kind}: {sorted(info[kind])}")
     return model.eval()
+
+
+def require_peft() -> None:
+    """Check that a LoRA can be compared with what PEFT makes of it.
+
+    Raises:
+        UserError: PEFT is not installed.
+    """
+    if find_spec("peft") is None:
+        raise UserError("--check with --adapter compares with PEFT's own merge: pip install peft")
 
 
 def serving_scale(config: Config) -> float | None:

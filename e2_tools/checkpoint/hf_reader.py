@@ -6,6 +6,7 @@ A file is mapped anew for every tensor, so that no more than that tensor stays r
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,19 +32,23 @@ class HFReader:
         dtypes: likewise.
 
     Args:
-        folder: with one of :data:`SINGLE` or :data:`INDEX`.
+        folder: with one of ``single`` or ``index``.
+        single: names of a file of all weights, the preferred one before the others.
+        index: likewise of the list of several files.
 
     Raises:
         UserError: there are no weights, or a file is missing or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, single: Sequence[str] = SINGLE, index: Sequence[str] = INDEX
+    ) -> None:
         self.folder = folder
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, torch.dtype] = {}
         self._files: dict[str, Path] = {}
-        expected = _weight_map(folder)
-        for path in _weight_files(folder, expected):
+        expected = _weight_map(folder, single, index)
+        for path in _weight_files(folder, expected, (*single, *index)):
             for name, (shape, dtype) in _describe(path).items():
                 if BUFFERS.match(name):
                     continue
@@ -78,11 +83,11 @@ class HFReader:
             kept.pop(name, None)
 
 
-def _weight_map(folder: Path) -> dict[str, str]:
+def _weight_map(folder: Path, single: Sequence[str], index: Sequence[str]) -> dict[str, str]:
     """The index's map of tensor to file; empty when there is no index."""
-    if any((folder / name).is_file() for name in SINGLE[:1]):
+    if (folder / single[0]).is_file():
         return {}
-    path = next((folder / name for name in INDEX if (folder / name).is_file()), None)
+    path = next((folder / name for name in index if (folder / name).is_file()), None)
     if path is None:
         return {}
     try:
@@ -91,17 +96,19 @@ def _weight_map(folder: Path) -> dict[str, str]:
         raise UserError(f"{path}: is no index of weights; {DAMAGED}") from error
 
 
-def _weight_files(folder: Path, weight_map: dict[str, str]) -> list[Path]:
+def _weight_files(
+    folder: Path, weight_map: dict[str, str], candidates: Sequence[str]
+) -> list[Path]:
     if weight_map:
         paths = [folder / name for name in dict.fromkeys(weight_map.values())]
         lost = [path.name for path in paths if not path.is_file()]
         if lost:
             raise UserError(f"{folder}: weights are missing: {', '.join(lost)}")
         return paths
-    for name in SINGLE:
+    for name in candidates:
         if (folder / name).is_file():
             return [folder / name]
-    raise UserError(f"{folder}: holds no weights ({', '.join((*SINGLE, *INDEX))})")
+    raise UserError(f"{folder}: holds no weights ({', '.join(candidates)})")
 
 
 def _describe(path: Path) -> dict[str, tuple[Shape, torch.dtype]]:

@@ -20,7 +20,8 @@ from e2_common.files import atomic_directory
 from e2_common.json_file import read_json_object
 from e2_common.model_sizes import ModelSizes
 from e2_common.progress import progress_bar
-from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits
+from e2_tools.checkpoint.adapter import AdaptedReader
+from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits, require_peft
 from e2_tools.checkpoint.dtypes import DTYPES, cast
 from e2_tools.checkpoint.families import Family, family_of_config
 from e2_tools.checkpoint.hf_config import complete_config
@@ -35,6 +36,8 @@ from e2_tools.checkpoint.source_rope import SourceRope, source_rope
 from e2_tools.checkpoint.tensor_moves import Move, plan_import
 from e2_tools.checkpoint.tokenizer import find_tokenizer
 
+type Reader = HFReader | AdaptedReader
+
 
 @dataclass(frozen=True)
 class ImportOptions:
@@ -47,6 +50,7 @@ class ImportOptions:
     full_attention: bool = False
     print_args: bool = False
     check: bool = False
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def import_model(options: ImportOptions) -> None:
     """
     if options.save is None and (options.check or not options.print_args):
         raise UserError("--save is missing: the folder to write the Megatron checkpoint to")
+    if options.check and options.adapter is not None:
+        require_peft()
     source = read_source(options)
     if options.print_args:
         print(command_line(source.flags))
@@ -77,6 +83,8 @@ def import_model(options: ImportOptions) -> None:
     reader = HFReader(options.hf_model)
     if source.sizes.tied:
         _drop_tied_output(reader)
+    if options.adapter is not None:
+        reader = AdaptedReader(reader, options.adapter, tied=source.sizes.tied)
     moves = plan_import(reader.shapes, source.sizes, source.family)
     dtype = _dtype(options, reader)
     size = sum(torch.Size(shape).numel() for shape in reader.shapes.values()) * dtype.itemsize
@@ -92,7 +100,7 @@ def import_model(options: ImportOptions) -> None:
             write_release(folder, pieces, source.sizes.layers, dtype, args, bar.update)
         if options.check:
             try:
-                compare_logits(folder, options.hf_model, source.sizes.vocab)
+                compare_logits(folder, options.hf_model, source.sizes.vocab, options.adapter)
             except TooLittleMemory as error:  # the result is fine: it stays
                 unchecked = error
     print(
@@ -100,6 +108,7 @@ def import_model(options: ImportOptions) -> None:
         f"{str(dtype).removeprefix('torch.')}, L = {source.rope.window} tokens, "
         f"RoPE base {source.rope.own.theta:g}"
         + _own_scaling(source.rope)
+        + (f", with the LoRA at {options.adapter}" if options.adapter else "")
         + "; train with --use-checkpoint-args --pretrained-checkpoint "
         + str(options.save)
     )
@@ -165,7 +174,7 @@ def _drop_tied_output(reader: HFReader) -> None:
     reader.drop(output)
 
 
-def _dtype(options: ImportOptions, reader: HFReader) -> torch.dtype:
+def _dtype(options: ImportOptions, reader: Reader) -> torch.dtype:
     if options.dtype:
         return DTYPES[options.dtype]
     counts = Counter(reader.dtypes.values())
@@ -175,13 +184,13 @@ def _dtype(options: ImportOptions, reader: HFReader) -> torch.dtype:
     return dtype
 
 
-def _piece(move: Move, reader: HFReader, dtype: torch.dtype) -> Piece:
+def _piece(move: Move, reader: Reader, dtype: torch.dtype) -> Piece:
     return Piece(
         move.source, move.layer, move.rule.shape(move.sizes), partial(_make, move, reader, dtype)
     )
 
 
-def _make(move: Move, reader: HFReader, dtype: torch.dtype) -> Tensor:
+def _make(move: Move, reader: Reader, dtype: torch.dtype) -> Tensor:
     return move.join([cast(reader.read(name), dtype, name) for name in move.targets])
 
 

@@ -23,6 +23,12 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         help="folder with config.json and weights: safetensors or .bin, one file or sharded",
     )
+    add(
+        "--adapter",
+        type=Path,
+        metavar="DIR",
+        help="folder of a LoRA of PEFT, merged into the weights as they are read",
+    )
     add("--save", type=Path, help="folder to write; must not exist or be empty")
     add(
         "--dtype",
