@@ -131,9 +131,10 @@ def _family(run: RunArgs, base: Config | None, base_path: Path | None) -> Family
     if base is None:
         return family_of_arguments(run.kind)
     family = family_of_config(base, base_path)
-    if family.megatron != {name: value for name, value in run.kind.items() if value}:
+    if family.kind != run.kind:
         raise UserError(
-            f"{base_path}: a {family.title}, but the checkpoint was trained with {run.kind}"
+            f"{base_path}: a {family.title}, but the checkpoint was trained with "
+            f"{', '.join(sorted(run.kind)) or 'nothing that Llama lacks'}"
         )
     return family
 

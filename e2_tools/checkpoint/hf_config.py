@@ -88,7 +88,8 @@ def require_same_model(run: RunArgs, sizes: ModelSizes, path: Path) -> None:
 
 
 def _expected(run: RunArgs, sizes: ModelSizes) -> dict[str, Any]:
-    return {
+    rotating = run.without_rope and [1 - without for without in run.without_rope]
+    return ({"no_rope_layers": rotating} if rotating else {}) | {
         "vocab_size": sizes.vocab,
         "hidden_size": sizes.hidden,
         "intermediate_size": sizes.ffn,

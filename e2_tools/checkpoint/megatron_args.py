@@ -2,6 +2,7 @@
 """From a config.json to Megatron's arguments: as flags to paste, and as stored in a checkpoint."""
 
 import argparse
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from e2_common.errors import UserError
 from e2_common.model_sizes import ModelSizes, vocab_divisor
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.source_rope import SourceRope
+from megatron_patches.checkpoint.model_arguments import NO_ROPE
 
 
 def model_flags(
@@ -47,6 +49,8 @@ def model_flags(
         "disable-bias-linear": True,
     }
     flags |= {name.replace("_", "-"): value for name, value in family.megatron.items()}
+    if family.layers_without_rope:
+        flags["no-rope-freq"] = _without_rope(config, sizes, path)
     if not sizes.tied:
         flags["untie-embeddings-and-output-weights"] = True
     flags |= {
@@ -78,6 +82,8 @@ def stored_arguments(
 ) -> argparse.Namespace:
     """What ``--use-checkpoint-args`` and the exporter read: the flags under argparse's names."""
     values = {name.replace("-", "_"): value for name, value in flags.items()}
+    if NO_ROPE in values:
+        values[NO_ROPE] = json.loads(values[NO_ROPE])
     del values["disable_bias_linear"], values["make_vocab_size_divisible_by"]
     values |= {
         "add_bias_linear": False,
@@ -100,6 +106,16 @@ def stored_arguments(
         "position_method": values.get("position_method", "none"),
     }
     return argparse.Namespace(**values)
+
+
+def _without_rope(config: dict[str, Any], sizes: ModelSizes, path: object) -> str:
+    """The list for ``--no-rope-freq``; config.json has a 1 for each layer that rotates."""
+    rotates = config["no_rope_layers"][: sizes.layers]  # there may be more of them
+    if len(rotates) != sizes.layers or not all(one in (0, 1) for one in rotates):
+        raise UserError(
+            f"{path}: no_rope_layers must say 0 or 1 for each of the {sizes.layers} layers"
+        )
+    return json.dumps([1 - one for one in rotates], separators=(",", ":"))
 
 
 def _whole(value: float, name: str, path: object) -> int:

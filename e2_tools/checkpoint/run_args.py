@@ -10,20 +10,22 @@ from e2_common.model_sizes import ModelSizes
 from e2_llm.arguments import config_from_args, own_rope
 from e2_llm.exported import Exported
 from e2_llm.methods import method_for
-from megatron_patches.checkpoint.model_arguments import check_family, kind_of
+from megatron_patches.checkpoint.model_arguments import check_family, kind_of, without_rope
 
 
 @dataclass(frozen=True)
 class RunArgs:
     """The part of a run's arguments that an export needs.
 
-    ``sizes`` may lack the vocabulary. ``kind`` holds what tells the families apart. ``exported`` is
-    what config.json will remember; ``trained_scale`` is the one g that was trained, or None if many
-    were (E2-LLM proper). ``placed`` says where tokens were placed, if that was a choice.
+    ``sizes`` may lack the vocabulary. ``kind`` holds what tells the families apart, and
+    ``without_rope`` a 1 for each layer that rotates nothing, if there are any. ``exported`` is what
+    config.json will remember; ``trained_scale`` is the one g that was trained, or None if many were
+    (E2-LLM proper). ``placed`` says where tokens were placed, if that was a choice.
     """
 
     sizes: ModelSizes
-    kind: dict[str, bool]
+    kind: frozenset[str]
+    without_rope: list[int] | None
     norm_eps: float
     dtype: str
     init_std: float
@@ -64,6 +66,7 @@ def _read(args: argparse.Namespace, iteration: int | None) -> RunArgs:
     return RunArgs(
         sizes=ModelSizes.from_arguments(args),
         kind=kind_of(args),
+        without_rope=without_rope(args),
         norm_eps=_first(args, "layernorm_epsilon", "norm_epsilon"),
         dtype=str(args.params_dtype).removeprefix("torch."),
         init_std=getattr(args, "init_method_std", 0.02),

@@ -19,7 +19,6 @@ KNOWN: dict[str, tuple[object, ...]] = {
     "position_embedding_type": ("rope",),
     "rotary_percent": (1,),
     "rotary_interleaved": (False,),
-    "no_rope_freq": (None,),
     "num_experts": (None, 0),
     "multi_latent_attention": (False,),
     "qk_l2_norm": (False,),
@@ -38,19 +37,32 @@ KNOWN: dict[str, tuple[object, ...]] = {
     "heterogeneous_layers_config_path": (None,),
 }
 # Arguments that tell the families apart, and those of them that each kind of family has.
-TELL_FAMILIES = ("add_qkv_bias", "qk_layernorm")
+NO_ROPE = "no_rope_freq"
+TELL_FAMILIES = ("add_qkv_bias", "qk_layernorm", NO_ROPE)
 KINDS: tuple[frozenset[str], ...] = (
     frozenset(),
     frozenset({"add_qkv_bias"}),
     frozenset({"qk_layernorm"}),
+    frozenset({NO_ROPE}),
 )
 # What a model is run at, and does not change its weights.
 WINDOWS = ("max_position_embeddings", "seq_length")
 
 
-def kind_of(args: argparse.Namespace) -> dict[str, bool]:
-    """What tells the families apart, of a run or of a checkpoint."""
-    return {name: bool(getattr(args, name, False)) for name in TELL_FAMILIES}
+def kind_of(args: argparse.Namespace) -> frozenset[str]:
+    """What tells the families apart, of a run or of a checkpoint: those that it has."""
+    return frozenset(name for name in TELL_FAMILIES if getattr(args, name, None))
+
+
+def without_rope(args: argparse.Namespace) -> list[int] | None:
+    """Which layers rotate nothing, a 1 for each; None if all rotate.
+
+    Megatron's ``--no-rope-freq`` is such a list, or a number n for the last one of every n layers.
+    """
+    said = getattr(args, NO_ROPE, None)
+    if isinstance(said, int) and said:
+        return [int(layer % said == 0) for layer in range(1, args.num_layers + 1)]
+    return list(said) if said else None
 
 
 def check_family(args: argparse.Namespace, positions: E2Config) -> None:
@@ -73,7 +85,7 @@ def check_family(args: argparse.Namespace, positions: E2Config) -> None:
             f"no known family of models has a place for {', '.join(reasons)}; "
             "only RMSNorm, SwiGLU, RoPE models without experts can be exported"
         )
-    kind = frozenset(name for name, has in kind_of(args).items() if has)
+    kind = kind_of(args)
     if kind not in KINDS:
         raise UserError(f"no known family of models has {', '.join(sorted(kind))} together")
     rule = method_for(positions).rule

@@ -128,7 +128,7 @@ def test_what_cannot_be_taken_over_is_said_before_the_start(runs, command, data,
     }
     saved = ["--save", str(folder / "new"), "--save-interval", "1"]
     for name, flags, word in [
-        ("NoPE", ["--no-rope-freq", "2"], "no_rope_freq=2"),
+        ("NoPE and a norm", ["--no-rope-freq", "2", "--qk-layernorm"], "no_rope_freq, qk_layern"),
         ("experts", ["--num-experts", "4"], "num_experts=4"),
         (
             "a kind between families",
@@ -140,8 +140,8 @@ def test_what_cannot_be_taken_over_is_said_before_the_start(runs, command, data,
         words = ["cannot be exported to Hugging Face", word, "--e2-override"]
         cases[f"no export: {name}"] = ([*command, *flags, *saved], words)
     accepted = {
-        "not saved": [*command, "--no-rope-freq", "2"],
-        "on purpose": [*command, "--no-rope-freq", "2", *saved, "--e2-override"],
+        "not saved": [*command, "--rotary-percent", "0.5"],
+        "on purpose": [*command, "--rotary-percent", "0.5", *saved, "--e2-override"],
         "a fresh optimizer": load("sgd", "--no-load-optim"),
         "from its weights": load("sgd", "--finetune"),
         "the same": taking_over("plain", "--rotary-base", "10000"),

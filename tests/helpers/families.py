@@ -12,6 +12,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+TOKENS = {"pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2}
 THETA = {"rope_theta": 10000.0}
 LLAMA3 = {
     **{"rope_type": "llama3", "factor": 4.0, "original_max_position_embeddings": 32},
@@ -38,6 +39,11 @@ FAMILIES = {
     "mistral": ("Mistral", {"sliding_window": None, "head_dim": 32}, {}),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True}, {}),
     "qwen3": ("Qwen3", {"head_dim": 24}, {}),
+    "smollm3": (
+        "SmolLM3",
+        {**{"tie_word_embeddings": True, "no_rope_layers": [1, 0, 1, 1]}, **TOKENS},
+        {},
+    ),
 }
 
 

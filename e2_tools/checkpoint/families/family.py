@@ -14,6 +14,7 @@ from e2_tools.checkpoint.tensor_rules import (
     split_gate_up,
     split_qkv,
 )
+from megatron_patches.checkpoint.model_arguments import NO_ROPE
 
 # The first name is that of Transformer Engine's layers, which fuse the norm into what follows it;
 # Megatron's local layers also save under it. The second is the local layers' own.
@@ -87,6 +88,8 @@ class Family:
         layer_rules: the tensors of one layer, in the order in which they are read and written.
         megatron: Megatron's arguments that make this family, beside those that all families share.
         config: what config.json must say to be of the plain kind that Megatron builds.
+        layers_without_rope: whether ``no_rope_layers`` of config.json, Megatron's
+            ``--no-rope-freq``, says which layers rotate nothing.
     """
 
     title: str
@@ -95,6 +98,12 @@ class Family:
     layer_rules: tuple[Rule, ...]
     megatron: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    layers_without_rope: bool = False
+
+    @property
+    def kind(self) -> frozenset[str]:
+        """The arguments of Megatron that tell it from other families."""
+        return frozenset(self.megatron) | ({NO_ROPE} if self.layers_without_rope else frozenset())
 
     def rules(self, sizes: ModelSizes) -> Iterator[tuple[Rule, int | None]]:
         """Every tensor of a model of these sizes: its rule, and its layer or None."""

@@ -16,10 +16,12 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
+from e2_llm.window import with_rule, with_window
 from e2_tools.checkpoint import compare_logits as module
 from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits, prompts
 from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.megatron_logits import megatron_logits
+from tests.tools.checkpoint.conversions import convert
 
 VOCAB, PADDED_VOCAB, WINDOW = 101, 128, 32  # of save_megatron_reference.py
 
@@ -68,6 +70,16 @@ def test_the_same_model_agrees(megatron, hf, capsys):
     assert compare_logits(megatron / "gqa", hf, VOCAB) < 1e-4
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("check: 4 prompts, 256 tokens, largest difference of fp32 logits ")
+
+
+def test_layers_without_rope_know_no_temperature(sources, tmp_path):
+    """YaRN's factor multiplies what is rotated: in transformers, so in Megatron."""
+    megatron = convert(sources / "smollm3", tmp_path / "megatron")
+    hf = Path(shutil.copytree(sources / "smollm3", tmp_path / "hf"))
+    config = json.loads((hf / "config.json").read_text())
+    config = with_window(with_rule(config, "yarn"), 4 * config["max_position_embeddings"])
+    (hf / "config.json").write_text(json.dumps(config))
+    assert compare_logits(megatron, hf) < 1e-4
 
 
 def test_swapped_rows_are_found(megatron, hf):
