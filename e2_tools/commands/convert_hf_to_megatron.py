@@ -2,8 +2,8 @@
 """Convert a Hugging Face model into a Megatron torch_dist checkpoint, to start training from.
 
 Llama 1, 2, 3, SmolLM2, SmolLM3, Mistral, Qwen2, Qwen2.5, Qwen3. Runs on a CPU, without torchrun,
-tensor by tensor. The checkpoint holds no layout: it loads at any tensor, pipeline and virtual pipeline
-parallel size, with or without Transformer Engine.
+tensor by tensor. The checkpoint holds no layout: it loads at any tensor, pipeline and virtual
+pipeline parallel size, with or without Transformer Engine.
 """
 
 import argparse
