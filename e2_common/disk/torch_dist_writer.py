@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
+from e2_common.ahead import one_ahead
 from e2_common.disk.checkpoint_folder import RELEASE, folder_of, track
 from e2_common.disk.torch_dist_index import FORMAT
 
@@ -102,6 +103,10 @@ def write_release(
     track(save_folder, RELEASE)
 
 
+def _made(piece: Piece) -> Callable[[], Tensor]:
+    return lambda: piece.make().contiguous()
+
+
 class _StreamingPlanner(SavePlanner):
     """Plans every piece as a shard of its global tensor, and makes its data when asked for it."""
 
@@ -118,6 +123,8 @@ class _StreamingPlanner(SavePlanner):
         self._layers = layers
         self._dtype = dtype
         self._progress = progress
+        # torch asks for the tensors in the order of the plan.
+        self._made = zip(self._pieces, one_ahead(map(_made, pieces)), strict=True)
 
     @staticmethod
     def _index(piece: Piece) -> MetadataIndex:
@@ -161,6 +168,8 @@ class _StreamingPlanner(SavePlanner):
             torch.save([self._objects[write_item.index.fqn]], buffer)  # a list, as Megatron's
             return buffer
         piece = self._pieces[write_item.index]
-        tensor = piece.make().contiguous()  # piece.shape
+        index, tensor = next(self._made)  # piece.shape
+        if index != write_item.index:
+            raise RuntimeError(f"torch's writer asks for {write_item.index} before {index}")
         self._progress(tensor.nbytes)
         return tensor if piece.layer is None else tensor[None]  # [1, piece.shape]

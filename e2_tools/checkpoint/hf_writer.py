@@ -4,11 +4,13 @@
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
 
+from e2_common.ahead import one_ahead
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_common.json_file import write_json
@@ -73,8 +75,9 @@ def write_weights(
             for file, names in split.filename_to_tensors.items()
         }
         bar = stack.enter_context(progress_bar(split.metadata["total_size"], "B", "weights"))
-        for move in moves:
-            for name, tensor in move.split(reader.read(move.source, move.layer)).items():
+        read = (partial(reader.read, move.source, move.layer) for move in moves)
+        for move, stored in zip(moves, one_ahead(read), strict=True):
+            for name, tensor in move.split(stored).items():
                 files[split.tensor_to_filename[name]].write(name, cast(tensor, dtype, name))
                 bar.update(tensor.numel() * dtype.itemsize)
     if split.is_sharded:
