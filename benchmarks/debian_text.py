@@ -13,15 +13,16 @@ import gzip
 import hashlib
 import io
 import json
-import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
-from e2_common.errors import UserError, exit_on_user_error
+from e2_common.errors import exit_on_user_error
 from e2_common.files import atomic_file
 from e2_tools.arguments import command_parser
+from examples.common.packages import files_of
 
 PROSE = (".txt", ".rst", ".md")
 CODE = (".c", ".h", ".S", ".py", ".sh")
@@ -31,28 +32,20 @@ PIECE = 8000  # characters of the dictionary in a document
 
 
 def documents(package: Path) -> Iterator[str]:
-    """Yield the texts of a .deb file.
+    """The texts of a .deb file.
 
     Raises:
         UserError: it is none.
     """
-    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                yield from _texts(archive)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(f"{package}: not a package that dpkg-deb reads ({error})") from error
+    return _texts(files_of(package))
 
 
-def _texts(archive: tarfile.TarFile) -> Iterator[str]:
-    for member in archive:
-        if not member.isfile():
-            continue
-        name, stream = member.name, archive.extractfile(member)
+def _texts(files: Iterable[tuple[str, IO[bytes]]]) -> Iterator[str]:
+    for name, stream in files:
         if name.endswith(".tar.xz"):
             with tarfile.open(fileobj=stream, mode="r|xz") as inner:
-                yield from _texts(inner)
+                members = filter(tarfile.TarInfo.isfile, inner)
+                yield from _texts((one.name, inner.extractfile(one)) for one in members)
             continue
         is_dictionary = name.endswith(".dict.dz")
         plain = name.removesuffix(".gz")

@@ -10,17 +10,15 @@ pages of the Debian handbook, without their markup.
 """
 
 import html
-import json
 import re
-import subprocess
 import sysconfig
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file
 from e2_tools.arguments import command_parser
+from examples.common.packages import files_of
+from examples.quickstart.prepare import write_jsonl
 
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "lib2to3", "pydoc_data"}
 PAGES = "usr/share/doc/debian-handbook/html/fr-FR/"
@@ -37,10 +35,7 @@ def main() -> None:
     if args.kind == "french" and not args.package:
         raise UserError("--package: missing; fetch it by: apt-get download debian-handbook")
     texts = sorted(modules() if args.kind == "python" else pages(args.package))
-    with atomic_file(args.output) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, text in texts:
-            file.write(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n")
-    print(f"{args.output}: {len(texts)} texts, {sum(len(text) for _, text in texts):,} characters")
+    write_jsonl(texts, args.output)
 
 
 def modules() -> Iterator[tuple[str, str]]:
@@ -58,21 +53,11 @@ def pages(package: Path) -> Iterator[tuple[str, str]]:
     Raises:
         UserError: the file is no such package.
     """
-    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     found = False
-    try:
-        with (
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
-            tarfile.open(fileobj=process.stdout, mode="r|") as archive,
-        ):
-            for member in archive:
-                name = member.name.removeprefix("./")
-                if name.startswith(PAGES) and name.endswith(".html") and member.isfile():
-                    found = True
-                    source = archive.extractfile(member).read().decode("utf-8")
-                    yield Path(name).stem, without_markup(source)
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{package}: not a package that dpkg-deb reads ({error})") from error
+    for name, content in files_of(package):
+        if name.startswith(PAGES) and name.endswith(".html"):
+            found = True
+            yield Path(name).stem, without_markup(content.read().decode("utf-8"))
     if not found:
         raise UserError(f"{package}: has no {PAGES}; is it debian-handbook?")
 

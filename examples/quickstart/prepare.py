@@ -80,7 +80,7 @@ def write_jsonl(texts: list[tuple[str, str]], path: Path) -> None:
         for name, text in texts:
             file.write(json.dumps({"text": text, "id": name}, ensure_ascii=False) + "\n")
     words = sum(len(text.split()) for _, text in texts)
-    print(f"{path}: {len(texts)} texts, {words:,} words")
+    print(f"{path.name}: {len(texts)} texts, {words:,} words")
 
 
 def train_tokenizer(texts: list[str], vocab_size: int, folder: Path) -> None:

