@@ -21,6 +21,7 @@ from typing import IO
 
 from e2_common.errors import exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.outputs import OutputFile
 from e2_tools.arguments import command_parser
 from examples.common.packages import files_of
 
@@ -71,7 +72,7 @@ def main() -> None:
     """Write the texts, say how much they are."""
     parser = command_parser(__doc__)
     parser.add_argument("packages", nargs="+", type=Path, metavar="DEB")
-    parser.add_argument("--output", required=True, metavar="FILE.jsonl")
+    parser.add_argument("--output", type=OutputFile, required=True, metavar="FILE.jsonl")
     args = parser.parse_args()
     texts = {}
     for package in args.packages:

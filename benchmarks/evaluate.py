@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from e2_common.json_file import write_json
+from e2_common.outputs import OutputFile
 from e2_common.progress import progress_bar
 from e2_tools.arguments import command_parser, count_argument
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--slides", type=count_argument, default=12, metavar="N", help="windows (default: 12)")
     add("--rounds", type=count_argument, default=2, metavar="N", help="of both in turn")
     add("--device", default="auto", help="(default: auto)")
-    add("--output", type=Path, metavar="FILE.json")
+    add("--output", type=OutputFile, metavar="FILE.json")
     return parser
 
 

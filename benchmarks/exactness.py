@@ -13,6 +13,7 @@ from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.outputs import OutputFile
 from e2_common.progress import progress_bar
 from e2_tools.arguments import command_parser
 from tests.distributed.layouts import HARDEST, LAYOUTS, METHOD_FLAGS
@@ -25,7 +26,7 @@ WIDTH = 5  # methods a table: with all of them a line would be wider than a page
 def main() -> None:
     """Run the grid and write the table."""
     parser = command_parser(__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="Markdown file to write")
+    parser.add_argument("--output", type=OutputFile, required=True, help="Markdown file to write")
     parser.add_argument("--methods", nargs="+", choices=METHOD_FLAGS, default=list(METHOD_FLAGS))
     parser.add_argument("--steps", type=int, default=10, help="training steps of each run")
     args = parser.parse_args()

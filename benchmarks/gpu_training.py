@@ -25,7 +25,7 @@ from benchmarks.gpu.models import PRESETS
 from benchmarks.gpu.plan import plan
 from benchmarks.gpu.table import ratios, row, table
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import check_output
+from e2_common.outputs import OutputFile, check_output
 from e2_tools.arguments import command_parser, flag_of
 from e2_tools.planning.models import Model
 from pretrain_e2 import as_single_process
@@ -66,7 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--correctness", action="store_true", help="check kernels instead; exit code 1 if one fails"
     )
-    add("--output", type=Path, metavar="FILE.json", help="write all; a picture lies beside it")
+    add(
+        "--output", type=OutputFile, metavar="FILE.json", help="write all; a picture lies beside it"
+    )
     return parser
 
 

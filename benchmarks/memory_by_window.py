@@ -8,8 +8,8 @@ numbers of Figure 1 of arXiv 2401.06951. Prints the comparison with them as a Ma
 """
 
 from dataclasses import replace
-from pathlib import Path
 
+from e2_common.outputs import OutputFile
 from e2_common.training_time.gpus import GPUS
 from e2_common.training_time.layout import Layout
 from e2_tools.arguments import command_parser
@@ -48,7 +48,7 @@ def comparison(planned: list[Plan]) -> str:
 def main() -> None:
     """Draw and compare."""
     parser = command_parser(__doc__)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument("--output", type=OutputFile, required=True, metavar="FILE.png")
     args = parser.parse_args()
     recomputed = replace(RECIPE, layout=replace(RECIPE.layout, recompute="full"))
     e2 = plans(RECIPE, (4096,)) * len(WINDOWS)

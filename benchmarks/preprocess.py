@@ -22,8 +22,9 @@ from typing import Any
 
 from benchmarks.processes import Measured, check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import check_output, sha256_of
+from e2_common.files import sha256_of
 from e2_common.json_file import read_json_object
+from e2_common.outputs import OutputFile, check_output
 from e2_common.provenance import provenance, versions
 from e2_tools.evaluation.result_file import write_results
 
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--workers", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2")
     add("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     add("--profile", action="store_true", help="profile the parent instead, at most workers")
-    add("--output", type=Path, metavar="FILE.json", help="add the rounds to this file")
+    add("--output", type=OutputFile, metavar="FILE.json", help="add the rounds to this file")
     return parser
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.processes import check_text, measured, parser_of_text
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import check_output
+from e2_common.outputs import OutputFile, check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_tools.evaluation.result_file import write_results
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--gigabytes", nargs="+", type=float, default=[1, 5], metavar="GB", help="default: 1 5")
     add("--workers", type=int, default=2, metavar="N", help="default: %(default)s")
-    add("--output", type=Path, metavar="FILE.json", help="also write what was measured there")
+    add("--output", type=OutputFile, metavar="FILE.json", help="also write what was measured there")
     return parser
 
 

@@ -16,13 +16,12 @@ import io
 import os
 import random
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import check_output
+from e2_common.outputs import OutputFile, check_output
 from e2_common.provenance import command_line, commit, processor, versions
 from e2_tools.arguments import check_counts, command_parser
 from e2_tools.evaluation.result_file import write_results
@@ -65,7 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--micro-batch-size", type=int, default=2, help="default: %(default)s")
     add("--steps", type=int, default=60, help="timed of each variant (default: %(default)s)")
     add("--seed", type=int, default=1234, help="of weights, draws, order (default: %(default)s)")
-    add("--output", type=Path, metavar="FILE.json", help="also write all that was measured there")
+    add(
+        "--output",
+        type=OutputFile,
+        metavar="FILE.json",
+        help="also write all that was measured there",
+    )
     return parser
 
 

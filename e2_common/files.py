@@ -6,14 +6,18 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from e2_common.errors import UserError
+from e2_common.outputs import check_output, make_parent, real_path
 
 # What a write fails with and a read does not, input and output errors (EIO) excepted.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _CHUNK = 1 << 20
+_LONGEST_NAME = 255  # bytes, on every common file system
 
 
 @contextlib.contextmanager
@@ -21,7 +25,8 @@ def atomic_file(path: str | Path, flag: str = "") -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the body succeeds.
 
     On any exception, an interrupt included, the temporary file is removed and whatever stood at
-    ``path`` stays as it was.
+    ``path`` stays as it was. A link is followed, and a file that is replaced leaves its mode to the
+    new one. A device or a pipe is no file to replace: the content is written into it at the end.
 
     An ``OSError`` of the body is the output's fault, and becomes a UserError, if it names the
     temporary path, or names no file and says what only a disk that is written to says: full, over
@@ -36,12 +41,20 @@ def atomic_file(path: str | Path, flag: str = "") -> Iterator[Path]:
         UserError: the file cannot be written, or its folder does not exist and cannot be made.
     """
     path = Path(path)
-    make_parent(path)
-    temporary = _beside(path)
+    check_output(path, flag)
+    through = path.exists() and not path.is_file()
+    target = path if through else real_path(path)
+    temporary = _beside(Path(tempfile.gettempdir()) / "output" if through else target)
     try:
         with _blaming(path, flag, temporary):
             yield temporary
-            os.replace(temporary, path)
+            if through:
+                with writing(path, flag), temporary.open("rb") as data, path.open("wb") as stream:
+                    shutil.copyfileobj(data, stream)
+                return
+            if target.exists():
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -88,50 +101,6 @@ def writing(path: str | Path, flag: str = "") -> Iterator[None]:
         raise _not_written(path, flag, error) from error
 
 
-def make_parent(path: Path) -> None:
-    """Make the folder that an output goes into.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot make this folder ({error.strerror})") from error
-
-
-def check_output(path: Path) -> None:
-    """Make the folder of an output file, so that a long run does not fail at its end.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or ``path`` is a folder.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file with --output")
-    make_parent(path)
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent}: cannot be written to; name another --output")
-
-
-def check_folder(path: str | Path, flag: str) -> None:
-    """Check, before any work, that files can be made in a folder, which need not exist yet.
-
-    Args:
-        path: of the folder.
-        flag: of the command line that named it, and the name, for the message.
-
-    Raises:
-        UserError: they cannot.
-    """
-    folder = Path(path).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UserError(f"{flag}: {folder} is not a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{flag}: {folder} is not writable")
-
-
 def read_text(path: Path, flag: str) -> str:
     """Read a file of UTF-8 text.
 
@@ -175,7 +144,9 @@ def sha256_of(path: Path, progress: Callable[[int], object] = lambda size: None)
 
 def _beside(path: Path) -> Path:
     """A hidden name in the same folder, so that renaming copies nothing; one a process."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    end = f".{os.getpid()}.tmp"
+    name = os.fsdecode(os.fsencode(path.name)[: _LONGEST_NAME - 1 - len(end)])
+    return path.with_name(f".{name}{end}")
 
 
 @contextlib.contextmanager

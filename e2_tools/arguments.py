@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.outputs import check_outputs
 
 
 def command_parser(description: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -17,7 +18,17 @@ def command_parser(description: str | None, **options: Any) -> argparse.Argument
         options: of ``argparse.ArgumentParser``.
     """
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=description, formatter_class=formatter, **options)
+    return _Parser(description=description, formatter_class=formatter, **options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Looks, before any work, whether what a command line wants to write can be written."""
+
+    def parse_args(self, *args: Any, **options: Any) -> argparse.Namespace:
+        """See :class:`argparse.ArgumentParser`, and :func:`check_outputs` for what it raises."""
+        parsed = super().parse_args(*args, **options)
+        check_outputs(parsed)
+        return parsed
 
 
 def flag_of(name: str) -> str:

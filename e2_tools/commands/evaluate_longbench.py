@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
+from e2_common.outputs import OutputFolder
 from e2_tools.arguments import command_parser, count_argument
 from e2_tools.evaluation.arguments import AUTO, add_model_arguments
 
@@ -55,7 +56,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         help="of a prompt in tokens; LongBench uses the window less 500 or so: 3500, 7500, "
         "15500, 31500",
     )
-    add("--output", type=Path, required=True, metavar="DIR", help="for <task>.jsonl files")
+    add("--output", type=OutputFolder, required=True, metavar="DIR", help="for <task>.jsonl files")
     add("--tasks", nargs="+", metavar="TASK", help="(default: all that --data-dir has)")
     add("--e", action="store_true", help="LongBench-E: read <task>_e.jsonl")
     add(

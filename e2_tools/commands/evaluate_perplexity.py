@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.outputs import OutputFile
 from e2_tools.arguments import command_parser, count_argument, flag_of
 from e2_tools.evaluation.arguments import add_model_arguments
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
@@ -25,7 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FILE.jsonl", help="a JSON object a line")
     add("--windows", type=int, nargs="+", required=True, metavar="N", help="in tokens")
-    add("--output", type=Path, required=True, metavar="results.json", help="rewritten per window")
+    add(
+        "--output",
+        type=OutputFile,
+        required=True,
+        metavar="results.json",
+        help="rewritten per window",
+    )
     add("--stride", type=int, metavar="S", help="tokens between windows (default: 256)")
     add("--protocol", choices=list(PROTOCOLS), default="press", help="(default: press)")
     add(

@@ -17,6 +17,7 @@ from pathlib import Path
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from e2_common.json_file import write_json
+from e2_common.outputs import OutputFile
 from e2_common.training_time.gpus import GPUS, Gpu
 from e2_common.training_time.layout import RECOMPUTE, Layout
 from e2_common.training_time.step_time import COMPUTE_MFU
@@ -117,8 +118,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--suggest", action="store_true", help="list the layouts that fit, the fastest first")
     add("--top", type=int, default=12, metavar="N", help="of --suggest (default: 12)")
     add("--windows", type=int, nargs="+", metavar="R", help="a table over these --seq-length")
-    add("--json", type=Path, metavar="FILE", help="everything, also as JSON")
-    add("--plot", type=Path, metavar="FILE.png", help="bytes by part; of --windows by window")
+    add("--json", type=OutputFile, metavar="FILE", help="everything, also as JSON")
+    add("--plot", type=OutputFile, metavar="FILE.png", help="bytes by part; of --windows by window")
     return parser
 
 

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.outputs import OutputFile, check_outputs
 from e2_tools.arguments import (
     check_png,
     command_parser,
@@ -34,7 +35,13 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--text", type=Path, required=True, metavar="FILE", help="a text as long as the windows")
     add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
-    add("--output", type=Path, required=True, metavar="FILE.png", help="FILE.json goes beside it")
+    add(
+        "--output",
+        type=OutputFile,
+        required=True,
+        metavar="FILE.png",
+        help="FILE.json goes beside it",
+    )
     add(
         "--layers",
         type=index_argument,
@@ -88,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run what the command line asks for and print the answers."""
     args = build_parser().parse_args(arguments)
     check_png("--output", args.output)
+    check_outputs(argparse.Namespace(**vars(args) | {"output": args.output.with_suffix(".json")}))
     for name in ("depth", "seed", "suffix"):
         if args.no_question and getattr(args, name) not in (None, ""):
             raise UserError(f"--{name}: is of the question, and --no-question asks none; drop one")

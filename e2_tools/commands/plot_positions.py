@@ -12,10 +12,11 @@ uses (compare Figures 2 and 3 of arXiv 2401.06951). With --distances: how often 
 between two tokens is trained, a line for each range of scales.
 """
 
-from pathlib import Path
+import argparse
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.outputs import OutputFile
 from e2_llm.frequencies import RULES
 from e2_llm.frequencies.longrope import read_factors
 from e2_llm.methods import method_for
@@ -38,12 +39,11 @@ DIM, THETA = (
 KEPT, BLOCK, ROOM = "#D55E00", "#0072B2", "#E8E8E8"
 
 
-@exit_on_user_error
-def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and write the picture."""
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = command_parser(__doc__)
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="FILE.png")
+    add("--output", type=OutputFile, required=True, metavar="FILE.png")
     add("--method", default="e2", choices=tuple(METHODS), help="(default: %(default)s)")
     add("--frequencies", default="linear", choices=tuple(RULES), help="(default: %(default)s)")
     add("--factor", type=float, metavar="G", help="W / L, of all methods but e2 and none")
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--train-window", type=int, metavar="R", help="(default: L)")
     add("--max-scale", type=int, metavar="G_MAX", help="of e2 (default: 20)")
     add("--placement", metavar="PLACEMENT", help="of e2, as --e2-placement (default: offset)")
-    add("--skips", type=int, metavar="N", help="of placement skips (default: 4)")
+    add("--skips", type=int, metavar="N", help="of placement skips (default: 8)")
     add("--keep-first", type=int, metavar="N", help="of placement offset (default: 4)")
     add("--distribution", choices=tuple(DISTRIBUTIONS), help="of e2 (default: uniform-integer)")
     add("--distances", action="store_true", help="draw distances of tokens instead of windows")
@@ -60,7 +60,13 @@ def main(arguments: list[str] | None = None) -> None:
     add("--draws", nargs="+", metavar="G:T", help="of e2; default: drawn as in training")
     add("--count", type=int, default=12, help="how many to draw (default: %(default)s)")
     add("--seed", type=int, default=1234, help="of the draws (default: %(default)s)")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and write the picture."""
+    args = build_parser().parse_args(arguments)
 
     from e2_llm.config import E2Config
     from e2_tools.plotting import save_png

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import check_output
 from e2_common.json_file import read_json_object
+from e2_common.outputs import OutputFile, check_output
 from e2_tools.arguments import check_png, command_parser, flag_of
 from e2_tools.evaluation.attention import by_window as attention
 from e2_tools.evaluation.collection import (
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("results", type=Path, nargs="+", metavar="RESULTS.json")
-    add("--output", type=Path, required=True, metavar="FILE.png")
+    add("--output", type=OutputFile, required=True, metavar="FILE.png")
     add("--kind", choices=list(OWN_FLAGS), help="(default: by the first file)")
     add("--title", metavar="T")
     add("--labels", nargs="+", metavar="NAME", help="one a file, in place of the files' own")
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     window(
         "--collect",
-        type=Path,
+        type=OutputFile,
         metavar="FILE.json",
         help="write what is drawn into one compact file, which can be drawn in place of the others",
     )

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_tools.arguments import check_counts
+from e2_common.outputs import OutputFile
+from e2_tools.arguments import check_counts, command_parser
 from e2_tools.corpus.interrupt import exit_when_interrupted
 from e2_tools.corpus.prepare import corpora
 from e2_tools.corpus.prepare.chat import TEMPLATES
@@ -22,8 +23,8 @@ CORPORA = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command's argument parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
+    parser = command_parser(
+        __doc__,
         epilog="Broken records are skipped, counted by reason, and the first of each reason named.",
     )
     commands = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
@@ -64,8 +65,13 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--input", nargs="+", required=True, metavar="FILE", help="files or glob patterns, "
         "`-` for standard input; .gz, .zst and .xz are decompressed")  # fmt: skip
-    add("--output", required=True, metavar="FILE.jsonl", help="written whole or not at all; "
-        "compressed if the name ends in .gz, .zst or .xz")  # fmt: skip
+    add(
+        "--output",
+        type=OutputFile,
+        required=True,
+        metavar="FILE.jsonl",
+        help="written whole or not at all; compressed if the name ends in .gz, .zst or .xz",
+    )
     add("--max-documents", type=int, metavar="N", help="stop after so many")
     add("--min-characters", type=int, default=1, metavar="N", help="leave out shorter texts")
     add(

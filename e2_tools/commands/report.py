@@ -8,8 +8,9 @@ page is a single file that opens without a network and runs no script.
 import argparse
 from pathlib import Path
 
-from e2_common.errors import exit_on_user_error
-from e2_common.files import atomic_file, check_output
+from e2_common.errors import UserError, exit_on_user_error
+from e2_common.files import atomic_file
+from e2_common.outputs import OutputFile, check_output
 from e2_tools.arguments import command_parser
 
 
@@ -18,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add = parser.add_argument
     add("run_dir", type=Path, metavar="RUN_DIR", help="folder that holds the results")
-    add("--output", type=Path, metavar="FILE.html", help="(default: RUN_DIR/report.html)")
+    add("--output", type=OutputFile, metavar="FILE.html", help="(default: RUN_DIR/report.html)")
     add("--title", metavar="T", help="(default: the folder's name)")
     add(
         "--seeds",
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Write the page of the command line."""
     args = build_parser().parse_args(arguments)
     output = args.output or args.run_dir / "report.html"
+    if output.suffix.lower() != ".html":
+        raise UserError(f"--output {output}: is a page; let the name end in .html")
 
     from e2_tools.reporting.collect import collect  # matplotlib and TensorBoard are slow to import
     from e2_tools.reporting.page import render

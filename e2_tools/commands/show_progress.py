@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.outputs import OutputFile
 from e2_tools.arguments import command_parser
 
 ITERATION = re.compile(r"iteration +(\d+)/ +(\d+) \|.*?lm loss: ([-+.\dE]+)")
@@ -27,18 +28,22 @@ REASON = re.compile(r"^[\w.]*(error|Error|Exception)(: .*|)$")
 STOP_SECONDS = 20
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = command_parser(__doc__)
+    parser.add_argument("--log", type=OutputFile, required=True, help="file for the whole output")
+    parser.add_argument("--label", default="training", help="shown before the bar")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --, the command to run")
+    return parser
+
+
 @exit_on_user_error
 def main() -> None:
     """Run the command; exits with its code."""
-    parser = command_parser(__doc__)
-    parser.add_argument("--log", type=Path, required=True, help="file for the whole output")
-    parser.add_argument("--label", default="training", help="shown before the bar")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="after --, the command to run")
-    args = parser.parse_args()
+    args = build_parser().parse_args()
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UserError("no command given; write it after --")
-    args.log.parent.mkdir(parents=True, exist_ok=True)
     # The handler's SystemExit passes through run(), which then stops all ranks.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(run(command, args.log, args.label))

@@ -4,6 +4,7 @@
 import contextlib
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from e2_common.disk.indexed_dataset import Index, prefix_of, read_index
 from e2_common.disk.loss_mask import SUFFIX, has_loss_mask, mask_files, require_same_sequences
 from e2_common.errors import UserError
 from e2_common.files import writing
+from e2_common.outputs import same_file
 from e2_tools.corpus.writer import CorpusWriter, check_output, open_writer
 
 # Documents whose lengths are in memory at a time.
@@ -47,17 +49,19 @@ def merge(paths: Sequence[str], output: str) -> Merged:
     loss mask lies beside one of them, the result has one, too; what has none counts whole.
 
     Args:
-        paths: the datasets: prefixes, or names of their .bin or .idx; both of one are one dataset.
+        paths: the datasets: prefixes, or names of their .bin or .idx, as a shell pattern gives both
+            of one. A dataset that is named twice alike is there twice.
         output: the path to write, less .bin or .idx.
 
     Raises:
         UserError: a dataset is missing or damaged, they hold ids of different types, or a shard
             is missing or out of order.
     """
-    prefixes = list(dict.fromkeys(map(prefix_of, paths)))
+    prefixes = _named(paths)
     output = prefix_of(output)
-    if output in prefixes:
-        raise UserError(f"--output-prefix {output}: is one of the datasets to merge")
+    for prefix in prefixes:
+        if same_file(Path(f"{output}.bin"), Path(f"{prefix}.bin")):
+            raise UserError(f"--output-prefix {output}: is one of the datasets to merge ({prefix})")
     check_output(output)
     _check_shards(prefixes)
     indices = [read_index(prefix) for prefix in prefixes]
@@ -80,6 +84,15 @@ def merge(paths: Sequence[str], output: str) -> Merged:
             for index, mask in zip(indices, masks, strict=True):
                 _append(mask, mask_writer) if mask else _append_ones(index, mask_writer)
         return Merged(len(indices), writer.documents, writer.tokens, first.dtype.__name__, masked)
+
+
+def _named(paths: Sequence[str]) -> list[str]:
+    """The prefix of every dataset, as often as it is named by one of its three spellings."""
+    often: dict[str, Counter[str]] = {}
+    for path in paths:
+        often.setdefault(prefix_of(path), Counter())[path] += 1
+    main = {prefix: counts.most_common(1)[0][0] for prefix, counts in often.items()}
+    return [prefix_of(path) for path in paths if path == main[prefix_of(path)]]
 
 
 def _mask_of(index: Index) -> Index | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from e2_common.disk.indexed_dataset import IndexWriter
-from e2_common.files import atomic_file, check_folder, writing
+from e2_common.files import atomic_file, writing
+from e2_common.outputs import check_folder
 from e2_tools.corpus.spill import copy_bytes
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
+from e2_common.outputs import OutputFile
 from e2_tools.arguments import command_parser
 from examples.common.packages import files_of
 from examples.quickstart.prepare import write_jsonl
@@ -30,7 +31,7 @@ def main() -> None:
     parser = command_parser(__doc__)
     parser.add_argument("kind", choices=("python", "french"))
     parser.add_argument("--package", type=Path, help="french: the .deb of debian-handbook")
-    parser.add_argument("--output", type=Path, required=True, help="JSON lines to write")
+    parser.add_argument("--output", type=OutputFile, required=True, help="JSON lines to write")
     args = parser.parse_args()
     if args.kind == "french" and not args.package:
         raise UserError("--package: missing; fetch it by: apt-get download debian-handbook")

@@ -22,6 +22,7 @@ from typing import Any
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file, read_text
+from e2_common.outputs import OutputFolder
 from e2_tools.arguments import command_parser, count_argument
 
 PARAGRAPHS = 30  # LongBench's prompt of passage_retrieval_en says so
@@ -82,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="texts, or .jsonl with text and id; the first word in a file's name (or id) says "
         "whose it is: 1790-Washington-1.txt",
     )
-    add("--output", type=Path, required=True, metavar="DIR", help="for <task>.jsonl files")
+    add("--output", type=OutputFolder, required=True, metavar="DIR", help="for <task>.jsonl files")
     add(
         "--words",
         type=count_argument,

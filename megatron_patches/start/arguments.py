@@ -10,7 +10,7 @@ from megatron.training import arguments as megatron_arguments
 from e2_common.disk.checkpoint_folder import TRACKER, has_tracker
 from e2_common.disk.indexed_dataset import begins_as_index
 from e2_common.errors import UserError
-from e2_common.files import check_folder
+from e2_common.outputs import check_folder
 from e2_llm.arguments import add_arguments, config_from_args, own_rope, store
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
+from e2_common.outputs import same_file
 from e2_common.progress import progress_bar
 from e2_tools.corpus.compression import compressing, suffix_of
 from e2_tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources
@@ -71,10 +72,10 @@ def prepare(args: argparse.Namespace, convert: Convert) -> Summary:
             replace(source, kind=JSON_LINES) if source.kind == TEXT else source
             for source in sources
         ]
-    output = Path(args.output)
-    compression = suffix_of(args.output)
-    _check_name(output, args.output.removesuffix(compression or ""))
-    if any(Path(source.path).resolve() == output.resolve() for source in sources):
+    output = args.output
+    compression = suffix_of(str(output))
+    _check_name(output, str(output).removesuffix(compression or ""))
+    if any(same_file(source.path, output) for source in sources):
         raise UserError(f"--output {output}: is one of the inputs")
     summary = Summary()
     sizes = [source.size for source in sources]

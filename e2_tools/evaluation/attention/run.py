@@ -17,8 +17,9 @@ import numpy as np
 from transformers import DynamicCache, PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_common.files import check_output, read_text
+from e2_common.files import read_text
 from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.outputs import check_output
 from e2_common.progress import Bar, progress_bar
 from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window

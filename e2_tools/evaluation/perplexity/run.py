@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.outputs import check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_tools.evaluation import model as models

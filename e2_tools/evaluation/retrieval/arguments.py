@@ -4,6 +4,7 @@
 import argparse
 from pathlib import Path
 
+from e2_common.outputs import OutputFile
 from e2_tools.arguments import count_argument, percentage_argument
 from e2_tools.evaluation.arguments import add_model_arguments
 
@@ -19,7 +20,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: 
     add_model_arguments(parser, dtype="fp32", label="for the picture")
     add = parser.add_argument
     add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
-    add("--output", type=Path, required=True, metavar=output, help="rewritten per cell")
+    add("--output", type=OutputFile, required=True, metavar=output, help="rewritten per cell")
     add(
         "--depths",
         type=percentage_argument,

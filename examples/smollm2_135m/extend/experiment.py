@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file, make_parent
+from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object
+from e2_common.outputs import make_parent
 from e2_llm.window import base_window
 from e2_tools.arguments import command_parser
 from examples.smollm2_135m.extend.costs import Costs, hours_left

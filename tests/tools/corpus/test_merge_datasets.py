@@ -180,3 +180,27 @@ def test_bad_merges(tmp_path, capfd):
 def test_merging_needs_no_torch():
     code = f"import sys, runpy; runpy.run_path({str(SCRIPT)!r}); sys.exit('torch' in sys.modules)"
     run_command("-c", code)
+
+
+def test_a_dataset_named_twice_is_there_twice(tmp_path, tokenizers_by_name, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = write_jsonl(tmp_path / "in.jsonl", ["one", "two words"])
+    for name in ("a", "b"):
+        preprocess_data.main(arguments(source, tmp_path / name, tokenizers_by_name["hf"]))
+    a, b = "a_text_document", "b_text_document"
+    for given, documents in {
+        (a, b, a): 6,
+        (f"{a}.bin", f"{a}.idx", f"{b}.bin", f"{b}.idx"): 4,
+        (f"{a}.bin", f"{a}.idx", f"{a}.bin", f"{a}.idx"): 4,
+        (f"{a}.idx", b, a): 4,
+    }.items():
+        merge_datasets.main([*given, "--output-prefix", "c"])
+        assert read_index("c").documents == documents, given
+    capfd.readouterr()
+    for spelling in (a, f"./{a}", f"x/../{a}.idx", tmp_path / a, "linked"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        if spelling == "linked":
+            for suffix in (".bin", ".idx"):
+                (tmp_path / f"linked{suffix}").symlink_to(tmp_path / f"{a}{suffix}")
+        flags = [a, b, "--output-prefix", str(spelling)]
+        refused(capfd, ["one of the datasets"], merge_datasets.main, flags, untouched=tmp_path)

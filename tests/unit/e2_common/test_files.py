@@ -82,7 +82,7 @@ def test_everything_in_a_folder_is_the_folders(tmp_path):
 
 def test_a_target_that_cannot_be_replaced(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="out: cannot be written"), atomic_file(tmp_path / "out"):
+    with pytest.raises(UserError, match="out: is a folder"), atomic_file(tmp_path / "out"):
         (tmp_path / f".out.{os.getpid()}.tmp").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
