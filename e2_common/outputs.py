@@ -39,7 +39,8 @@ def check_outputs(args: argparse.Namespace) -> None:
         flag = f"--{name.replace('_', '-')}"
         others = [path for other in values if other != name for path in _paths(values[other])]
         if isinstance(value, OutputFile):
-            check_output(value, flag)
+            if _is_plain(value, flag):
+                check_folder(real_path(value).absolute().parent, f"{flag} {value}")
             _check_apart(value, flag, others)
             continue
         check_folder(value, f"{flag} {value}")
@@ -58,22 +59,12 @@ def check_output(path: Path, flag: str = "--output") -> None:
         UserError: the folder cannot be made or written to, or ``path`` is a folder or a socket, or
             no name of a file.
     """
-    named = f"{flag} {_short(path)}".strip()
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        mode = 0
-    except (OSError, ValueError) as error:  # ValueError: a zero byte
-        reason = getattr(error, "strerror", None) or "no name of a file"
-        raise UserError(f"{named}: cannot be written ({reason})") from error
-    for wrong, kind in ((stat.S_ISDIR, "folder"), (stat.S_ISSOCK, "socket")):
-        if wrong(mode):
-            raise UserError(f"{named}: is a {kind}; name a file")
-    if mode and not stat.S_ISREG(mode):
+    if not _is_plain(path, flag):
         return  # a device or a pipe: nothing is made beside it
     folder = real_path(path).parent
     make_parent(real_path(path))
     if not os.access(folder, os.W_OK | os.X_OK):
+        named = f"{flag} {path}".strip()
         raise UserError(f"{named}: {folder} cannot be written to; name another folder")
 
 
@@ -120,6 +111,22 @@ def same_file(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except (OSError, ValueError):
         return False
+
+
+def _is_plain(path: Path, flag: str) -> bool:
+    """Whether an output is a regular file, or will be; else it is one to write into."""
+    named = f"{flag} {_short(path)}".strip()
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise UserError(f"{named}: cannot be written ({reason})") from error
+    for wrong, kind in ((stat.S_ISDIR, "folder"), (stat.S_ISSOCK, "socket")):
+        if wrong(mode):
+            raise UserError(f"{named}: is a {kind}; name a file")
+    return stat.S_ISREG(mode)
 
 
 def _check_apart(output: Path, flag: str, others: list[Path]) -> None:
