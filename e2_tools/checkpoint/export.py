@@ -171,9 +171,9 @@ def _guesses(config: Config, sizes: ModelSizes, run: RunArgs, tokenizer: Any) ->
     dropped = sizes.padded_vocab - sizes.vocab
     if dropped and run.sizes.vocab is None:
         notes.append(
-            f"the vocabulary is taken to be the tokenizer's {sizes.vocab} tokens; the last {dropped} "
-            f"of the checkpoint's {sizes.padded_vocab} rows are left out as padding; --hf-model "
-            "says how many the model has"
+            f"the vocabulary is taken to be the tokenizer's {sizes.vocab} tokens; the last "
+            f"{dropped} of the checkpoint's {sizes.padded_vocab} rows are left out as padding; "
+            "--hf-model says how many the model has"
         )
     names = ("bos_token_id", "eos_token_id")
     unknown = [name for name in names if config.get(name) is None]
