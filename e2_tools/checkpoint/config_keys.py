@@ -11,7 +11,7 @@ The second and third kind are listed here. Sources: the modelling code of transf
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
@@ -19,11 +19,11 @@ from e2_llm.exported import KEY as E2_BLOCK
 from e2_tools.checkpoint.config_types import Config
 from e2_tools.checkpoint.families import Family
 
-# Written by transformers 4 for what its configuration classes now call otherwise, and by all
-# versions beside the fields of a class.
+# Read beside the fields of a class: by all versions, under the names of transformers 4, or by its
+# modelling code alone.
 ALWAYS = (
     *("model_type", "architectures", "transformers_version", "dtype", "torch_dtype"),
-    *("rope_theta", "rope_scaling", E2_BLOCK),
+    *("rope_theta", "rope_scaling", "head_dim", E2_BLOCK),
 )
 
 
@@ -34,11 +34,13 @@ class Refused(NamedTuple):
         plain: the values that ask for nothing; null and no key always do.
         why: what another value asks for.
         is_plain: decides instead of ``plain`` where values cannot be listed.
+        mend: how to convert the model all the same.
     """
 
     plain: tuple[Any, ...]
     why: str
     is_plain: Callable[[Any], bool] | None = None
+    mend: str = ""
 
     def allows(self, value: Any) -> bool:
         """Whether a value asks for nothing."""
@@ -77,9 +79,9 @@ REFUSED: dict[str, Refused] = {
     "num_loops": Refused(_ONE, "layers that run more than once"),
     "dual_chunk_attention_config": Refused(
         (),
-        "attention in two kinds of chunks; take it out of config.json, and set "
-        "max_position_embeddings to its original_max_position_embeddings, to convert the model "
-        "as it is within that window",
+        "attention in two kinds of chunks",
+        mend="take it out, and set max_position_embeddings to its original_max_position_embeddings,"
+        " to convert the model within that window",
     ),
     "alibi": Refused(_OFF, "positions by ALiBi"),
     "position_embedding_type": Refused(("rope",), "other positions than RoPE"),
@@ -111,8 +113,21 @@ DROPPED: dict[str, str] = {
     "return_dict": "how transformers returns results",
     "output_hidden_states": "how transformers returns results",
     "output_attentions": "how transformers returns results",
-    "chunk_size_feed_forward": "no effect on these families",
-    "original_max_position_embeddings": "stands in rope_parameters, which this would overrule",
+    **dict.fromkeys(
+        (
+            *("chunk_size_feed_forward", "number_of_conv_states", "first_k_dense_replace"),
+            *("mlp_layer_types", "mtp_layer_types", "mtp_mlp_layer_types", "num_mtp_layers"),
+            *("mtp_per_layer_config", "init_std", "initializer_factor", "sep_token_id"),
+            *("is_decoder", "torchscript", "head_dtype", "cli_factor"),
+        ),
+        "no effect on these families",
+    ),
+    **dict.fromkeys(
+        ("distributed_config", "fusion_config", "base_model_tp_plan", "base_model_pp_plan"),
+        "how a program loads the model",
+    ),
+    "gradient_checkpointing": "how a program trains the model",
+    "original_max_position_embeddings": "rope_parameters says it",
     **dict.fromkeys(
         ("max_sequence_length", "max_seq_length", "max_seq_len", "seq_length", "seq_len"),
         "max_position_embeddings says it",
@@ -175,6 +190,7 @@ def require_understood(config: Config, family: Family, path: object) -> None:
 def _asking(config: Config, refused: dict[str, Refused], prefix: str) -> list[str]:
     return [
         f"{prefix}{name} is {str(config[name])[:80]}, which asks for {rule.why}"
+        + (f": {rule.mend}" if rule.mend else "")
         for name, rule in refused.items()
         if name in config and not rule.allows(config[name])
     ]
@@ -204,9 +220,3 @@ def _why(name: str) -> str:
     if name in DROPPED:
         return f"{name} ({DROPPED[name]})"
     return name[:80]
-
-
-def not_read(family: Family, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that no table here knows and the family's class does not have."""
-    known = fields(family).union(REFUSED, DROPPED, ROPE_REFUSED, family.config)
-    return sorted(name for name in names if name not in known)
