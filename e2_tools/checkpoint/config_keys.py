@@ -110,6 +110,8 @@ DROPPED: dict[str, str] = {
     "attn_implementation": "a kernel",
     "_attn_implementation": "a kernel",
     "_experts_implementation": "a kernel",
+    "_attn_implementation_internal": "a kernel",
+    "_experts_implementation_internal": "a kernel",
     "return_dict": "how transformers returns results",
     "output_hidden_states": "how transformers returns results",
     "output_attentions": "how transformers returns results",

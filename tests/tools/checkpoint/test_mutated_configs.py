@@ -51,6 +51,22 @@ def value(rng, depth=0):
     )
 
 
+def near(rng, old):
+    """A value of the same type, as people change one."""
+    if isinstance(old, bool):
+        return not old
+    if isinstance(old, int):
+        return rng.choice((old + 1, old * 2, max(1, old // 2)))
+    if isinstance(old, float):
+        return rng.choice((old * 2, old / 2, old + 1))
+    return rng.choice(ATOMS)
+
+
+def change(rng, config, key):
+    old = config.get(key)
+    config[key] = near(rng, old) if rng.random() < 0.5 else value(rng)
+
+
 def nested(levels):
     return functools.reduce(lambda inner, _: [inner], range(levels), 1)
 
@@ -69,13 +85,13 @@ def mutated(seed):
     for _ in range(rng.randint(1, 3)):
         rope = config.get("rope_parameters") or config.get("rope_scaling")
         if isinstance(rope, dict) and rng.random() < 0.25:
-            rope[rng.choice([*ROPE_KINDS, *config_keys.ROPE_REFUSED])] = value(rng)
+            change(rng, rope, rng.choice([*rope, *ROPE_KINDS, *config_keys.ROPE_REFUSED]))
         elif rng.random() < 0.05:
             config.pop(rng.choice(sorted(config)))
         else:
-            config[rng.choice(keys)] = (
-                nested(rng.choice((60, 400))) if seed % 97 == 0 else value(rng)
-            )
+            change(rng, config, rng.choice(keys))
+    if rng.random() < 0.01:
+        config["anything"] = nested(rng.choice((60, 400)))
     return name, config
 
 
