@@ -29,6 +29,26 @@ TOKENS = torch.arange(24)[None]
 ATOMS = (None, True, False, 0, 1, 2, 3, -1, 7, 0.5, 1.0, 2.5, -2.0, 1e300, 10**30, 10**400)
 ATOMS += (float("nan"), float("inf"), "", "x", "yarn", "linear", "llama3", "llama", "sdpa", "²")
 ATOMS += ("full_attention", "sliding_attention", "gelu", "silu", "float16")
+# What models of transformers have under keys that atoms seldom fit.
+PLAUSIBLE = {
+    "is_causal": (False, True),
+    "layer_types": (["sliding_attention"] * 2, ["full_attention"] * 2),
+    "per_layer_config": ({"1": {"rms_norm_eps": 0.5}},),
+    "sliding_window": (4, None),
+    "use_sliding_window": (True, False),
+    "max_window_layers": (0, 1),
+    "head_dim": (4, 8),
+    "attention_bias": (True,),
+    "hidden_act": ("gelu",),
+    "partial_rotary_factor": (0.5,),
+    "rope_scaling": (
+        {"type": "linear", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        {"rope_type": "dynamic", "factor": 2.0},
+    ),
+    "rope_parameters": ({"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}, None),
+    "rope_theta": (100.0, 500000),
+}
 
 
 @functools.cache
@@ -64,7 +84,12 @@ def near(rng, old):
 
 def change(rng, config, key):
     old = config.get(key)
+    plain = config_keys.REFUSED[key].plain if key in config_keys.REFUSED else ()
+    if old is None and rng.random() < 0.6:
+        old = rng.choice((*PLAUSIBLE.get(key, ()), *plain, None))
     config[key] = near(rng, old) if rng.random() < 0.5 else value(rng)
+    if key in PLAUSIBLE and rng.random() < 0.5:
+        config[key] = rng.choice(PLAUSIBLE[key])
 
 
 def nested(levels):
@@ -89,7 +114,7 @@ def mutated(seed):
         elif rng.random() < 0.05:
             config.pop(rng.choice(sorted(config)))
         else:
-            change(rng, config, rng.choice(keys))
+            change(rng, config, rng.choice(keys if rng.random() < 0.7 else sorted(PLAUSIBLE)))
     if rng.random() < 0.01:
         config["anything"] = nested(rng.choice((60, 400)))
     return name, config
