@@ -185,5 +185,5 @@ def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
 
 def _head_size(config: Config) -> int:
     """d; 0 where config.json lacks what only rules that need d look at."""
-    heads = config.get("num_attention_heads")
-    return config.get("head_dim") or (config["hidden_size"] // heads if heads else 0)
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    return config.get("head_dim") or (hidden // heads if heads and hidden else 0)

@@ -108,6 +108,10 @@ def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
 
 
+def _is_factor(value: Any) -> bool:
+    return _is_number(value) and 0 < value <= _LARGEST
+
+
 def _is_fraction(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
@@ -129,6 +133,7 @@ Kind = tuple[str, Callable[[Any], bool]]
 
 _SIZE: Kind = ("a whole number from 1", _is_size)
 _POSITIVE: Kind = ("a number above 0", _is_positive)
+_FACTOR: Kind = ("a number above 0 and below 2^31", _is_factor)
 _NUMBER: Kind = ("a number", _is_number)
 _FRACTION: Kind = ("a number from 0 to 1", _is_fraction)
 _FLAG: Kind = ("true or false", lambda value: isinstance(value, bool))
@@ -162,7 +167,8 @@ KINDS: dict[str, Kind] = {
 }
 ROPE_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("rope_type", "type"), _TEXT),
-    **dict.fromkeys(("factor", "rope_theta", "attention_factor"), _POSITIVE),
+    "factor": _FACTOR,
+    **dict.fromkeys(("rope_theta", "attention_factor"), _POSITIVE),
     **dict.fromkeys(("low_freq_factor", "high_freq_factor"), _POSITIVE),
     **dict.fromkeys(("beta_fast", "beta_slow", "partial_rotary_factor"), _POSITIVE),
     **dict.fromkeys(("mscale", "mscale_all_dim", "short_mscale", "long_mscale"), _NUMBER),

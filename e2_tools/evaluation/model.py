@@ -133,6 +133,7 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
             dtype=dtype,
             attn_implementation="sdpa",
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises about anything here

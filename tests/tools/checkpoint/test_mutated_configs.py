@@ -5,6 +5,7 @@ The reference is transformers: the model that it builds from the mutated file, a
 it builds from the exported one, with the same weights.
 """
 
+import dataclasses
 import functools
 import json
 import random
@@ -14,8 +15,10 @@ import torch
 import transformers
 
 from e2_common.errors import UserError
+from e2_llm.exported import Exported
+from e2_llm.window import factor_note, window_note, with_rule, with_window
 from e2_tools.checkpoint import config_keys
-from e2_tools.checkpoint.config_types import ROPE_KINDS
+from e2_tools.checkpoint.config_types import ROPE_KINDS, read_config
 from e2_tools.checkpoint.families import FAMILIES as KNOWN
 from e2_tools.checkpoint.hf_config import model_config, require_same_model, served
 from e2_tools.checkpoint.import_hf import ImportOptions, read_source
@@ -150,6 +153,34 @@ def theirs(folder):
 def logits(model):
     with torch.no_grad():
         return model(TOKENS % model.config.vocab_size, return_dict=True).logits
+
+
+def with_block(seed, raw):
+    """The same of an exported model, one field of whose block may be changed."""
+    rng = random.Random(seed)
+    block = {"method": "e2", "base_window": 64, "max_scale": 20, "rope_theta": 10000.0}
+    block[rng.choice([field.name for field in dataclasses.fields(Exported)])] = value(rng)
+    return {**raw, "e2_llm": block if rng.random() < 0.5 else raw.get("e2_llm")}
+
+
+def test_the_window_of_mutated_configurations(tmp_path):
+    """What set_window and the evaluators compute: a result or one line."""
+    path, served = tmp_path / "config.json", 0
+    for seed in range(200):
+        path.write_text(json.dumps(with_block(seed, mutated(seed)[1])))
+        try:
+            config = read_config(path)
+            if config.get("max_position_embeddings") is None:
+                continue
+            assert with_window(config, 1000)["max_position_embeddings"] == 1000
+            factor_note(config)
+            window_note(with_rule(config, "yarn"))
+            served += 1
+        except UserError as error:
+            message = str(error)
+            if "\n" in message:
+                pytest.fail(message)
+    assert served > 50
 
 
 def check(folder, seeds):
