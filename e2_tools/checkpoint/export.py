@@ -85,6 +85,10 @@ def export(options: ExportOptions) -> None:
     if base is None:
         config |= _special_tokens(tokenizer)
         notes += _guesses(config, sizes, run, tokenizer)
+    padding = config.get("pad_token_id")
+    if padding is not None and padding >= sizes.vocab:  # transformers would not build the model
+        config["pad_token_id"] = None
+        notes.append(f"pad_token_id {padding} is beyond the {sizes.vocab} tokens and left out")
     config = hf_config.served(config, run, options.window)
     split = plan_shards(moves, dtype, options.max_shard_size)
 

@@ -61,9 +61,6 @@ def model_config(
     if base is not None:
         config = {**base, **sizes_of_weights, "architectures": [family.architecture]}
         config.pop("torch_dtype", None)
-        padding = config.get("pad_token_id")
-        if padding is not None and padding >= sizes.vocab:  # transformers would not build it
-            config["pad_token_id"] = None
         for name, value in family.config.items():  # a sliding window that was dropped stays so
             if name in config:
                 config[name] = value

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from e2_tools.checkpoint.export import ExportOptions, export
+from tests.tools.checkpoint.conversions import change_config
 from tests.tools.checkpoint.megatron_save import (
     PADDED_VOCAB,
     VOCAB,
@@ -82,5 +83,10 @@ def test_what_is_left_out_without_the_model_is_said(run, tmp_path, capsys):
     assert "bos_token_id and eos_token_id stay empty: no tokenizer was read" in out
     assert "left out as padding" not in out
     tiny_llama(bos_token_id=7).save_pretrained(tmp_path / "base")
+    change_config(tmp_path / "base", pad_token_id=VOCAB)
     export(ExportOptions(load=run, save=tmp_path / "with", hf_model=tmp_path / "base"))
-    assert "stay empty" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "stay empty" not in out
+    assert f"pad_token_id {VOCAB} is beyond the {VOCAB} tokens and left out" in out
+    config = json.loads((tmp_path / "with" / "config.json").read_text())
+    assert (config["bos_token_id"], config["pad_token_id"]) == (7, None)
