@@ -2,7 +2,7 @@
 """Every family through the whole way, as a table in docs/families.md.
 
     pip install --no-deps --target old transformers==4.57.6 tokenizers==0.22.1 huggingface-hub<1
-    python benchmarks/families.py --packages 4.57.6=old [--write]
+    python -m benchmarks.families --packages 4.57.6=old [--write]
 
 A tiny random model of each family is converted to Megatron and back, and the bytes are compared. It
 is tuned for two steps by E2, linear and with YaRN, and exported at four times its window. Each
@@ -19,15 +19,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import marked
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file
 from e2_common.progress import progress_bar
 from e2_tools.arguments import command_parser
 from tests.helpers.families import FAMILIES, SIZES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "families.md"
-BEGIN, END = "<!-- families: benchmarks/families.py -->", "<!-- end of families -->"
+BEGIN, END = "<!-- families: python -m benchmarks.families -->", "<!-- end of families -->"
 TITLES = {
     "llama": "Llama",
     "llama3": "Llama 3.1, own scaling kept",
@@ -79,10 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         text = table(measure(Path(name), args.families, versions), versions)
     if args.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        with atomic_file(PAGE) as temporary:
-            temporary.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        marked.write(PAGE, BEGIN, END, text)
     print(text)
 
 

@@ -12,17 +12,21 @@ _ANY_LENGTH = 10**12  # tokens; corpora and evaluations have long texts on purpo
 def load_hf_tokenizer(folder: str | Path, flag: str = "") -> Any:
     """Load a tokenizer with transformers, from local files only.
 
+    Code that the folder brings is not run, and nobody is asked whether to run it.
+
     Args:
         folder: that holds it.
         flag: of the command line that named it, for the message.
 
     Raises:
-        UserError: it is missing or broken.
+        UserError: it is missing or broken, or needs code of its own.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # each kind of tokenizer fails in its own way
         named = f"{flag} {folder}" if flag else folder
         raise UserError(

@@ -25,7 +25,7 @@ def read_json_object(
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not {what} ({brief(error)}); {mend}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object; {mend}")

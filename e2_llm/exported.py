@@ -12,6 +12,7 @@ from e2_llm.registry import METHODS
 from e2_llm.serving import serving_scale
 
 KEY = "e2_llm"
+_LARGEST = 1e15  # of a base or a factor; beyond it are no models, and at last no floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +201,7 @@ def trained_iterations(config: dict[str, Any]) -> int | None:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LARGEST
 
 
 def _is_count(value: Any, smallest: int = 1, *, optional: bool = False) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
-from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule, spelling
 from e2_llm.frequencies.rule import LISTS, WRITTEN
 from e2_llm.serving import serving_scale
 
@@ -83,6 +83,7 @@ def own_rope(config: Config) -> OwnRope:
 def _rope(config: Config) -> dict[str, Any]:
     """The parameters as they stand, with ``rope_type`` and ``rope_theta``, of a known type."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = spelling.read({name: value for name, value in rope.items() if value is not None})
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError("config.json: RoPE differs between layers; use a model with a single one")
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -95,7 +96,7 @@ def _rope(config: Config) -> dict[str, Any]:
             f"config.json: rope_type {kind!r} cannot be rescaled linearly; "
             "use a model with default, linear or llama3 RoPE"
         )
-    theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
+    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
     return {**rope, "rope_type": kind, "rope_theta": theta}
 
 
@@ -131,7 +132,7 @@ def with_scale(config: Config, scale: float, window: int) -> Config:
     result = copy.deepcopy(config)
     kept = result.get("rope_parameters") or result.get("rope_scaling") or {}
     kept = {name: value for name, value in kept.items() if name not in WRITTEN}
-    rope = {**_scaled_rope(config, float(scale)), **kept}
+    rope = {**spelling.written(_scaled_rope(config, float(scale)), base_window(config)), **kept}
     # Readers of the form before transformers 5 look for these two; transformers 5 prefers
     # rope_scaling where both stand, so both say the same.
     legacy = {name: value for name, value in rope.items() if name != "rope_theta"}
@@ -184,5 +185,5 @@ def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
 
 def _head_size(config: Config) -> int:
     """d; 0 where config.json lacks what only rules that need d look at."""
-    heads = config.get("num_attention_heads")
-    return config.get("head_dim") or (config["hidden_size"] // heads if heads else 0)
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    return config.get("head_dim") or (hidden // heads if heads and hidden else 0)

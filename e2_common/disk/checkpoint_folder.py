@@ -8,11 +8,19 @@ from e2_common.errors import UserError
 
 TRACKER = "latest_checkpointed_iteration.txt"
 RELEASE = "release"  # what the tracker holds for a converted checkpoint
+DIGITS = 18  # of an iteration; more make no name of a folder
 
 
 def has_tracker(save_folder: str | Path) -> bool:
-    """Whether Megatron finds a checkpoint there."""
-    return (Path(save_folder) / TRACKER).exists()
+    """Whether Megatron finds a checkpoint there.
+
+    Raises:
+        UserError: a folder has the tracker's name, so that no save could end.
+    """
+    path = Path(save_folder) / TRACKER
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, a file is needed; remove it")
+    return path.exists()
 
 
 def tracked(save_folder: Path) -> int | str | None:
@@ -23,7 +31,11 @@ def tracked(save_folder: Path) -> int | str | None:
         return None
     if text == RELEASE:
         return text
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if _is_iteration(text) else None
+
+
+def _is_iteration(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS
 
 
 def track(save_folder: Path, checkpoint: int | str) -> None:
@@ -41,7 +53,7 @@ def folder_of(save_folder: Path, checkpoint: int | str) -> Path:
 def iterations(save_folder: Path) -> list[int]:
     """All iterations with a folder, whole or not, the newest first."""
     names = [p.name.removeprefix("iter_") for p in save_folder.glob("iter_*") if p.is_dir()]
-    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    return sorted((int(name) for name in names if _is_iteration(name)), reverse=True)
 
 
 def find_iteration(load: Path, iteration: int | None = None) -> Path:
@@ -52,10 +64,12 @@ def find_iteration(load: Path, iteration: int | None = None) -> Path:
         iteration: which one; the latest by default.
 
     Raises:
-        UserError: there is no such folder or iteration.
+        UserError: there is no such folder or iteration, or the tracker is none.
     """
     if not load.is_dir():
         raise UserError(f"--load {load}: no such folder")
+    if iteration is not None and not _is_iteration(str(iteration)):
+        raise UserError(f"--iteration {str(iteration)[:40]}: is no iteration's number")
     if (load / "metadata.json").exists() or load.name.startswith("iter_"):
         if iteration is not None and load.name != folder_of(load, iteration).name:
             raise UserError(f"--load {load}: already one iteration; leave out --iteration")
@@ -69,7 +83,7 @@ def find_iteration(load: Path, iteration: int | None = None) -> Path:
 
 def _latest(load: Path) -> int | str:
     tracker = load / TRACKER
-    if not tracker.is_file():
+    if not has_tracker(load):
         raise UserError(
             f"{tracker}: no such file; name a Megatron save folder or an iter_* folder by --load"
         )

@@ -54,7 +54,7 @@ def saved_format(folder: Path) -> str | None:
         return None
     try:
         return json.loads(path.read_text())["sharded_backend"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise FlawError(path.name, "cannot be read") from error
 
 
@@ -167,7 +167,7 @@ def flaw(folder: Path) -> str | None:
         folder: of one iteration.
 
     Returns:
-        The first flaw, or None. A checkpoint of another format than torch_dist is not looked into.
+        The first flaw, or None. A checkpoint of one file a rank is not looked into.
     """
     if not folder.is_dir():
         return "no such folder"
@@ -188,15 +188,18 @@ def newest_whole(save_folder: Path, below: int | None = None) -> int | None:
 
 
 def is_torch_dist(folder: Path) -> bool:
-    """Whether a checkpoint is of this format, not of another one.
+    """Whether a checkpoint is of this format, not of one without metadata.json.
 
     Raises:
-        FlawError: that cannot be told, as metadata.json is missing or cannot be read.
+        FlawError: that cannot be told, as metadata.json is missing or cannot be read; or it names
+            a format that Megatron 0.19.2 does not read any more, such as zarr.
     """
     found = saved_format(folder)
     # Only formats of another kind do without metadata.json; they bring files of their own.
     if found is None and not any(folder.glob("mp_rank_*")):
         raise FlawError("metadata.json", "is missing", "no such file")
+    if found not in (None, FORMAT):
+        raise FlawError("metadata.json", f"names the format {str(found)[:40]!r}, not {FORMAT}")
     return found == FORMAT
 
 

@@ -65,7 +65,7 @@ class AdaptedReader:
         self.folder, self.shapes, self.dtypes = base.folder, base.shapes, base.dtypes
         self._base, self._path = base, folder / CONFIG
         self._config = adapter_config(folder)
-        self._adapter = HFReader(folder, single=FILES, index=())
+        self._adapter = HFReader(folder, FILES)
         self._products: dict[str, tuple[str, str]] = {}
         self._whole: dict[str, str] = {}
         self._sort()

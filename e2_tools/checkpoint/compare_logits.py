@@ -20,9 +20,12 @@ from e2_common.disk.checkpoint_folder import find_iteration
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError, brief
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_common.json_file import read_json_object
 from e2_llm.exported import Exported
 from e2_llm.window import Config, rope_parameters, rule_of
+from e2_tools.checkpoint.config_keys import understood
+from e2_tools.checkpoint.config_types import read_config
+from e2_tools.checkpoint.families import family_of_config
+from e2_tools.checkpoint.hf_config import complete_config
 from e2_tools.checkpoint.megatron_logits import EMBEDDING, is_weight, megatron_logits
 from e2_tools.checkpoint.tokenizer import find_tokenizer
 
@@ -39,7 +42,11 @@ TOLERANCE = 1e-3  # of the largest logit, or of 1 where that is larger
 BYTES = 4 * 1.2
 
 
-class TooLittleMemory(UserError):
+class UncheckedError(UserError):
+    """There was nothing to compare with; a finished conversion is unchecked, not wrong."""
+
+
+class TooLittleMemory(UncheckedError):
     """The comparison does not fit into memory; nothing but the logits is then unchecked."""
 
 
@@ -64,8 +71,9 @@ def compare_logits(
         UserError: it is above 1e-3 (times the largest logit, where that is above 1), or logits
             are not finite.
         TooLittleMemory: the memory that is free does not hold the model in fp32.
+        UncheckedError: transformers cannot load the Hugging Face model.
     """
-    config = read_json_object(hf / "config.json")
+    config = complete_config(hf / "config.json")
     reader = TorchDistReader(find_iteration(megatron))
     require_memory(_parameters(reader))
     tokens, lengths = prompts(hf, vocab or config["vocab_size"], config["max_position_embeddings"])
@@ -148,7 +156,8 @@ def hf_logits(
         Logits fp32 [b, s, vocabulary], and the type in which the model is served.
 
     Raises:
-        UserError: transformers cannot load it, or misses or does not expect a tensor.
+        UncheckedError: transformers cannot load it.
+        UserError: transformers misses or does not expect a tensor.
     """
     model = load_hf(folder)
     if adapter is not None:
@@ -169,20 +178,36 @@ def hf_logits(
 def load_hf(folder: Path) -> Any:
     """Load a model on the CPU, of which no tensor may be missing.
 
-    Raises:
-        UserError: transformers cannot load it, or misses or does not expect a tensor.
-    """
-    from transformers import AutoModelForCausalLM
+    Its configuration is what is understood of config.json: no code, kernel or quantisation.
 
+    Raises:
+        UncheckedError: transformers cannot load it.
+        UserError: it misses or does not expect a tensor.
+    """
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+    raw = read_config(folder / "config.json")
+    kind = CONFIG_MAPPING[raw["model_type"]]
+    kept = understood(raw, family_of_config(raw, folder / "config.json"))
+    if (kept.get("pad_token_id") or 0) >= (kept.get("vocab_size") or math.inf):
+        kept["pad_token_id"] = None  # which only a training reads
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", output_loading_info=True, local_files_only=True
+        config = kind.from_dict(kept)
+        model, info = MODEL_FOR_CAUSAL_LM_MAPPING[kind].from_pretrained(
+            folder,
+            config=config,
+            dtype="auto",
+            output_loading_info=True,
+            local_files_only=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--check: transformers cannot load the model ({brief(error)})") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(kind):
-            raise UserError(f"--check: transformers reports {kind}: {sorted(info[kind])}")
+    except Exception as error:  # transformers raises about anything here
+        raise UncheckedError(
+            f"--check: the logits are unchecked: transformers cannot load the model "
+            f"({brief(error)})"
+        ) from error
+    for name in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(name):
+            raise UserError(f"--check: transformers reports {name}: {sorted(info[name])}")
     return model.eval()
 
 

@@ -11,13 +11,14 @@ from e2_common.disk.checkpoint_folder import find_iteration
 from e2_common.disk.torch_dist_reader import TorchDistReader
 from e2_common.errors import UserError
 from e2_common.files import atomic_directory
-from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object, write_json
 from e2_common.model_sizes import ModelSizes
 from e2_llm.window import Config, rope_parameters, window_note
 from e2_tools.checkpoint import hf_config
 from e2_tools.checkpoint.check_export import check_export
 from e2_tools.checkpoint.compare_logits import TooLittleMemory
+from e2_tools.checkpoint.config_keys import dropped_note, require_understood, understood
+from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.dtypes import DTYPES
 from e2_tools.checkpoint.families import Family, family_of_arguments, family_of_config
 from e2_tools.checkpoint.families.family import EMBEDDING
@@ -26,7 +27,7 @@ from e2_tools.checkpoint.model_card import write_model_card
 from e2_tools.checkpoint.run_args import RunArgs, run_args
 from e2_tools.checkpoint.source_rope import source_rope
 from e2_tools.checkpoint.tensor_moves import plan_moves
-from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer
+from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
 
 # Besides the model, Megatron saves the optimizer's tensors under these names.
 NOT_MODEL = ("optimizer.", "chained_", "rng_state")
@@ -58,9 +59,9 @@ def export(options: ExportOptions) -> None:
     reader = TorchDistReader(find_iteration(options.load, options.iteration))
     run = run_args(reader.common())
     base_path = options.hf_model / "config.json" if options.hf_model else None
-    base = read_json_object(base_path) if base_path else None
+    base = read_config(base_path) if base_path else None
     tokenizer_from = find_tokenizer(options.tokenizer, options.hf_model, run.tokenizer)
-    tokenizer = load_hf_tokenizer(tokenizer_from) if tokenizer_from else None
+    tokenizer, unread = load_tokenizer(tokenizer_from) if tokenizer_from else (None, None)
 
     stored = {
         name: tuple(info.size)
@@ -69,6 +70,11 @@ def export(options: ExportOptions) -> None:
     }
     sizes = _sizes(run, stored, base, base_path, tokenizer)
     family = _family(run, base, base_path)
+    notes = [unread]
+    if base is not None:
+        require_understood(base, family, base_path)
+        notes.append(dropped_note(base, family, base_path))
+        base = understood(base, family)
     moves = plan_moves(stored, sizes, family)
     reader.require_whole({move.source for move in moves})
     if base is not None:
@@ -76,8 +82,13 @@ def export(options: ExportOptions) -> None:
 
     dtype = DTYPES[options.dtype] if options.dtype else getattr(torch, run.dtype)
     config = hf_config.model_config(run, sizes, str(dtype).removeprefix("torch."), family, base)
-    if base is None and tokenizer is not None:
+    if base is None:
         config |= _special_tokens(tokenizer)
+        notes += _guesses(config, sizes, run, tokenizer)
+    padding = config.get("pad_token_id")
+    if padding is not None and padding >= sizes.vocab:  # transformers would not build the model
+        config["pad_token_id"] = None
+        notes.append(f"pad_token_id {padding} is beyond the {sizes.vocab} tokens and left out")
     config = hf_config.served(config, run, options.window)
     split = plan_shards(moves, dtype, options.max_shard_size)
 
@@ -94,7 +105,10 @@ def export(options: ExportOptions) -> None:
                 check_export(folder, reader, moves, split, dtype)
             except TooLittleMemory as error:  # the result is fine: it stays
                 unchecked = error
-    _report(options, run, config, base, tokenizer_from, tokenizer, checked=not unchecked)
+    _report(options, run, config, checked=not unchecked)
+    notes += _differences(options, run, config, tokenizer_from, tokenizer)
+    for note in filter(None, notes):
+        print(f"note: {note}")
     if unchecked:
         raise unchecked
 
@@ -156,30 +170,50 @@ def _write_generation_config(folder: Path, hf_model: Path | None, config: Config
     write_json(folder / "generation_config.json", content)
 
 
-def _report(
-    options: ExportOptions,
-    run: RunArgs,
-    config: Config,
-    base: Config | None,
-    tokenizer_from: Path | None,
-    tokenizer: Any,
-    checked: bool,
-) -> None:
+def _guesses(config: Config, sizes: ModelSizes, run: RunArgs, tokenizer: Any) -> list[str]:
+    """What an export cannot know without ``--hf-model``, and has left out."""
+    notes = []
+    dropped = sizes.padded_vocab - sizes.vocab
+    if dropped and run.sizes.vocab is None:
+        notes.append(
+            f"the vocabulary is taken to be the tokenizer's {sizes.vocab} tokens; the last "
+            f"{dropped} of the checkpoint's {sizes.padded_vocab} rows are left out as padding; "
+            "--hf-model says how many the model has"
+        )
+    names = ("bos_token_id", "eos_token_id")
+    unknown = [name for name in names if config.get(name) is None]
+    if unknown:
+        source = "the tokenizer names none" if tokenizer else "no tokenizer was read"
+        notes.append(f"{' and '.join(unknown)} stay empty: {source}; --hf-model keeps the model's")
+    return notes
+
+
+def _report(options: ExportOptions, run: RunArgs, config: Config, checked: bool) -> None:
     factor = rope_parameters(config)["factor"]
     suffix = "; checked" if options.check and checked else ""
     print(
         f"{options.save}: iteration {run.exported.iteration}, "
         f"window {config['max_position_embeddings']}, factor {factor:g}, {config['dtype']}{suffix}"
     )
+
+
+def _differences(
+    options: ExportOptions,
+    run: RunArgs,
+    config: Config,
+    tokenizer_from: Path | None,
+    tokenizer: Any,
+) -> list[str | None]:
+    """What does not go together: the window, the tokenizer, the model that training began with."""
     notes = [window_note(config)]
     if tokenizer_from is None:
         notes.append("no tokenizer was found; carry one over with --tokenizer")
-    elif len(tokenizer) > config["vocab_size"]:
+    elif tokenizer is not None and len(tokenizer) > config["vocab_size"]:
         notes.append(
             f"{tokenizer_from}: the tokenizer has {len(tokenizer)} tokens, the model only "
             f"{config['vocab_size']} rows"
         )
-    if base is not None:
+    if options.hf_model is not None:
         path = options.hf_model / "config.json"
         # A llama3 scaling is the model's own only where training kept it.
         choice = None if run.exported.own_scaling else "original"
@@ -189,5 +223,4 @@ def _report(
                 f"{options.hf_model}: was pre-trained at window {pretrained}, the run took "
                 f"L = {run.exported.base_window}"
             )
-    for note in filter(None, notes):
-        print(f"note: {note}")
+    return notes

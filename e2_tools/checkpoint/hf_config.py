@@ -8,6 +8,7 @@ from e2_common.errors import UserError, brief
 from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
 from e2_llm.window import Config, with_scale, with_window
+from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.run_args import RunArgs
 
@@ -16,12 +17,16 @@ def complete_config(path: Path) -> Config:
     """Read a config.json as transformers does: defaults filled in, RoPE as ``rope_parameters``.
 
     Raises:
-        UserError: transformers refuses it.
+        UserError: a value has the wrong type, or transformers refuses it.
     """
     from transformers import AutoConfig
 
+    read_config(path)
     try:
-        return AutoConfig.from_pretrained(path.parent, local_files_only=True).to_dict()
+        found = AutoConfig.from_pretrained(
+            path.parent, local_files_only=True, trust_remote_code=False
+        )
+        return found.to_dict()
     except Exception as error:  # each kind of model refuses in its own way
         raise UserError(f"{path}: transformers refuses it ({brief(error)})") from error
 
@@ -36,7 +41,8 @@ def model_config(
         sizes: of the weights, the vocabulary cut.
         dtype: of the weights, in torch's words.
         family: of the model.
-        base: an existing ``config.json`` to start from, checked by :func:`require_same_model`.
+        base: what is understood of an existing ``config.json`` to start from, which
+            :func:`require_same_model` has checked.
     """
     sizes_of_weights = _expected(run, sizes)
     rope = {"rope_type": "linear", "factor": 1.0, "rope_theta": run.exported.rope_theta}
@@ -53,7 +59,7 @@ def model_config(
         "pad_token_id": None,
     }
     if base is not None:
-        config = {**base, **sizes_of_weights}
+        config = {**base, **sizes_of_weights, "architectures": [family.architecture]}
         config.pop("torch_dtype", None)
         for name, value in family.config.items():  # a sliding window that was dropped stays so
             if name in config:

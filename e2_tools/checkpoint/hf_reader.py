@@ -5,22 +5,31 @@ A file is mapped anew for every tensor, so that no more than that tensor stays r
 """
 
 import json
+import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from e2_common.disk.pickles import ForeignNameError, check_names
 from e2_common.errors import UserError
 from e2_tools.checkpoint.dtypes import SAFETENSORS
 from e2_tools.checkpoint.tensor_rules import Shape
+from e2_tools.checkpoint.what_is_this import hint, quantised_hint
 
-# In the order in which transformers looks for them.
-SINGLE = ("model.safetensors", "pytorch_model.bin")
-INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# In the order in which transformers looks for them: a file, or the index of several.
+NAMES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 # Buffers that old checkpoints hold and no model reads.
 BUFFERS = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.masked_bias|attn\.bias)$")
+# How torch says that a pickle names what it does not allow.
+FOREIGN = re.compile(r"GLOBAL (\S+)")
+HEAD = 2**24  # bytes of a pickle that torch does not read at all, in which names are looked for
 DAMAGED = "truncated or corrupt; copy or download it again"
 
 
@@ -32,26 +41,28 @@ class HFReader:
         dtypes: likewise.
 
     Args:
-        folder: with one of ``single`` or ``index``.
-        single: names of a file of all weights, the preferred one before the others.
-        index: likewise of the list of several files.
+        folder: with one of ``names``.
+        names: of files of weights and of indices of them, the preferred one first.
 
     Raises:
-        UserError: there are no weights, or a file is missing or damaged.
+        UserError: there are no weights, they are no plain numbers, or a file is missing or damaged.
     """
 
-    def __init__(
-        self, folder: Path, *, single: Sequence[str] = SINGLE, index: Sequence[str] = INDEX
-    ) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = NAMES) -> None:
         self.folder = folder
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, torch.dtype] = {}
         self._files: dict[str, Path] = {}
-        expected = _weight_map(folder, single, index)
-        for path in _weight_files(folder, expected, (*single, *index)):
+        paths, expected = _weight_files(folder, names)
+        for path in paths:
             for name, (shape, dtype) in _describe(path).items():
                 if BUFFERS.match(name):
                     continue
+                if dtype not in SAFETENSORS.values():
+                    raise UserError(
+                        f"{path}: {name} holds {str(dtype).removeprefix('torch.')} numbers, which "
+                        f"are not weights{quantised_hint(folder)}"
+                    )
                 self.shapes[name], self.dtypes[name] = shape, dtype
                 self._files[name] = path
         lost = [name for name in expected if name not in self.shapes and not BUFFERS.match(name)]
@@ -83,36 +94,42 @@ class HFReader:
             kept.pop(name, None)
 
 
-def _weight_map(folder: Path, single: Sequence[str], index: Sequence[str]) -> dict[str, str]:
-    """The index's map of tensor to file; empty when there is no index."""
-    if (folder / single[0]).is_file():
-        return {}
-    path = next((folder / name for name in index if (folder / name).is_file()), None)
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds files of weights."""
+    return any((folder / name).is_file() for name in NAMES)
+
+
+def _weight_files(folder: Path, names: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """The files of weights that transformers loads, and their index: tensor to file, if any."""
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
-        return {}
+        raise UserError(f"{folder}: holds no weights ({', '.join(names)}){hint(folder)}")
+    if path.suffix != ".json":
+        return [path], {}
+    weight_map = _weight_map(path)
+    paths = [folder / name for name in dict.fromkeys(weight_map.values())]
+    lost = [path.name for path in paths if not path.is_file()]
+    if lost:
+        raise UserError(f"{folder}: weights are missing: {', '.join(lost)}")
+    return paths, weight_map
+
+
+def _weight_map(path: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: is no index of weights; {DAMAGED}") from error
+    good = isinstance(found, dict) and found
+    if not good or not all(isinstance(file, str) and "/" not in file for file in found.values()):
+        raise UserError(f"{path}: is no index of weights; {DAMAGED}")
+    return found
 
 
-def _weight_files(
-    folder: Path, weight_map: dict[str, str], candidates: Sequence[str]
-) -> list[Path]:
-    if weight_map:
-        paths = [folder / name for name in dict.fromkeys(weight_map.values())]
-        lost = [path.name for path in paths if not path.is_file()]
-        if lost:
-            raise UserError(f"{folder}: weights are missing: {', '.join(lost)}")
-        return paths
-    for name in candidates:
-        if (folder / name).is_file():
-            return [folder / name]
-    raise UserError(f"{folder}: holds no weights ({', '.join(candidates)})")
+def _describe(path: Path) -> dict[str, tuple[Shape, Any]]:
+    """Shape and dtype of every tensor of a file, without reading any.
 
-
-def _describe(path: Path) -> dict[str, tuple[Shape, torch.dtype]]:
-    """Shape and dtype of every tensor of a file, without reading any."""
+    A dtype of safetensors that is none of weights is given by its name.
+    """
     if path.suffix != ".safetensors":
         return {name: (tuple(t.shape), t.dtype) for name, t in _load_bin(path).items()}
     from safetensors import safe_open
@@ -121,11 +138,12 @@ def _describe(path: Path) -> dict[str, tuple[Shape, torch.dtype]]:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {
-                name: (tuple(part.get_shape()), SAFETENSORS[part.get_dtype()])
+                name: (
+                    tuple(part.get_shape()),
+                    SAFETENSORS.get(part.get_dtype(), part.get_dtype()),
+                )
                 for name, part in slices.items()
             }
-    except KeyError as error:
-        raise UserError(f"{path}: holds {error.args[0]} numbers, which are not weights") from error
     except Exception as error:
         raise UserError(f"{path}: {DAMAGED}") from error
 
@@ -134,10 +152,48 @@ def _load_bin(path: Path) -> dict[str, Tensor]:
     """Map a pickle of tensors; ``weights_only`` keeps it from running code."""
     try:
         try:
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         except RuntimeError as error:
             if "mmap" not in str(error):
                 raise
-            return torch.load(path, map_location="cpu", weights_only=True)  # before torch 1.6
+            content = torch.load(path, map_location="cpu", weights_only=True)  # before torch 1.6
+    except pickle.UnpicklingError as error:
+        foreign = _foreign_name(path, str(error))
+        if foreign is None:
+            raise UserError(f"{path}: {DAMAGED}") from error
+        raise UserError(
+            f"{path}: would call {foreign[:80]}, which no weights need; nothing was called, and "
+            "nothing should load this file"
+        ) from error
     except Exception as error:  # whatever a broken pickle or zip archive happens to raise
         raise UserError(f"{path}: {DAMAGED}") from error
+    _require_tensors(content, path)
+    return content
+
+
+def _foreign_name(path: Path, reason: str) -> str | None:
+    """What a refused pickle would call that is no tensor; None where it is only damaged."""
+    found = FOREIGN.search(reason)
+    if found:
+        return found[1]
+    try:
+        with path.open("rb") as file:
+            check_names(file.read(HEAD))
+    except ForeignNameError as error:
+        return str(error)
+    except Exception:  # damaged, or no pickle at all
+        return None
+    return None
+
+
+def _require_tensors(content: Any, path: Path) -> None:
+    """Refuse a pickle that is no dictionary of tensors."""
+    mend = "save the model with save_pretrained of transformers"
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__} instead of tensors; {mend}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f"{path}: holds a {type(value).__name__} under {str(name)[:80]!r} instead of a "
+                f"tensor; is it a checkpoint of a training? {mend}"
+            )

@@ -17,15 +17,16 @@ from torch.distributed.checkpoint.api import CheckpointException
 from e2_common.disk.torch_dist_writer import Piece, write_release
 from e2_common.errors import UserError, brief
 from e2_common.files import atomic_directory
-from e2_common.json_file import read_json_object
 from e2_common.model_sizes import ModelSizes
 from e2_common.progress import progress_bar
 from e2_tools.checkpoint.adapter import AdaptedReader
-from e2_tools.checkpoint.compare_logits import TooLittleMemory, compare_logits, require_peft
+from e2_tools.checkpoint.compare_logits import UncheckedError, compare_logits, require_peft
+from e2_tools.checkpoint.config_keys import dropped_note, require_understood
+from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.dtypes import DTYPES, cast
 from e2_tools.checkpoint.families import Family, family_of_config
 from e2_tools.checkpoint.hf_config import complete_config
-from e2_tools.checkpoint.hf_reader import HFReader
+from e2_tools.checkpoint.hf_reader import HFReader, has_weights
 from e2_tools.checkpoint.megatron_args import (
     command_line,
     model_flags,
@@ -35,6 +36,7 @@ from e2_tools.checkpoint.megatron_args import (
 from e2_tools.checkpoint.source_rope import SourceRope, source_rope
 from e2_tools.checkpoint.tensor_moves import Move, plan_import
 from e2_tools.checkpoint.tokenizer import find_tokenizer
+from e2_tools.checkpoint.what_is_this import hint, quantised_hint
 
 type Reader = HFReader | AdaptedReader
 
@@ -63,6 +65,7 @@ class Source:
     sizes: ModelSizes
     rope: SourceRope
     flags: dict[str, Any]
+    note: str | None
 
 
 def import_model(options: ImportOptions) -> None:
@@ -76,11 +79,13 @@ def import_model(options: ImportOptions) -> None:
     if options.check and options.adapter is not None:
         require_peft()
     source = read_source(options)
+    reader = _reader(options)
     if options.print_args:
         print(command_line(source.flags))
-    if options.save is None:
+    if options.save is None or reader is None:
         return
-    reader = HFReader(options.hf_model)
+    if source.note:
+        print(f"note: {source.note}")
     if source.sizes.tied:
         _drop_tied_output(reader)
     if options.adapter is not None:
@@ -101,7 +106,7 @@ def import_model(options: ImportOptions) -> None:
         if options.check:
             try:
                 compare_logits(folder, options.hf_model, source.sizes.vocab, options.adapter)
-            except TooLittleMemory as error:  # the result is fine: it stays
+            except UncheckedError as error:  # nothing is known against the result: it stays
                 unchecked = error
     print(
         f"{options.save}: {source.family.title}, {size / 1e9:.2f} GB in "
@@ -114,6 +119,19 @@ def import_model(options: ImportOptions) -> None:
     )
     if unchecked:
         raise unchecked
+
+
+def _reader(options: ImportOptions) -> HFReader | None:
+    """The weights; None where only the arguments are asked for and there are none.
+
+    Raises:
+        UserError: they cannot be converted.
+    """
+    if options.save is not None or has_weights(options.hf_model):
+        return HFReader(options.hf_model)
+    if quantised_hint(options.hf_model):
+        raise UserError(f"{options.hf_model}: holds no weights{quantised_hint(options.hf_model)}")
+    return None
 
 
 def _own_scaling(rope: SourceRope) -> str:
@@ -131,9 +149,14 @@ def read_source(options: ImportOptions) -> Source:
         UserError: it is missing, of an unknown family, or Megatron cannot build its model.
     """
     if not options.hf_model.is_dir():
-        raise UserError(f"--hf-model {options.hf_model}: no such folder")
+        raise UserError(f"--hf-model {options.hf_model}: no such folder{hint(options.hf_model)}")
     path = options.hf_model / "config.json"
-    family = family_of_config(read_json_object(path), path)
+    if not path.is_file() or (options.hf_model / "adapter_config.json").is_file():
+        found = "is missing" if not path.is_file() else "stands beside an adapter"
+        raise UserError(f"{path}: {found}{hint(options.hf_model)}")
+    raw = read_config(path)
+    family = family_of_config(raw, path)
+    require_understood(raw, family, path)
     config = complete_config(path)
     if options.full_attention and config.get("sliding_window"):
         config["max_position_embeddings"] = config["sliding_window"]
@@ -143,7 +166,7 @@ def read_source(options: ImportOptions) -> Source:
     rope = source_rope(config, options.rope_scaling, path)
     tokenizer = find_tokenizer(None, options.hf_model, None)
     flags = model_flags(config, family, sizes, rope, path) | tokenizer_flags(tokenizer)
-    return Source(path, config, family, sizes, rope, flags)
+    return Source(path, config, family, sizes, rope, flags, dropped_note(raw, family, path))
 
 
 def _require_plain(config: dict[str, Any], family: Family, path: Path) -> None:

@@ -10,6 +10,7 @@ from e2_llm.exported import Exported
 from e2_llm.registry import method_class
 from e2_llm.window import Config, own_rope, with_window
 from e2_tools.checkpoint.run_args import RunArgs
+from e2_tools.checkpoint.serving_notes import serving_notes
 
 # What a licence asks to travel with the weights.
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
@@ -54,6 +55,7 @@ def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
     if exported.max_scale:
         rows = _window_rows(config, exported)
         parts.append(_WINDOWS.format(rows=rows, largest=exported.max_scale))
+    parts.append(serving_notes(config))
     if source is not None:
         parts.append(f"The licence of {source.resolve().name} applies to these weights.\n")
     return "\n".join(parts)

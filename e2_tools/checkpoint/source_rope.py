@@ -11,7 +11,7 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
-from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule, spelling
 from e2_llm.registry import method_class
 from e2_llm.window import rope_parameters
 
@@ -47,7 +47,7 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
     Raises:
         UserError: the scaling is unknown, or needs a choice.
     """
-    rope = dict(config.get("rope_parameters") or {})
+    rope = spelling.read(dict(config.get("rope_parameters") or {}))
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError(f"{path}: RoPE differs between layers, which Megatron cannot build")
     window = config["max_position_embeddings"]

@@ -5,7 +5,7 @@ The names themselves are data, see :mod:`e2_tools.checkpoint.families`; how one 
 others is said in :mod:`e2_tools.checkpoint.tensor_rules`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,9 @@ from e2_common.errors import UserError
 from e2_common.model_sizes import ModelSizes
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.tensor_rules import Rule, Shape
+
+MOST = 20  # problems in one message
+NAME = 80  # characters of a name in a message
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def plan_moves(stored: Mapping[str, Shape], sizes: ModelSizes, family: Family) -
         family: whose names to use.
 
     Raises:
-        UserError: tensors are missing, unknown or of another shape; all are named.
+        UserError: tensors are missing, unknown or of another shape; the first 20 are named.
     """
     moves, problems = [], []
     used: set[str] = set()
@@ -72,7 +75,7 @@ def plan_moves(stored: Mapping[str, Shape], sizes: ModelSizes, family: Family) -
         moves.append(Move(source, index, _targets(rule, layer), rule, sizes))
     problems += [f"unknown {name}" for name in stored if name not in used]
     if problems:
-        listed = "; ".join(dict.fromkeys(problems))  # a stacked tensor is met once per layer
+        listed = _listed(dict.fromkeys(problems))  # a stacked tensor is met once per layer
         raise UserError(
             f"--load: the checkpoint is not a {family.title} of its arguments' sizes: {listed}"
         )
@@ -88,7 +91,7 @@ def plan_import(stored: Mapping[str, Shape], sizes: ModelSizes, family: Family) 
         family: whose names to use.
 
     Raises:
-        UserError: tensors are missing, unknown or of another shape; all are named.
+        UserError: tensors are missing, unknown or of another shape; the first 20 are named.
     """
     moves, problems = [], []
     used: set[str] = set()
@@ -105,9 +108,31 @@ def plan_import(stored: Mapping[str, Shape], sizes: ModelSizes, family: Family) 
     problems += [f"unknown {name}" for name in stored if name not in used]
     if problems:
         raise UserError(
-            f"--hf-model: not a {family.title} of its config.json's sizes: {'; '.join(problems)}"
+            f"--hf-model: not a {family.title} of its config.json's sizes: "
+            f"{_other_names(stored, used) or _listed(problems)}"
         )
     return moves
+
+
+def _listed(problems: Iterable[str]) -> str:
+    """All problems, or the first ones and how many more there are."""
+    problems = list(problems)
+    more = len(problems) - MOST
+    return "; ".join(problems[:MOST]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _other_names(stored: Mapping[str, Shape], wanted: Collection[str]) -> str | None:
+    """Say in short that all tensors have names of another kind, if they have."""
+    if not stored or any(name in wanted for name in stored):
+        return None
+    found, expected = min(stored)[:NAME], min(wanted)
+    named = f"its {len(stored)} tensors are named like {found!r} instead of {expected!r}"
+    if all(f"model.{name}" in wanted for name in stored):
+        return (
+            f"{named}: it was saved without the output layer, as the base of another model; save "
+            "it from AutoModelForCausalLM of transformers"
+        )
+    return f"{named}: another program's names; save it with save_pretrained of transformers"
 
 
 def _apart(rule: Rule, layer: int | None) -> list[str]:

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--hf-model",
         type=Path,
         help="folder of the Hugging Face model that training started from: its config.json is "
-        "checked against the checkpoint and kept otherwise, its tokenizer carried over",
+        "checked against the checkpoint, what is understood of it kept, its tokenizer carried over",
     )
     parser.add_argument(
         "--tokenizer",

@@ -12,7 +12,6 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, logging
 
 from e2_common.errors import UserError, brief
-from e2_common.json_file import read_json_object
 from e2_llm.window import (
     Config,
     base_window,
@@ -23,6 +22,7 @@ from e2_llm.window import (
     with_rule,
     with_scale,
 )
+from e2_tools.checkpoint.config_types import read_config
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -40,8 +40,8 @@ def load_config(path: Path) -> Config:
         raise UserError(
             f"{path}: has no config.json; name a Hugging Face model folder with --model"
         )
-    config = read_json_object(file)
-    if "max_position_embeddings" not in config:
+    config = read_config(file)
+    if config.get("max_position_embeddings") is None:
         raise UserError(f"{file}: has no max_position_embeddings; use a RoPE language model")
     return config
 
@@ -133,6 +133,7 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
             dtype=dtype,
             attn_implementation="sdpa",
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises about anything here

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
+from e2_llm.frequencies import spelling
 from e2_tools.commands.set_window import main
 from tests.helpers.commands import call, refused
 
@@ -37,12 +38,14 @@ def test_two_numbers_change(tmp_path, capsys):
     path = write(tmp_path)
     set_window(tmp_path, 65536)
     assert capsys.readouterr().out == (f"{path}: window 4096 (factor 1) -> 65536 (factor 16)\n")
-    rope = CONFIG["rope_parameters"] | {"factor": 16.0}
-    old_form = CONFIG["rope_scaling"] | {"factor": 16.0}
+    change = spelling.written({"rope_type": "linear", "factor": 16.0}, 4096)
+    rope = CONFIG["rope_parameters"] | change
+    old_form = CONFIG["rope_scaling"] | change
     expected = CONFIG | {"max_position_embeddings": 65536, "rope_parameters": rope}
     expected |= {"rope_scaling": old_form}
     result = json.loads(path.read_text())
-    assert json.dumps(result) == json.dumps(expected)  # the order too
+    assert result == expected
+    assert list(result) == list(expected)  # the order too
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
     config = AutoConfig.from_pretrained(tmp_path)
     assert config.rope_parameters["factor"] == 16.0
@@ -72,7 +75,8 @@ def test_a_model_without_e2_block(tmp_path, capsys):
     set_window(tmp_path, 8192)
     set_window(tmp_path, 12288)
     rope = json.loads(path.read_text())["rope_parameters"]
-    assert rope == {"rope_type": "linear", "factor": 3.0, "rope_theta": 5000.0}
+    linear = {"rope_type": "linear", "factor": 3.0, "rope_theta": 5000.0}
+    assert rope == spelling.written(linear, 4096)
     words = "pre-trained window of 4096"
     refused(capsys, words, set_window, tmp_path, 2048, untouched=tmp_path)
 

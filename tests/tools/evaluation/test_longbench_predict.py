@@ -204,7 +204,7 @@ def test_vllm_gets_the_scale_and_the_prompts(model, data, tmp_path, monkeypatch)
     files = predict(model, data, tmp_path / "out", *flags)
     assert [json.loads(line)["pred"] for line in files["trec.jsonl"].splitlines()] == [""]
     rope = seen["hf_overrides"]["rope_parameters"]
-    assert (rope["rope_type"], rope["factor"], rope["rope_theta"]) == ("linear", 4.0, 10000.0)
+    assert (rope["rope_type"], rope["factor"], rope["rope_theta"]) == ("llama3", 4.0, 10000.0)
     assert seen["hf_overrides"]["max_position_embeddings"] == 4 * BASE_WINDOW
     assert seen["max_model_len"] >= 600 + 64
     assert seen["sampling"]["temperature"] == 0

@@ -14,6 +14,7 @@ from e2_common.json_file import parse_json_line, read_json_object, write_json
         (b'{"a": ', "x.json: is not JSON (Expecting value: line 1 column 7 (char 6)); mend"),
         (b'{"a": "\xff"}', "x.json: is not JSON ('utf-8' codec can't decode byte 0xff"),
         (b"[1]", "x.json: is not a JSON object; mend or replace it"),
+        (b"[" * 100_000, "x.json: is not JSON (maximum recursion depth exceeded"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path, monkeypatch, content, message):

@@ -30,7 +30,9 @@ from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, Wri
 from e2_common.disk.checkpoint_folder import (
     TRACKER,
     empty,
+    find_iteration,
     folder_of,
+    has_tracker,
     iterations,
     track,
     tracked,
@@ -214,7 +216,19 @@ def test_the_newest_whole_iteration(good, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "meaning"), [("12\n", 12), ("release", "release"), ("", None), ("1x", None)]
+    ("text", "meaning"),
+    [
+        *(
+            ("12\n", 12),
+            ("release", "release"),
+            ("", None),
+            ("1x", None),
+            ("²", None),
+            ("-1", None),
+        ),
+        *(("1" * 300, None), ("1" * 5000, None), ("1 2", None), ("0x10", None), ("\x00", None)),
+    ],
+    ids=lambda value: str(value)[:12] or "empty",
 )
 def test_the_tracker(tmp_path, text, meaning):
     (tmp_path / TRACKER).write_text(text)
@@ -222,3 +236,20 @@ def test_the_tracker(tmp_path, text, meaning):
     track(tmp_path, 7)
     assert tracked(tmp_path) == 7
     assert [path.name for path in tmp_path.iterdir()] == [TRACKER]
+
+
+def test_a_folder_in_the_trackers_place(tmp_path):
+    (tmp_path / TRACKER).mkdir()
+    for asks in (has_tracker, find_iteration):
+        with pytest.raises(UserError, match=f"{TRACKER}: is a folder"):
+            asks(tmp_path)
+    (tmp_path / "iter_²").mkdir()
+    assert iterations(tmp_path) == []
+    with pytest.raises(UserError, match="--iteration 1111"):
+        find_iteration(tmp_path, int("1" * 300))
+
+
+@pytest.mark.parametrize("named", ["zarr", "fsdp_dtensor", 5, ["torch_dist"]])
+def test_another_format_is_not_whole(copied, named):
+    (copied / "metadata.json").write_text(json.dumps({"sharded_backend": named}))
+    assert flaw(copied).startswith(f"metadata.json names the format {str(named)!r}")
