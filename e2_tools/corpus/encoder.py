@@ -11,8 +11,10 @@ import numpy as np
 from e2_common.errors import UserError
 from e2_tools.corpus.broken import SKIP, STOP, BrokenRecord
 from e2_tools.corpus.inputs import JSON_LINES, TEXT
+from e2_tools.corpus.lines import BOM, TooLong
 from e2_tools.corpus.reader import Batch, LineRange
 from e2_tools.corpus.spans import Spans, encode_with_mask, spans_of
+from e2_tools.corpus.table import NotUtf8
 from e2_tools.corpus.tokenizer import TextRefused, Tokenizer
 
 LOSS_MASK = "<loss mask>"  # among the keys of a batch; no key of JSON that anyone tokenises
@@ -212,15 +214,17 @@ def _record(content: Any, kind: str, where: str) -> dict[str, Any]:
         return _parse(content, where)
     if kind == TEXT:
         try:
-            return {"text": content.decode("utf-8")}
+            return {"text": content.removeprefix(BOM).decode("utf-8")}
         except UnicodeDecodeError as error:
             raise _not_utf8(error, where) from error
     return content
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def _parse(line: bytes | TooLong, where: str) -> dict[str, Any]:
+    if isinstance(line, TooLong):
+        raise BrokenRecord(f"{where}: {line.reason}")
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = json.loads(line.removeprefix(BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _not_utf8(error, where) from error
     except json.JSONDecodeError as error:
@@ -253,13 +257,16 @@ def _text_of(record: dict[str, Any], key: str, where: str) -> str:
     if key not in record:
         keys = ", ".join(repr(key[:40]) for key in list(record)[:8]) or "none"
         raise BrokenRecord(f"{where}: no key {key!r}, its keys: {keys}; see --json-keys")
-    if not isinstance(record[key], str):
-        raise BrokenRecord(f"{where}: the value of {key!r} is {_kind(record[key])}, not a string")
-    return record[key]
+    value = record[key]
+    if isinstance(value, NotUtf8):
+        raise BrokenRecord(f"{where}: the value of {key!r} is not UTF-8; convert the file")
+    if not isinstance(value, str):
+        raise BrokenRecord(f"{where}: the value of {key!r} is {_kind(value)}, not a string")
+    return value
 
 
 def _kind(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    names = {dict: "an object", list: "an array", str: "a string"}
+    names = {dict: "an object", list: "an array", str: "a string", bytes: "binary data"}
     return names.get(type(value), "a number")

@@ -4,6 +4,7 @@
 import glob
 import io
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +72,14 @@ def find_sources(patterns: Sequence[str]) -> list[Source]:
         patterns: paths, glob patterns (``**`` included), or ``STANDARD_INPUT``.
 
     Raises:
-        UserError: nothing matches, or a file is empty, not a file, or may not be read.
+        UserError: nothing matches, all files are empty, or one is none or may not be read.
     """
     if list(patterns).count(STANDARD_INPUT) > 1:
         raise UserError("--input: `-`, standard input, can be read only once")
-    return [_source(path) for pattern in patterns for path in _paths(pattern)]
+    sources = [_source(path) for pattern in patterns for path in _paths(pattern)]
+    if sources and not any(source.size != 0 for source in sources):
+        raise no_documents(sources[0])
+    return sources
 
 
 def no_documents(source: Source) -> UserError:
@@ -84,6 +88,14 @@ def no_documents(source: Source) -> UserError:
     return UserError(
         f"{source.name}: holds no documents; it needs {need.get(source.kind, 'some text')}"
     )
+
+
+def note_empty(sources: Sequence[Source]) -> None:
+    """Say which sources among others held nothing; one empty part of many is no mistake."""
+    if sources:
+        names = ", ".join(source.name for source in sources[:3])
+        more = f" and {len(sources) - 3:,} more" if len(sources) > 3 else ""
+        print(f"note: no documents in {names}{more}", file=sys.stderr)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -177,7 +189,5 @@ def _source(path: str) -> Source:
     source = Source(path, kind, compression, max(size, 1) if kind == TEXT else size)
     if kind == PARQUET and compression:
         raise UserError(f"{path}: decompress it first; Parquet files compress their own columns")
-    if size == 0 and kind != TEXT:
-        raise no_documents(source)
     check_packages(compression, path)
     return source

@@ -21,7 +21,9 @@ from e2_tools.corpus.inputs import (
     Piece,
     Source,
     no_documents,
+    note_empty,
 )
+from e2_tools.corpus.lines import LONGEST, TooLong, is_blank, lines_of, skip_line
 
 # A batch ends at whichever comes first. Small enough that the batches in flight stay a few
 # megabytes, large enough that sending one to a worker costs little beside tokenising it.
@@ -35,8 +37,8 @@ class Batch:
 
     Attributes:
         path: the source, as a message names it.
-        records: (number from 1, record): a line's undecoded bytes, a text file's undecoded bytes,
-            or a Parquet row as a dictionary. Blank lines are left out.
+        records: (number from 1, record): a line's undecoded bytes or a :class:`TooLong`, a text
+            file's undecoded bytes, or a Parquet row as a dictionary. Blank lines are left out.
         blank_lines: how many blank lines were left out.
         text_bytes: bytes of the records, after decompression.
         file_bytes: bytes of the file read since the batch before, compressed if the file is.
@@ -98,7 +100,7 @@ class LineRange:
             raise UserError(f"{self.path}: has become shorter while it was read")
         records, lines = [], self.first
         for lines, line in enumerate(io.BytesIO(data), self.first):  # noqa: B007
-            if not line.isspace():
+            if not is_blank(line):
                 records.append((lines, line))
         blank_lines = lines + 1 - self.first - len(records)
         size = self.file_bytes
@@ -116,8 +118,9 @@ def read_batches(pieces: Sequence[Piece], keys: Sequence[str]) -> Iterator[Batch
         keys: the columns wanted of Parquet files.
 
     Raises:
-        UserError: a file cannot be read, is not what its name says, or holds no record.
+        UserError: a file cannot be read or is not what its name says, or none holds a record.
     """
+    empty = []
     for piece in pieces:
         any_record = False
         with _naming_the_file(piece.source):
@@ -125,7 +128,10 @@ def read_batches(pieces: Sequence[Piece], keys: Sequence[str]) -> Iterator[Batch
                 any_record = any_record or holds_record
                 yield batch
         if piece.whole and not any_record:
-            raise no_documents(piece.source)
+            empty.append(piece.source)
+    if empty and len(empty) == len(pieces):
+        raise no_documents(empty[0])
+    note_empty(empty)
 
 
 def count_records(source: Source) -> int:
@@ -171,6 +177,8 @@ def _open(source: Source, stack: ExitStack) -> tuple[BinaryIO, BinaryIO]:
 def _read_piece(piece: Piece, keys: Sequence[str]) -> Iterator[tuple[Batch | LineRange, bool]]:
     """Yield batches, and whether each holds a record."""
     source = piece.source
+    if source.size == 0:
+        return
     with ExitStack() as stack:
         if source.seekable and source.path != STANDARD_INPUT:
             yield from _find_lines(piece, _open(source, stack)[0])
@@ -197,13 +205,30 @@ def _find_lines(piece: Piece, stream: BinaryIO) -> Iterator[tuple[LineRange, boo
         data = stream.read(most)
         if not data:
             return
-        holds_record, lines, size = not data.isspace(), data.count(b"\n"), len(data)
+        holds_record, lines, size = not is_blank(data), data.count(b"\n"), len(data)
         if data[-1:] != b"\n":
-            rest = stream.readline()
+            whole = data.rfind(b"\n") + 1  # the lines before the one that is cut
+            rest = stream.readline(max(1, LONGEST - (size - whole)))
+            if size - whole + len(rest) >= LONGEST and rest[-1:] != b"\n":
+                if whole:
+                    yield _range(piece, offset, whole, first), not is_blank(data[:whole])
+                line = skip_line(stream, size - whole + len(rest))
+                yield _too_long(piece, first + lines, line), True
+                offset, first = offset + whole + line.size, first + lines + 1
+                continue
             holds_record = holds_record or not (rest.isspace() or not rest)
             lines, size = lines + 1, size + len(rest)
-        yield LineRange(piece.source.path, offset, size, first, piece.begin), holds_record
+        yield _range(piece, offset, size, first), holds_record
         offset, first = offset + size, first + lines
+
+
+def _too_long(piece: Piece, number: int, line: TooLong) -> Batch:
+    size, records = line.size, [(number, line)]
+    return Batch(piece.source.path, records, 0, size, size, JSON_LINES, piece.begin)
+
+
+def _range(piece: Piece, offset: int, size: int, first: int) -> LineRange:
+    return LineRange(piece.source.path, offset, size, first, piece.begin)
 
 
 def _read_lines(piece: Piece, raw: BinaryIO, stream: BinaryIO) -> Iterator[Batch]:
@@ -217,10 +242,10 @@ def _read_lines(piece: Piece, raw: BinaryIO, stream: BinaryIO) -> Iterator[Batch
         read = raw.tell() - position if known else text_bytes
         return Batch(piece.source.name, records, blank_lines, text_bytes, read)
 
-    lines = itertools.islice(stream, piece.begin, piece.end)
+    lines = itertools.islice(lines_of(stream), piece.begin, piece.end)
     for number, line in enumerate(lines, start=piece.begin + 1):
-        text_bytes += len(line)
-        if line.isspace():
+        text_bytes += line.size if isinstance(line, TooLong) else len(line)
+        if is_blank(line):
             blank_lines += 1
         else:
             records.append((number, line))

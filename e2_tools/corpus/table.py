@@ -23,6 +23,10 @@ class Rows:
     share: float
 
 
+class NotUtf8(bytes):
+    """A string of a file that is none: Parquet's writers do not check."""
+
+
 def count_rows(path: str) -> int:
     """Return the number of rows, which the file's footer tells.
 
@@ -62,11 +66,27 @@ def read_rows(
             if first < last:
                 part = batch.slice(first, last - first)
                 numbers = range(start + first + 1, start + last + 1)
-                rows = list(zip(numbers, part.to_pylist(), strict=True))
+                rows = list(zip(numbers, _rows_of(part), strict=True))
                 yield Rows(
                     rows, part.get_total_buffer_size(), (start + last - begin) / (end - begin)
                 )
             start += batch.num_rows
+
+
+def _rows_of(part: Any) -> list[dict[str, Any]]:
+    try:
+        return part.to_pylist()
+    except UnicodeDecodeError:  # of one row; the others are good
+        rows = [part.slice(index, 1) for index in range(part.num_rows)]
+        return [dict(zip(row.schema.names, map(_value, row.columns), strict=True)) for row in rows]
+
+
+def _value(column: Any) -> Any:
+    """The one value of a column."""
+    try:
+        return column[0].as_py()
+    except UnicodeDecodeError as error:
+        return NotUtf8(error.object)
 
 
 def _groups(metadata: Any, begin: int, end: int) -> tuple[list[int], int]:

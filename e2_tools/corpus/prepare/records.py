@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of the inputs, one by one, broken ones included."""
 
-import codecs
 import contextlib
 import io
 import json
@@ -11,7 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from e2_common.errors import UserError
 from e2_tools.corpus.compression import DAMAGE, decompressed
-from e2_tools.corpus.inputs import JSON_LINES, STANDARD_INPUT, TEXT, Source, no_documents
+from e2_tools.corpus.inputs import JSON_LINES, STANDARD_INPUT, TEXT, Source
+from e2_tools.corpus.lines import BOM, TooLong, is_blank, lines_of
 from e2_tools.corpus.prepare.array import CutShort, Elements
 
 _CHUNK = 256 * 1024  # bytes of lines read at a time
@@ -44,9 +44,11 @@ def read_records(source: Source) -> Iterator[Record]:
     """
     if source.kind not in (JSON_LINES, TEXT):
         raise UserError(f"{source.name}: {source.kind} is not what this corpus is released as")
+    if source.size == 0:
+        return
     with _open(source) as (raw, stream):
         if source.kind == TEXT:
-            yield Record(source.name, _text(stream.read()), source.size or 0)
+            yield Record(source.name, _text(stream.read().removeprefix(BOM)), source.size or 0)
             return
         content, before = _Joined(stream), 0
         values = _elements if content.begins_an_array() else _lines
@@ -55,15 +57,15 @@ def read_records(source: Source) -> Iterator[Record]:
             position = content.passed if source.size is None else raw.tell()
             yield Record(f"{source.name}, {where}", value, position - before)
             before = position
-        if not before:
-            raise no_documents(source)
 
 
 def _lines(source: Source, content: "_Joined") -> Iterator[tuple[str, Any]]:
     """Yield the place and the value of each line."""
-    for number, line in enumerate(io.BufferedReader(content, _CHUNK), start=1):
-        if not line.isspace():
-            yield f"line {number}", _json(line)
+    for number, line in enumerate(lines_of(io.BufferedReader(content, _CHUNK)), start=1):
+        if isinstance(line, TooLong):
+            yield f"line {number}", Broken("longer than any line may be")
+        elif not is_blank(line):
+            yield f"line {number}", _json(line.removeprefix(BOM))
 
 
 def _elements(source: Source, content: "_Joined") -> Iterator[tuple[str, Any]]:
@@ -89,7 +91,7 @@ class _Joined(io.RawIOBase):
     def __init__(self, stream: BinaryIO):
         self._stream = stream
         self._head = stream.read(_HEAD)
-        self._head = self._head.removeprefix(codecs.BOM_UTF8)
+        self._head = self._head.removeprefix(BOM)
         self.passed = 0
 
     def begins_an_array(self) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from e2_common.files import atomic_file
 from e2_common.outputs import same_file
 from e2_common.progress import progress_bar
 from e2_tools.corpus.compression import compressing, suffix_of
-from e2_tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources
+from e2_tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources, no_documents, note_empty
 from e2_tools.corpus.prepare.corpora import Convert
 from e2_tools.corpus.prepare.records import Broken, Record, read_records
 
@@ -108,9 +109,18 @@ def _check_name(output: Path, uncompressed: str) -> None:
         )
 
 
-def _all_records(sources: list[Source]):
+def _all_records(sources: list[Source]) -> Iterator[Record]:
+    empty = []
     for source in sources:
-        yield from read_records(source)
+        any_record = False
+        for record in read_records(source):
+            any_record = True
+            yield record
+        if not any_record:
+            empty.append(source)
+    if len(empty) == len(sources):
+        raise no_documents(empty[0])
+    note_empty(empty)
 
 
 def _line(
