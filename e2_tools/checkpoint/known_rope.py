@@ -7,7 +7,9 @@ scale 1 and positions p, and not those at scale 2 and positions p. So models wit
 positions of another kind beside it, or with a RoPE that config.json cannot scale are refused.
 """
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,7 +22,6 @@ from e2_tools.checkpoint.families import FAMILIES
 # What makes a copy small, where a config has it; sizes of heads stay.
 _LAYERS, _HEADS = 4, 2
 _SMALL = {
-    "num_hidden_layers": _LAYERS,
     "num_attention_heads": _HEADS,
     "num_key_value_heads": _HEADS,
     "num_kv_heads": _HEADS,
@@ -71,7 +72,8 @@ def require_scalable(config: Config, path: object) -> None:
     if theirs.model_type in FAMILIES:
         return
     try:
-        kept = _same_at_double_positions(theirs, config)
+        with _silent():
+            kept = _same_at_double_positions(theirs, config)
     except Exception as error:  # each kind of model fails in its own way
         raise UserError(
             f"{path}: whether a scale can be written for model_type {theirs.model_type!r} cannot "
@@ -84,6 +86,19 @@ def require_scalable(config: Config, path: object) -> None:
         )
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without what transformers says of a config.json on stderr; refusals are ours."""
+    from transformers import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def _theirs(config: Config, path: object) -> Any:
     from transformers import CONFIG_MAPPING
 
@@ -91,7 +106,8 @@ def _theirs(config: Config, path: object) -> Any:
     if kind not in CONFIG_MAPPING:
         raise UserError(f"{path}: transformers knows no model_type {kind!r}")
     try:
-        return CONFIG_MAPPING[kind].from_dict(copy.deepcopy(config))
+        with _silent():
+            return CONFIG_MAPPING[kind].from_dict(copy.deepcopy(config))
     except Exception as error:  # each kind of model refuses in its own way
         raise UserError(f"{path}: transformers refuses it ({brief(error)})") from error
 
@@ -115,6 +131,7 @@ def _small(theirs: Any, config: Config) -> Config:
     names = getattr(theirs, "attribute_map", {})
     result, head = theirs.to_dict(), _head_size(theirs)
     changes = {**_SMALL, "hidden_size": _HEADS * head, **dict.fromkeys(_IDS)}
+    changes["num_hidden_layers"] = min(_LAYERS, theirs.num_hidden_layers)
     result |= {
         names.get(name, name): value
         for name, value in changes.items()
@@ -122,8 +139,10 @@ def _small(theirs: Any, config: Config) -> Config:
     }
     if result.get("head_dim") is not None:
         result["head_dim"] = head
-    if result.get("layer_types"):
-        result["layer_types"] = result["layer_types"][:_LAYERS]
+    layers = theirs.num_hidden_layers
+    for name, value in result.items():
+        if isinstance(value, list) and len(value) == layers:  # one entry a layer
+            result[name] = value[:_LAYERS]
     for name in ("rope_parameters", "rope_scaling", "rope_theta"):
         result.pop(name, None)
         if name in config:

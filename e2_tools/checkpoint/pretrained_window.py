@@ -9,7 +9,7 @@ from e2_common.errors import UserError
 from e2_llm.exported import Exported
 from e2_llm.native_window import NativeWindow, native_window
 from e2_llm.window import Config, own_rope, remembered, standing_rope, standing_theta
-from e2_llm.window_keys import WINDOW, is_window, repeated, tokenizer_window
+from e2_llm.window_keys import LENGTH, WINDOW, is_window, repeated, tokenizer_window
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def pretrained(raw: Config, folder: Path, base_window: int | None = None) -> Pre
             decided.
     """
     exported = Exported.from_config(raw)
+    check_base_window(base_window, exported)
     if exported is not None:
-        require_same_window(exported, base_window)
         return Pretrained(raw, [])
     config = completed(raw, folder)
     own_rope(config)  # refuses what cannot be rescaled
@@ -89,25 +89,29 @@ def window_of(config: Config, folder: Path, base_window: int | None = None) -> N
         base_window: ``--base-window``, in tokens.
     """
     if base_window is not None:
-        _require_window(base_window)
         return NativeWindow(base_window)
-    return native_window(config, standing_rope(config), signs(folder))
+    return native_window(config, standing_rope(config), _signs(config, folder))
 
 
-def signs(folder: Path) -> dict[str, int]:
+def tokenizer_limit(folder: Path) -> int | None:
+    """The window that the tokenizer of a folder says, in tokens; None if it says none."""
+    return tokenizer_window(_read(folder / "tokenizer_config.json"))
+
+
+def _signs(config: Config, folder: Path) -> dict[str, int]:
     """The windows that the files beside config.json say, by a name for messages."""
-    window = tokenizer_window(_read(folder / "tokenizer_config.json"))
-    length = _read(folder / "generation_config.json").get("max_length")
-    found = {"model_max_length of the tokenizer": window}
-    result = {name: value for name, value in found.items() if value is not None}
-    if is_window(length):
-        result["max_length of generation_config.json"] = length
-    return result
+    result = {"model_max_length of the tokenizer": tokenizer_limit(folder)}
+    length = _read(folder / "generation_config.json").get(LENGTH)
+    if is_window(length) and is_window(config.get(WINDOW)) and length > config[WINDOW]:
+        result["max_length of generation_config.json"] = length  # a smaller one may be a choice
+    return {name: value for name, value in result.items() if value is not None}
 
 
-def require_same_window(exported: Exported, base_window: int | None) -> None:
-    """Refuse a ``--base-window`` that contradicts what an export remembers."""
-    if base_window not in (None, exported.base_window):
+def check_base_window(base_window: int | None, exported: Exported | None) -> None:
+    """Refuse a ``--base-window`` that is no window, or not the one that an export remembers."""
+    if base_window is not None and not is_window(base_window):
+        raise UserError(f"--base-window {base_window}: must be at least 1 token, below a billion")
+    if exported is not None and base_window not in (None, exported.base_window):
         raise UserError(
             f"--base-window {base_window}: e2_llm in config.json says L = {exported.base_window}, "
             "with which the model was trained; leave the flag out"
@@ -125,11 +129,6 @@ def theta_note(raw: Config, complete: Config) -> str | None:
         f"config.json: transformers follows rope_scaling and not rope_parameters, so the base is "
         f"{theta:g} and not {said:g}; write rope_theta into rope_scaling if that is not meant"
     )
-
-
-def _require_window(window: int) -> None:
-    if not is_window(window):
-        raise UserError(f"--base-window {window}: must be at least 1 token and below a billion")
 
 
 def _read(path: Path) -> Config:

@@ -16,7 +16,7 @@ from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
 from e2_llm.native_window import scaling_factor
 from e2_llm.registry import method_class
 from e2_llm.window import rope_parameters
-from e2_tools.checkpoint.pretrained_window import require_same_window, window_of
+from e2_tools.checkpoint.pretrained_window import check_base_window, window_of
 
 CHOICES = ("original", "keep")
 
@@ -74,8 +74,8 @@ def source_rope(
     if any(isinstance(value, dict) for value in rope.values()):
         raise UserError(f"{path}: RoPE differs between layers, which Megatron cannot build")
     exported = Exported.from_config(config)
+    check_base_window(base_window, exported)
     if exported:  # back to where its training was
-        require_same_window(exported, base_window)
         return _of_exported(exported, config, rope)
     kind, own = rope.get("rope_type", "default"), OwnRope(float(rope.get("rope_theta", 10000.0)))
     if rope.get("partial_rotary_factor", 1.0) != 1.0:

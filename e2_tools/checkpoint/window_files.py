@@ -10,21 +10,17 @@ from e2_common.errors import UserError
 from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object, write_json
 from e2_llm.window import Config
-from e2_llm.window_keys import FILES, WINDOW, repeated
+from e2_llm.window_keys import FILES, WINDOW, is_window, repeated
 from e2_tools.checkpoint.model_card import CARD, SERVED
-from e2_tools.checkpoint.pretrained_window import signs
+from e2_tools.checkpoint.pretrained_window import tokenizer_limit
 
 Contents = dict[Path, Any]
 
 
 def windows_before(config: Config, folder: Path) -> set[int]:
-    """Every window that a folder said, so that a ``max_length`` which repeats it is known.
-
-    The length of the generation itself is none of them: it is what is asked about.
-    """
-    said = {config.get(WINDOW), *repeated(config).values()}
-    others = {name: value for name, value in signs(folder).items() if "generation" not in name}
-    return {value for value in said | set(others.values()) if value is not None}
+    """Every window that a folder said, so that a ``max_length`` which repeats it is known."""
+    said = {config.get(WINDOW), *repeated(config).values(), tokenizer_limit(folder)}
+    return {value for value in said if is_window(value)}
 
 
 def changed_files(folder: Path, window: int, before: set[int]) -> Contents:
