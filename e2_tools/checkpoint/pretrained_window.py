@@ -44,6 +44,8 @@ def pretrained(raw: Config, folder: Path, base_window: int | None = None) -> Pre
     config = completed(raw, folder)
     own_rope(config)  # refuses what cannot be rescaled
     found = window_of(config, folder, base_window)
+    if config.get(WINDOW) is None:
+        config[WINDOW] = found.window
     notes = [found.note, theta_note(raw, config)]
     return Pretrained(remembered(config, found.window), list(filter(None, notes)))
 
@@ -69,7 +71,7 @@ def completed(raw: Config, folder: Path) -> Config:
 
 
 def stated_window(raw: Config, complete: Config) -> int | None:
-    """``max_position_embeddings``; where it is missing the key that repeats it.
+    """``max_position_embeddings``; where it is missing what repeats it, None if that differs.
 
     Args:
         raw: the dict of config.json.
@@ -77,7 +79,8 @@ def stated_window(raw: Config, complete: Config) -> int | None:
     """
     if raw.get(WINDOW) is not None:
         return raw[WINDOW]
-    return max(repeated(raw).values(), default=complete.get(WINDOW))
+    said = set(repeated(raw).values()) or {complete.get(WINDOW)}
+    return said.pop() if len(said) == 1 else None
 
 
 def window_of(config: Config, folder: Path, base_window: int | None = None) -> NativeWindow:

@@ -83,6 +83,7 @@ UNDECIDED = {
     ),
     "a limit that nothing explains": (linear(4.0, max_position_embeddings=4096), 131072),
     "two windows": (linear(4.0, max_position_embeddings=4096, seq_length=16384), 13000),
+    "no window but two": ({"max_sequence_length": 2048, "seq_length": 4096}, None),
     "llama3 added by hand": (llama3(8192), None),
 }
 
