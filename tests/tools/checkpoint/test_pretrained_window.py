@@ -5,18 +5,26 @@ The reference is transformers: a small model with the model's own config.json.
 """
 
 import json
+import shutil
+from argparse import Namespace
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from e2_common.errors import UserError
-from e2_llm.window import base_window, own_rope
+from e2_llm.window import base_window, own_rope, scale_for
+from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.import_hf import ImportOptions, read_source
 from e2_tools.checkpoint.pretrained_window import pretrained
 from e2_tools.checkpoint.set_window import set_window
+from e2_tools.commands.convert_hf_to_megatron import main as convert_command
+from e2_tools.commands.set_window import main as set_window_command
+from e2_tools.evaluation.model import config_of as config_of_model
 from e2_tools.evaluation.model import load_config
-from tests.helpers.pretrained import PRETRAINED, UNDECIDED, write_config
+from tests.helpers.commands import call
+from tests.helpers.pretrained import PRETRAINED, UNDECIDED, linear, write_config
+from tests.tools.checkpoint.conversions import convert
 
 POSITIONS = torch.tensor([[0, 1, 5, 6, 40, 63]])
 
@@ -48,19 +56,18 @@ def test_import_evaluation_and_set_window_read_one_model(tmp_path, name):
     assert source.window == base_window(read) == window
     assert source.own == own_rope(read)
     assert source.own.factor == factor
-    # As it is, at L, and at 2 L: what transformers computes.
+    # As it is, at L, at 2 L, and back: what transformers computes.
     before = logits(config_of(folder), POSITIONS)
     set_window(folder, window)
     assert config_of(folder)["max_position_embeddings"] == window
     torch.testing.assert_close(logits(config_of(folder), POSITIONS), before)
-    for scale in (2, 4):
-        set_window(folder, scale * window)
-        written = config_of(folder)
-        assert written["max_position_embeddings"] == scale * window
-        torch.testing.assert_close(logits(written, scale * POSITIONS), before, rtol=1e-3, atol=1e-3)
-        assert (logits(written, POSITIONS) - before).abs().max() > 0.1
-        if "rope_scaling" not in raw or raw["rope_scaling"].get("type") == "linear":
-            assert written["rope_parameters"]["factor"] == factor * scale
+    set_window(folder, 2 * window)
+    written = config_of(folder)
+    assert written["max_position_embeddings"] == 2 * window
+    torch.testing.assert_close(logits(written, 2 * POSITIONS), before, rtol=1e-3, atol=1e-3)
+    assert (logits(written, POSITIONS) - before).abs().max() > 0.1
+    if source.own.llama3 is None:
+        assert written["rope_parameters"]["factor"] == 2 * factor
     # What was written remembers L, and a run starts from it again.
     again = read_source(ImportOptions(hf_model=folder, full_attention=True)).rope
     assert (again.window, again.own) == (source.window, source.own)
@@ -107,6 +114,32 @@ def test_what_cannot_be_decided_is_asked(tmp_path, name):
     assert config_of(folder)["e2_llm"]["base_window"] == 32768
 
 
+def test_evaluation_asks_too(tmp_path, capsys):
+    def read(folder, scale):
+        return config_of_model(Namespace(model=folder, scale=scale, frequencies=None))
+
+    raw, limit = UNDECIDED["LongLoRA without a tokenizer"]
+    folder = write_config(tmp_path / "undecided", raw, limit)
+    for scale in ("auto", 2.0):
+        with pytest.raises(UserError, match="L cannot be decided"):
+            read(folder, scale)
+    assert read(folder, "none")["max_position_embeddings"] == 4096
+    raw, limit, window, _ = PRETRAINED["LongAlpaca-7B-16k"]
+    folder = write_config(tmp_path / "decided", raw, limit)
+    config = read(folder, "auto")
+    assert (base_window(config), scale_for(config, 4096)) == (window, 1.0)
+    assert "L is read as 16384" in capsys.readouterr().err
+
+
+def test_the_commands_take_the_flag(tmp_path, capsys):
+    folder = write_config(tmp_path / "model", linear(8.0, max_position_embeddings=4096))
+    flags = ("--hf-model", folder, "--print-args", "--base-window", 32768)
+    call(convert_command, *flags)
+    assert "--max-position-embeddings 32768" in capsys.readouterr().out
+    call(set_window_command, folder, "--window", 65536, "--base-window", 32768)
+    assert config_of(folder)["rope_parameters"]["factor"] == 16.0
+
+
 QWEN = {"model_type": "qwen2", "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 
 
@@ -121,18 +154,12 @@ def test_rope_scaling_beside_rope_parameters_is_read_as_transformers_does(tmp_pa
     assert (source.window, source.own.theta) == (32768, 10000.0)
     assert "the base is 10000 and not 1e+06" in capsys.readouterr().err
     for more, theta in (({}, 10000.0), ({"rope_theta": 5e5}, 5e5)):
-        folder = write_config(tmp_path / f"{theta}", {**QWEN, **linear_by_hand(), **more})
+        by_hand = {**QWEN, **linear(2.0, max_position_embeddings=32768), **more}
+        folder = write_config(tmp_path / f"{theta}", by_hand)
         before = logits(config_of(folder), POSITIONS)
         assert f"{theta:g}" in set_window(folder, 32768)
         assert config_of(folder)["rope_parameters"]["rope_theta"] == theta
         torch.testing.assert_close(logits(config_of(folder), POSITIONS), before)
-
-
-def linear_by_hand():
-    return {
-        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
-        "max_position_embeddings": 32768,
-    }
 
 
 # --- sliding windows ---
@@ -177,6 +204,24 @@ def test_a_sliding_window_that_transformers_ignores_is_ignored(tmp_path, name, f
     folder = write_config(tmp_path / "model", raw)
     source = read_source(ImportOptions(hf_model=folder, full_attention=full_attention))
     assert source.rope.window == 8192
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen3"])
+def test_the_export_of_a_sliding_model_sees_everything(sources, tmp_path, name):
+    """As transformers reads it, whether the keys stood in the source or were its defaults."""
+    source = shutil.copytree(sources / name, tmp_path / "source")
+    config = config_of(source)
+    config.pop("sliding_window", None)
+    if name == "qwen3":
+        kinds = ["full_attention"] * 3 + ["sliding_attention"]
+        config |= {"use_sliding_window": True, "sliding_window": 16, "layer_types": kinds}
+    (source / "config.json").write_text(json.dumps(config))
+    megatron = convert(source, tmp_path / "megatron", full_attention=True)
+    export(ExportOptions(load=megatron, hf_model=source, save=tmp_path / "hf"))
+    back = AutoConfig.from_pretrained(tmp_path / "hf")
+    assert back.sliding_window is None
+    assert "sliding_attention" not in (getattr(back, "layer_types", None) or ())
+    assert back.max_position_embeddings == (16 if name == "qwen3" else 64)
 
 
 def test_a_kept_scaling_is_not_cut_by_a_sliding_window(tmp_path):
