@@ -12,6 +12,7 @@ RoPE is read as transformers 5 does: ``rope_scaling``, where it stands and is no
 
 import copy
 import dataclasses
+import math
 from typing import Any
 
 from e2_common.errors import UserError
@@ -105,9 +106,17 @@ def _kind(rope: Config) -> str:
 
 
 def standing_theta(config: Config) -> float | None:
-    """The base that transformers 5 follows; None where config.json leaves it to the model type."""
-    theta = standing_rope(config).get("rope_theta") or config.get("rope_theta")
-    return None if theta is None else float(theta)
+    """The base that transformers 5 follows; None where config.json leaves it to the model type.
+
+    Raises:
+        UserError: it is no positive number.
+    """
+    theta = standing_rope(config).get("rope_theta", config.get("rope_theta"))
+    if theta is None:
+        return None
+    if isinstance(theta, bool) or not isinstance(theta, int | float) or not 0 < theta < math.inf:
+        raise UserError(f"config.json: rope_theta is {theta!r}, a positive number is needed")
+    return float(theta)
 
 
 def _rope(config: Config) -> dict[str, Any]:
@@ -220,5 +229,8 @@ def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
 
 def _head_size(config: Config) -> int:
     """d; 0 where config.json lacks what only rules that need d look at."""
-    heads = config.get("num_attention_heads")
-    return config.get("head_dim") or (config["hidden_size"] // heads if heads else 0)
+    head, heads = config.get("head_dim"), config.get("num_attention_heads")
+    size = head or (config.get("hidden_size", 0) if heads else 0)
+    if not isinstance(size, int) or not isinstance(heads or 1, int) or size < 0:
+        raise UserError(f"config.json: sizes of heads are no numbers: {size!r} over {heads!r}")
+    return size if head else size // (heads or 1)

@@ -103,7 +103,7 @@ def _theirs(config: Config, path: object) -> Any:
     from transformers import CONFIG_MAPPING
 
     kind = config.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise UserError(f"{path}: transformers knows no model_type {kind!r}")
     try:
         with _silent():

@@ -15,7 +15,7 @@ from e2_llm.exported import Exported
 from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
 from e2_llm.native_window import scaling_factor
 from e2_llm.registry import method_class
-from e2_llm.window import rope_parameters
+from e2_llm.window import rope_parameters, standing_rope, standing_theta
 from e2_tools.checkpoint.pretrained_window import check_base_window, window_of
 
 CHOICES = ("original", "keep")
@@ -70,14 +70,12 @@ def source_rope(
     Raises:
         UserError: the scaling is unknown, or needs a choice; L cannot be decided.
     """
-    rope = dict(config.get("rope_parameters") or {})
-    if any(isinstance(value, dict) for value in rope.values()):
-        raise UserError(f"{path}: RoPE differs between layers, which Megatron cannot build")
+    rope = standing_rope(config)
     exported = Exported.from_config(config)
     check_base_window(base_window, exported)
     if exported:  # back to where its training was
         return _of_exported(exported, config, rope)
-    kind, own = rope.get("rope_type", "default"), OwnRope(float(rope.get("rope_theta", 10000.0)))
+    kind, own = rope["rope_type"], OwnRope(standing_theta(config) or 10000.0)
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"{path}: only a part of each head is rotated, which is not supported")
     factor = scaling_factor(rope)

@@ -140,6 +140,26 @@ def test_the_commands_take_the_flag(tmp_path, capsys):
     assert config_of(folder)["rope_parameters"]["factor"] == 16.0
 
 
+WRONG = ["x", 0, -1.0, [1], {"a": {}}, True, float("inf")]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=str)
+@pytest.mark.parametrize("key", ["rope_theta", "factor", "max_position_embeddings"])
+def test_wrong_values_are_one_line(tmp_path, key, value):
+    raw = linear(2.0, max_position_embeddings=4096, rope_theta=10000.0)
+    (raw["rope_scaling"] if key == "factor" else raw)[key] = value
+    folder = write_config(tmp_path / "model", raw)
+    before = (folder / "config.json").read_bytes()
+    for run in (
+        lambda: read_source(ImportOptions(hf_model=folder)),
+        lambda: set_window(folder, 131072),
+    ):
+        with pytest.raises(UserError) as error:
+            run()
+        assert "\n" not in str(error.value)
+    assert (folder / "config.json").read_bytes() == before
+
+
 QWEN = {"model_type": "qwen2", "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 
 
