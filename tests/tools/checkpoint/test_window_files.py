@@ -14,6 +14,7 @@ from e2_common.errors import UserError
 from e2_llm.window_keys import REPEATED
 from e2_tools.checkpoint.export import ExportOptions, export
 from e2_tools.checkpoint.set_window import set_window
+from e2_tools.evaluation.longbench.backends import rope_overrides
 from tests.helpers.pretrained import linear, write_config
 from tests.tools.checkpoint.conversions import change_config, convert
 
@@ -67,6 +68,14 @@ def save_tokenizer(folder, limit):
 
 def test_every_key_that_a_server_reads_is_in_the_table():
     assert set(VLLM) | set(SGLANG) <= {"max_position_embeddings", *REPEATED}
+
+
+def test_what_an_evaluation_overrides_in_vllm_says_one_window(tmp_path):
+    raw = {"max_position_embeddings": 64, "max_sequence_length": 64, "seq_length": 64}
+    config = read(write_config(tmp_path / "model", raw))
+    overrides = rope_overrides(config, 4.0)
+    assert overrides.pop("rope_parameters")["factor"] == 4.0
+    assert overrides == dict.fromkeys(raw, 256)
 
 
 def test_set_window_changes_every_file_that_says_the_window(tmp_path):
