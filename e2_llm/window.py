@@ -2,20 +2,26 @@
 """The one number of an exported model: its served window, written as RoPE scaling.
 
 ``config`` is the dict of a Hugging Face ``config.json`` throughout. An exported model carries an
-``e2_llm`` block (:class:`Exported`). For any other model the rule is linear, and L is
-``max_position_embeddings`` divided by the linear factor already there; a llama3 scaling is its own
-RoPE, which stays under every scale.
+``e2_llm`` block (:class:`Exported`). For any other model the rule is linear, a linear or llama3
+scaling that it has is its own RoPE, which stays under every scale, and L is the window that it
+serves with that (:mod:`e2_llm.native_window`). Whatever is written gets a block, which remembers L.
+
+RoPE is read as transformers 5 does: ``rope_scaling``, where it stands and is not empty, hides
+``rope_parameters`` and the base in them.
 """
 
 import copy
 import dataclasses
+import math
 from typing import Any
 
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
 from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule, spelling
 from e2_llm.frequencies.rule import LISTS, WRITTEN
+from e2_llm.native_window import native_window, scaling_factor
 from e2_llm.serving import serving_scale
+from e2_llm.window_keys import with_config_window
 
 Config = dict[str, Any]
 
@@ -50,7 +56,7 @@ def with_rule(config: Config, name: str) -> Config:
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
-    """Return ``rope_type``, ``factor`` (the scale) and the original ``rope_theta``.
+    """Return ``rope_type``, ``factor`` (the scale g = W / L) and the original ``rope_theta``.
 
     Keys of transformers 5 or 4 style are read.
 
@@ -77,27 +83,61 @@ def own_rope(config: Config) -> OwnRope:
     if exported:
         return exported.own(rope["rope_theta"])
     llama3 = Llama3Scaling.from_hf(rope) if rope["rope_type"] == "llama3" else None
-    return OwnRope(rope["rope_theta"], llama3=llama3)
+    factor = scaling_factor(rope) if rope["rope_type"] == "linear" else 1.0
+    return OwnRope(rope["rope_theta"], factor, llama3)
+
+
+def standing_rope(config: Config) -> dict[str, Any]:
+    """The RoPE parameters that transformers 5 follows, with ``rope_type``.
+
+    Raises:
+        UserError: they are none, or differ between layers.
+    """
+    rope = _plain(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    if any(isinstance(value, dict) for value in rope.values()):
+        raise UserError("config.json: RoPE differs between layers; use a model with a single one")
+    return {**rope, "rope_type": _kind(rope)}
+
+
+def _plain(rope: Any) -> dict[str, Any]:
+    """RoPE parameters without what is null, a linear factor as one however it is spelled."""
+    if not isinstance(rope, dict):
+        raise UserError(f"config.json: the RoPE parameters are {rope!r}, an object is needed")
+    return spelling.read({name: value for name, value in rope.items() if value is not None})
+
+
+def _kind(rope: Config) -> str:
+    return str(rope.get("rope_type") or rope.get("type") or "default")
+
+
+def standing_theta(config: Config) -> float | None:
+    """The base that transformers 5 follows; None where config.json leaves it to the model type.
+
+    Raises:
+        UserError: it is no positive number.
+    """
+    theta = standing_rope(config).get("rope_theta", config.get("rope_theta"))
+    if theta is None:
+        return None
+    if isinstance(theta, bool) or not isinstance(theta, int | float) or not 0 < theta < math.inf:
+        raise UserError(f"config.json: rope_theta is {theta!r}, a positive number is needed")
+    return float(theta)
 
 
 def _rope(config: Config) -> dict[str, Any]:
     """The parameters as they stand, with ``rope_type`` and ``rope_theta``, of a known type."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope = spelling.read({name: value for name, value in rope.items() if value is not None})
-    if any(isinstance(value, dict) for value in rope.values()):
-        raise UserError("config.json: RoPE differs between layers; use a model with a single one")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    exported, known = Exported.from_config(config), {"default", "linear", "llama3"}
+    rope, exported = standing_rope(config), Exported.from_config(config)
+    known, kinds = {"default", "linear", "llama3"}, {rope["rope_type"]}
     if exported:
         known = {"default", "linear", LISTS, exported.rule.hf_type}
         known |= {"llama3"} if exported.own_scaling else set()
-    if kind not in known:
+        kinds.add(_kind(_plain(config.get("rope_parameters") or {})))  # an export writes both alike
+    if kinds - known:
         raise UserError(
-            f"config.json: rope_type {kind!r} cannot be rescaled linearly; "
+            f"config.json: rope_type {min(kinds - known)!r} cannot be rescaled linearly; "
             "use a model with default, linear or llama3 RoPE"
         )
-    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    return {**rope, "rope_type": kind, "rope_theta": theta}
+    return {**rope, "rope_theta": standing_theta(config) or 10000.0}
 
 
 def _remembered(config: Config) -> Exported:
@@ -109,9 +149,19 @@ def _remembered(config: Config) -> Exported:
 def base_window(config: Config) -> int:
     """L, the window of pre-training, in tokens."""
     exported = Exported.from_config(config)
-    if exported:
-        return exported.base_window
-    return round(config["max_position_embeddings"] / rope_parameters(config)["factor"])
+    return exported.base_window if exported else native_window(config, _rope(config), {}).window
+
+
+def remembered(config: Config, base_window: int) -> Config:
+    """Return a copy of a config.json whose ``e2_llm`` block says L, if it has no block yet.
+
+    Args:
+        config: of any model whose RoPE can be rescaled.
+        base_window: L, in tokens; that of a block that stands goes before.
+    """
+    if Exported.from_config(config) is not None:
+        return config
+    return Exported.untrained(own_rope(config), base_window).to_config(config)
 
 
 def scale_for(config: Config, window: int) -> float:
@@ -129,8 +179,8 @@ def scale_for(config: Config, window: int) -> float:
 
 def with_scale(config: Config, scale: float, window: int) -> Config:
     """Return a copy of ``config`` that serves ``window`` tokens at ``scale``, by its rule."""
-    result = copy.deepcopy(config)
-    kept = result.get("rope_parameters") or result.get("rope_scaling") or {}
+    result = with_config_window(copy.deepcopy(config), window)
+    kept = standing_rope(result)
     kept = {name: value for name, value in kept.items() if name not in WRITTEN}
     rope = {**spelling.written(_scaled_rope(config, float(scale)), base_window(config)), **kept}
     # Readers of the form before transformers 5 look for these two; transformers 5 prefers
@@ -140,10 +190,9 @@ def with_scale(config: Config, scale: float, window: int) -> Config:
         "rope_parameters": rope,
         "rope_theta": rope["rope_theta"],
         "rope_scaling": None if rope["rope_type"] == "default" else legacy,
-        "max_position_embeddings": window,
     }
-    if Exported.from_config(config) is None and not own_rope(config).is_plain:
-        result = _remembered(config).to_config(result)  # nothing else would remember it
+    if Exported.from_config(config) is None:
+        result = _remembered(config).to_config(result)  # nothing else would remember L
     return result
 
 
@@ -185,5 +234,8 @@ def _scaled_rope(config: Config, scale: float) -> dict[str, Any]:
 
 def _head_size(config: Config) -> int:
     """d; 0 where config.json lacks what only rules that need d look at."""
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
-    return config.get("head_dim") or (hidden // heads if heads and hidden else 0)
+    head, heads = config.get("head_dim"), config.get("num_attention_heads")
+    size = head or (config.get("hidden_size", 0) if heads else 0)
+    if not isinstance(size, int) or not isinstance(heads or 1, int) or size < 0:
+        raise UserError(f"config.json: sizes of heads are no numbers: {size!r} over {heads!r}")
+    return size if head else size // (heads or 1)

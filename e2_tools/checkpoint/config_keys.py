@@ -171,6 +171,8 @@ def verdict(name: str, family: Family) -> str:
 def refused(family: Family) -> dict[str, Refused]:
     """The keys that ask a family for another computation unless they are plain."""
     own = {"no_rope_layers"} if family.layers_without_rope else set()
+    if "use_sliding_window" in family.config:
+        own.add("layer_types")  # :mod:`sliding` looks at what they are
     return {name: rule for name, rule in REFUSED.items() if name not in own}
 
 

@@ -14,6 +14,7 @@ from e2_common.files import atomic_directory
 from e2_common.json_file import read_json_object, write_json
 from e2_common.model_sizes import ModelSizes
 from e2_llm.window import Config, rope_parameters, window_note
+from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint import hf_config
 from e2_tools.checkpoint.check_export import check_export
 from e2_tools.checkpoint.compare_logits import TooLittleMemory
@@ -28,6 +29,7 @@ from e2_tools.checkpoint.run_args import RunArgs, run_args
 from e2_tools.checkpoint.source_rope import source_rope
 from e2_tools.checkpoint.tensor_moves import plan_moves
 from e2_tools.checkpoint.tokenizer import copy_tokenizer, find_tokenizer, load_tokenizer
+from e2_tools.checkpoint.window_files import changed_files, windows_before, write_files
 
 # Besides the model, Megatron saves the optimizer's tensors under these names.
 NOT_MODEL = ("optimizer.", "chained_", "rng_state")
@@ -59,7 +61,7 @@ def export(options: ExportOptions) -> None:
     reader = TorchDistReader(find_iteration(options.load, options.iteration))
     run = run_args(reader.common())
     base_path = options.hf_model / "config.json" if options.hf_model else None
-    base = read_config(base_path) if base_path else None
+    base = raw = read_config(base_path) if base_path else None
     tokenizer_from = find_tokenizer(options.tokenizer, options.hf_model, run.tokenizer)
     tokenizer, unread = load_tokenizer(tokenizer_from) if tokenizer_from else (None, None)
 
@@ -99,6 +101,7 @@ def export(options: ExportOptions) -> None:
         _write_generation_config(folder, options.hf_model, config)
         if tokenizer_from is not None:
             copy_tokenizer(tokenizer_from, folder)
+        _follow_window(folder, config, raw, options.hf_model)
         write_model_card(folder, config, run, options.hf_model)
         if options.check:
             try:
@@ -170,6 +173,14 @@ def _write_generation_config(folder: Path, hf_model: Path | None, config: Config
     write_json(folder / "generation_config.json", content)
 
 
+def _follow_window(
+    folder: Path, config: Config, base: Config | None, hf_model: Path | None
+) -> None:
+    """Have the files that were carried over say the window that is served."""
+    before = windows_before(base, hf_model) if base is not None and hf_model else set()
+    write_files(changed_files(folder, config[WINDOW], before))
+
+
 def _guesses(config: Config, sizes: ModelSizes, run: RunArgs, tokenizer: Any) -> list[str]:
     """What an export cannot know without ``--hf-model``, and has left out."""
     notes = []
@@ -217,7 +228,10 @@ def _differences(
         path = options.hf_model / "config.json"
         # A llama3 scaling is the model's own only where training kept it.
         choice = None if run.exported.own_scaling else "original"
-        pretrained = source_rope(hf_config.complete_config(path), choice, path).window
+        try:
+            pretrained = source_rope(hf_config.complete_config(path), choice, path).window
+        except UserError:  # which the import asked about, and the user has said
+            pretrained = run.exported.base_window
         if pretrained != run.exported.base_window:
             notes.append(
                 f"{options.hf_model}: was pre-trained at window {pretrained}, the run took "

@@ -8,9 +8,11 @@ from e2_common.errors import UserError, brief
 from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
 from e2_llm.window import Config, with_scale, with_window
+from e2_llm.window_keys import WINDOW, with_config_window
 from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.families import Family
 from e2_tools.checkpoint.run_args import RunArgs
+from e2_tools.checkpoint.sliding import plain_attention
 
 
 def complete_config(path: Path) -> Config:
@@ -59,12 +61,12 @@ def model_config(
         "pad_token_id": None,
     }
     if base is not None:
-        config = {**base, **sizes_of_weights, "architectures": [family.architecture]}
+        config = {**with_config_window(base, run.exported.base_window), **sizes_of_weights}
+        config["architectures"] = [family.architecture]
         config.pop("torch_dtype", None)
-        for name, value in family.config.items():  # a sliding window that was dropped stays so
-            if name in config:
-                config[name] = value
-    config |= {"max_position_embeddings": run.exported.base_window, "rope_parameters": rope}
+        config |= {name: value for name, value in family.config.items() if name in config}
+        config = plain_attention(config, family)  # a sliding window that was dropped stays so
+    config |= {WINDOW: run.exported.base_window, "rope_parameters": rope}
     config.pop("rope_scaling", None)
     config.pop(KEY, None)
     config["dtype"] = dtype

@@ -3,6 +3,7 @@
 
 import contextlib
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from e2_common.errors import UserError, brief
 from e2_common.files import atomic_directory
 from e2_common.model_sizes import ModelSizes
 from e2_common.progress import progress_bar
+from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint.adapter import AdaptedReader
 from e2_tools.checkpoint.compare_logits import UncheckedError, compare_logits, require_peft
 from e2_tools.checkpoint.config_keys import dropped_note, require_understood
@@ -33,6 +35,8 @@ from e2_tools.checkpoint.megatron_args import (
     stored_arguments,
     tokenizer_flags,
 )
+from e2_tools.checkpoint.pretrained_window import stated_window, theta_note
+from e2_tools.checkpoint.sliding import plain_attention, sliding_window
 from e2_tools.checkpoint.source_rope import SourceRope, source_rope
 from e2_tools.checkpoint.tensor_moves import Move, plan_import
 from e2_tools.checkpoint.tokenizer import find_tokenizer
@@ -50,6 +54,7 @@ class ImportOptions:
     dtype: str | None = None
     rope_scaling: str | None = None
     full_attention: bool = False
+    base_window: int | None = None
     print_args: bool = False
     check: bool = False
     adapter: Path | None = None
@@ -158,26 +163,31 @@ def read_source(options: ImportOptions) -> Source:
     family = family_of_config(raw, path)
     require_understood(raw, family, path)
     config = complete_config(path)
-    if options.full_attention and config.get("sliding_window"):
-        config["max_position_embeddings"] = config["sliding_window"]
-        config["sliding_window"] = None
-    _require_plain(config, family, path)
+    config[WINDOW] = stated_window(raw, config)
+    sliding = sliding_window(config, family, path)
+    if options.full_attention or sliding is None:
+        config = plain_attention(config, family)
+    _require_plain(config, family, path, sliding)
     sizes = ModelSizes.from_config(config, path)
-    rope = source_rope(config, options.rope_scaling, path)
+    rope = source_rope(config, options.rope_scaling, path, options.base_window)
+    if sliding is not None and options.base_window is None:
+        rope = rope.within(sliding, path)
+    for note in filter(None, (rope.note, theta_note(raw, config))):
+        print(f"note: {options.hf_model}: {note}", file=sys.stderr)
     tokenizer = find_tokenizer(None, options.hf_model, None)
     flags = model_flags(config, family, sizes, rope, path) | tokenizer_flags(tokenizer)
     return Source(path, config, family, sizes, rope, flags, dropped_note(raw, family, path))
 
 
-def _require_plain(config: dict[str, Any], family: Family, path: Path) -> None:
+def _require_plain(config: dict[str, Any], family: Family, path: Path, sliding: int | None) -> None:
     wrong = [
         f"{name} is {config[name]!r}, only {value!r} is supported"
         for name, value in family.config.items()
         if name in config and config[name] != value
     ]
-    if config.get("sliding_window") and "sliding_window" in family.config:
+    if wrong and sliding is not None:
         wrong.append(
-            "--full-attention converts it all the same, with L = the sliding window, "
+            "--full-attention converts it all the same, with L at most the sliding window, "
             "within which both attentions are equal"
         )
     if wrong:

@@ -25,7 +25,7 @@ def write_model_card(folder: Path, config: Config, run: RunArgs, source: Path | 
         run: how it was trained.
         source: folder of the Hugging Face model that training started from, if known.
     """
-    (folder / "README.md").write_text(model_card(config, run, source), encoding="utf-8")
+    (folder / CARD).write_text(model_card(config, run, source), encoding="utf-8")
     if source is not None:
         for pattern in LICENCE_FILES:
             for path in sorted(source.glob(pattern)):
@@ -46,7 +46,7 @@ def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
         "placement": run.placed,
         "tokens without offset": exported.keep_first,
         "training steps": exported.iteration,
-        "window served now": f"{config['max_position_embeddings']:,} tokens",
+        _NOW: f"{config['max_position_embeddings']:,} tokens",
         "trained from": source.resolve().name if source else None,
         "data": "; ".join(map(_dataset, run.data)) or None,
     }
@@ -87,6 +87,10 @@ def _short(value: Any) -> str:
         return f"[{len(value)} numbers]"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
+
+CARD = "README.md"
+_NOW = "window served now"
+SERVED = f"| {_NOW} | {{}} tokens |"  # the row that a new window changes
 
 _HEAD = """---
 library_name: transformers

@@ -6,14 +6,17 @@ pre-trained window L. What Megatron cannot build itself, or what extends a small
 trained with at a fixed factor or undone; the user says which.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
 
 from e2_common.errors import UserError
 from e2_llm.exported import Exported
-from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule, spelling
+from e2_llm.frequencies import RULES, Llama3Scaling, OwnRope, Rule
+from e2_llm.native_window import scaling_factor
 from e2_llm.registry import method_class
-from e2_llm.window import rope_parameters
+from e2_llm.window import rope_parameters, standing_rope, standing_theta
+from e2_tools.checkpoint.pretrained_window import check_base_window, window_of
 
 CHOICES = ("original", "keep")
 
@@ -27,14 +30,33 @@ class SourceRope:
         window: L, the pre-trained window in tokens.
         positions: flags of the position method that reproduces the model, where its own RoPE
             alone does not; with ``position-method`` if any.
+        note: how L was read, where the model leaves it open.
     """
 
     own: OwnRope
     window: int
     positions: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+
+    def within(self, sliding: int, path: object) -> Self:
+        """The same for a model that was pre-trained with a sliding window, in tokens.
+
+        Raises:
+            UserError: L is part of frequencies that are kept, and larger.
+        """
+        if self.window <= sliding:
+            return self
+        if self.positions:
+            raise UserError(
+                f"{path}: sliding_window {sliding} is below the {self.window} tokens before its "
+                "scaling, which can then not be kept; use --rope-scaling original"
+            )
+        return replace(self, window=sliding)
 
 
-def source_rope(config: dict[str, Any], choice: str | None, path: object) -> SourceRope:
+def source_rope(
+    config: dict[str, Any], choice: str | None, path: Path, base_window: int | None = None
+) -> SourceRope:
     """Read the RoPE of a complete config.json.
 
     Args:
@@ -42,26 +64,25 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
         choice: ``--rope-scaling``: ``original`` undoes a llama3 or yarn scaling, L is then the
             window before it; ``keep`` has the run train with it at its fixed factor. Without a
             choice the llama3 scaling of Llama 3.1 to 3.3 is the model's own.
-        path: of the config.json, for messages.
+        path: of the config.json, beside which other files may say the window.
+        base_window: ``--base-window``: L, in tokens, whatever the files say.
 
     Raises:
-        UserError: the scaling is unknown, or needs a choice.
+        UserError: the scaling is unknown, or needs a choice; L cannot be decided.
     """
-    rope = spelling.read(dict(config.get("rope_parameters") or {}))
-    if any(isinstance(value, dict) for value in rope.values()):
-        raise UserError(f"{path}: RoPE differs between layers, which Megatron cannot build")
-    window = config["max_position_embeddings"]
+    rope = standing_rope(config)
     exported = Exported.from_config(config)
+    check_base_window(base_window, exported)
     if exported:  # back to where its training was
         return _of_exported(exported, config, rope)
-    kind, own = rope.get("rope_type", "default"), OwnRope(float(rope.get("rope_theta", 10000.0)))
+    kind, own = rope["rope_type"], OwnRope(standing_theta(config) or 10000.0)
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(f"{path}: only a part of each head is rotated, which is not supported")
-    if kind == "default":
-        return SourceRope(own, window)
-    factor = float(rope.get("factor", 1.0))
-    if kind == "linear":
-        return SourceRope(own.changed(factor=factor), window)
+    factor = scaling_factor(rope)
+    if kind in ("default", "linear"):
+        found = window_of(config, path.parent, base_window)
+        own = own.changed(factor=factor) if kind == "linear" else own
+        return SourceRope(own, found.window, note=found.note)
     if kind not in _keepable():
         raise UserError(
             f"{path}: rope_type {kind!r} is not supported; there are: default, linear, "
@@ -69,16 +90,22 @@ def source_rope(config: dict[str, Any], choice: str | None, path: object) -> Sou
         )
     before = rope.get("original_max_position_embeddings")
     if not isinstance(before, int):
-        before = round(window / factor)
+        before = round(config["max_position_embeddings"] / factor)
     if choice == "original":
-        return SourceRope(own, before)
+        return SourceRope(own, before if base_window is None else base_window)
     if choice == "keep":
+        if base_window not in (None, before):
+            raise UserError(
+                f"--base-window {base_window}: the scaling counts from {before} tokens; leave it "
+                "out, or use --rope-scaling original"
+            )
         rule = _rule_of(rope, path)
         return SourceRope(own, before, {"position-method": rule.name, "e2-factor": factor})
     if kind == "llama3":
         llama3 = Llama3Scaling.from_hf(rope)
         if llama3 == Llama3Scaling(llama3.factor):  # the constants that Megatron has built in
-            return SourceRope(own.changed(llama3=llama3), window)
+            found = window_of(config, path.parent, base_window)
+            return SourceRope(own.changed(llama3=llama3), found.window, note=found.note)
     raise UserError(
         f"{path}: its RoPE is already scaled ({kind}, factor {factor:g} over {before} tokens); "
         "say by --rope-scaling what to do: original (undo it, L is the window before it) "

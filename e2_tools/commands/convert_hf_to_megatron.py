@@ -51,7 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--full-attention",
         action="store_true",
-        help="convert a sliding-window model as full attention; L is then its sliding window",
+        help="convert a sliding-window model as full attention; L is then at most its sliding "
+        "window",
+    )
+    add(
+        "--base-window",
+        type=int,
+        metavar="L",
+        help="window that the model serves with the RoPE it has, in tokens, where its files leave "
+        "that open or are wrong",
     )
     add(
         "--check",

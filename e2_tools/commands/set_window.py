@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Change the window that an exported model serves: two numbers of its config.json.
 
-The linear RoPE factor becomes g = max(1, window / L), with L the pre-trained window. The weights
-stay as they are: E2-LLM trains one model for all windows.
+The linear RoPE factor becomes g = max(1, window / L), with L the pre-trained window; a factor that
+the model had before stays in it. The tokenizer's limit and whatever else repeats the window follow.
+The weights stay as they are: E2-LLM trains one model for all windows.
 """
 
 import argparse
@@ -20,6 +21,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--window", type=int, required=True, metavar="N", help="window to serve, in tokens"
     )
     parser.add_argument(
+        "--base-window",
+        type=int,
+        metavar="L",
+        help="window that the model serves with the RoPE it has, in tokens, where its files leave "
+        "that open or are wrong",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="say what would change, change nothing"
     )
     return parser
@@ -32,4 +40,4 @@ def main() -> None:
     # Imported late: the arithmetic of positions lives beside torch, --help should not wait for it.
     from e2_tools.checkpoint.set_window import set_window
 
-    print(set_window(args.model, args.window, args.dry_run))
+    print(set_window(args.model, args.window, args.dry_run, args.base_window))

@@ -22,7 +22,9 @@ from e2_llm.window import (
     with_rule,
     with_scale,
 )
+from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint.config_types import read_config
+from e2_tools.checkpoint.pretrained_window import completed, pretrained
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -40,9 +42,9 @@ def load_config(path: Path) -> Config:
         raise UserError(
             f"{path}: has no config.json; name a Hugging Face model folder with --model"
         )
-    config = read_config(file)
-    if config.get("max_position_embeddings") is None:
-        raise UserError(f"{file}: has no max_position_embeddings; use a RoPE language model")
+    config = completed(read_config(file), path)
+    if config.get(WINDOW) is None:
+        raise UserError(f"{file}: has no {WINDOW}; use a RoPE language model")
     return config
 
 
@@ -55,19 +57,26 @@ def config_of(args: argparse.Namespace) -> Config:
         args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
 
     Raises:
-        UserError: see :func:`load_config`; the RoPE cannot be rescaled and ``--scale`` is auto; a
-            rule is named and nothing is rescaled.
+        UserError: see :func:`load_config`; L cannot be decided or the RoPE not be rescaled, unless
+            ``--scale`` is none; a rule is named and nothing is rescaled.
     """
-    config = load_config(args.model)
+    config, notes = load_config(args.model), []
+    try:
+        found = pretrained(config, args.model)
+    except UserError:
+        if args.scale != "none":
+            raise
+    else:
+        config, notes = found.config, found.notes
     if args.frequencies is not None:
         if args.scale == "none":
             raise UserError(
                 f"--frequencies {args.frequencies}: nothing is rescaled with --scale none; drop one"
             )
         config = with_rule(config, args.frequencies)
-    note = factor_note(config) if args.scale == "auto" else None
-    if note:
-        print(f"note: {args.model}: {note}", file=sys.stderr)
+    if args.scale == "auto":
+        for note in filter(None, (*notes, factor_note(config))):
+            print(f"note: {args.model}: {note}", file=sys.stderr)
     return config
 
 

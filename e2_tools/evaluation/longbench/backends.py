@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from e2_common.errors import UserError, brief
 from e2_llm.window import Config, base_window, with_scale
+from e2_llm.window_keys import WINDOW, repeated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -104,4 +105,4 @@ class VllmBackend:
 def rope_overrides(config: Config, scale: float) -> Config:
     """Return vLLM's ``hf_overrides`` that serve a model at scale g."""
     scaled = with_scale(config, scale, math.ceil(scale * base_window(config)))
-    return {name: scaled[name] for name in ("rope_parameters", "max_position_embeddings")}
+    return {name: scaled[name] for name in ("rope_parameters", WINDOW, *repeated(scaled))}

@@ -70,7 +70,8 @@ def test_a_model_that_was_not_trained_is_served_at_w_over_l():
     assert scale_for(PLAIN, 6144) == 1.5
     scaled = {**PLAIN, "max_position_embeddings": 16384}
     scaled["rope_parameters"] = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
-    assert scale_for(scaled, 24576) == 6.0
+    assert scale_for(scaled, 24576) == 1.5  # of the RoPE that it has
+    assert with_window(scaled, 24576)["rope_parameters"]["factor"] == 6.0
 
 
 def test_a_model_of_one_factor_keeps_it():
