@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Made-up data for RULER's tasks: essays, English words, SQuAD and HotpotQA, a tokenizer, Punkt."""
+"""Made-up data for RULER's tasks: essays, English words, SQuAD, HotpotQA, Punkt, a tiny model."""
 
 import json
 import random
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from e2_tools.evaluation.passkey.prompt import FILLER
 from e2_tools.evaluation.ruler.tasks import TASKS
-from e2_tools.evaluation.ruler.words import word_list
+from tests.helpers.tiny_llama import save_random_llama
 
 SYLLABLES = "ba co di fe gu la mi no pe ru sa to vi we zo".split()
 
@@ -80,26 +80,37 @@ def save_punkt(folder: Path) -> None:
     (model / "abbrev_types.txt").write_text("gen")
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Save a byte-level BPE of a few words, with a chat template and without a BOS."""
+def save_counter(folder: Path) -> None:
+    """Save a tokenizer that counts words and marks, the same under every version of tokenizers."""
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+
+
+def save_model(folder: Path) -> Path:
+    """Save a tiny random Llama that reads and writes any text, with a BOS and a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=4000,
+        vocab_size=1500,
         show_progress=False,
-        special_tokens=["<|user|>", "<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     families = [task.family.template + task.family.answer_prefix for task in TASKS.values()]
-    words = " ".join((*word_list("noun"), *word_list("verb"), *map(str, range(500))))
-    tokenizer.train_from_iterator([*families, FILLER, FILLER, words, prose(0, 2000)], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    tokenizer.train_from_iterator([*families, FILLER, FILLER, prose(0, 2000)], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     fast.chat_template = (
-        "{% for message in messages %}<|user|>\n{{ message.content }}<|end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}You are asked. {x}\n{% endif %}"
+        "{{ bos_token }}{% for message in messages %}[user] {{ message.content }} [end]"
+        "{% endfor %}{% if add_generation_prompt %}You are asked: {x}{% endif %}"
     )
     fast.save_pretrained(folder)
+    save_random_llama(folder, len(fast), 1024, bos_token_id=0, eos_token_id=1)
+    return folder
 
 
 def save_all(folder: Path) -> Path:
@@ -113,5 +124,5 @@ def save_all(folder: Path) -> Path:
     for name, content in contents.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     save_punkt(folder)
-    save_tokenizer(folder / "tokenizer")
+    save_counter(folder / "tokenizer")
     return folder

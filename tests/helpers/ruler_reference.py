@@ -5,7 +5,8 @@
 
 RULER is a checkout. DATA has ``tokenizer`` (a Hugging Face folder) and what RULER's downloads would
 bring: PaulGrahamEssays.json, english_words.json, squad.json and hotpotqa.json. A job is
-``[task, window, seed, samples]``, and gives ``[[prompt, answers], ...]``. A job of
+``[task, window, seed, samples, before, behind]``, the last two a model's template around the
+question, and gives ``[[prompt, answers], ...]``. A job of
 ``["scores", [[answer, references, metric], ...]]`` gives scores.
 """
 
@@ -55,8 +56,10 @@ class Scripts:
         logging.disable(logging.CRITICAL)
         return module
 
-    def command_line(self, task: str, window: int, seed: int, count: int) -> list[str]:
-        """What prepare.py gives to the script of a task, with its template ``base``."""
+    def command_line(
+        self, task: str, window: int, seed: int, count: int, before: str = "", behind: str = ""
+    ) -> list[str]:
+        """What prepare.py gives to the script of a task."""
         config = self.tasks[task]
         family = self.families[config["task"]]
         words = {
@@ -69,7 +72,7 @@ class Scripts:
             "num_samples": count,
             "random_seed": seed,
             **config["args"],
-            "template": family["template"] + family["answer_prefix"],
+            "template": before + family["template"] + behind + family["answer_prefix"],
         }
         return [str(word) for name, value in words.items() for word in (f"--{name}", value)]
 
@@ -86,10 +89,12 @@ class Scripts:
             module.words = self.keys
         return module
 
-    def samples(self, task: str, window: int, seed: int, count: int) -> list[tuple[str, list[str]]]:
+    def samples(
+        self, task: str, window: int, seed: int, count: int, *around: str
+    ) -> list[tuple[str, list[str]]]:
         """The samples that the script of a task writes."""
         config = self.tasks[task]
-        argv = self.command_line(task, window, seed, count)
+        argv = self.command_line(task, window, seed, count, *around)
         script = str(self.folder / f"{config['task']}.py")
         lines: list[dict] = []
         if config["task"] == "niah":
