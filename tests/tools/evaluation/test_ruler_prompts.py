@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.evaluation.ruler import words
+from e2_tools.evaluation.ruler.counting import common_words
 from e2_tools.evaluation.ruler.run import graded
 from e2_tools.evaluation.ruler.score import METRICS, effective_window
 from e2_tools.evaluation.ruler.sizing import Room
@@ -128,6 +130,12 @@ def made_up_answers():
             known = ["".join(source.choices("abAB \t\x01\n", k=3)) for _ in range(6)]
             answer = "".join(source.choices([*known, *string.whitespace, "\x00", "\x1f", "İ"], k=6))
             yield answer, source.sample(known, source.randint(1, 4)), metric
+
+
+def test_a_window_may_need_more_words_than_the_package_has():
+    room = Room(0, 10**6, lambda text: text.count(" "))
+    with pytest.raises(UserError, match="--windows 1000000: .* different words; .*--english-words"):
+        next(common_words(room, ["a", "b"]))
 
 
 @given(
