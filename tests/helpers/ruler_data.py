@@ -66,9 +66,8 @@ def hotpotqa(seed: int) -> list[dict]:
     ]
 
 
-def english_words(seed: int) -> dict[str, str]:
-    source = random.Random(seed)
-    return {str(number): f"{word(source)}{number}" for number in range(12000)}
+def english_words() -> dict[str, str]:
+    return {str(number): f"{SYLLABLES[number % len(SYLLABLES)]}{number}" for number in range(40000)}
 
 
 def save_punkt(folder: Path) -> None:
@@ -117,7 +116,7 @@ def save_all(folder: Path) -> Path:
     """Save all of it below a folder, named as RULER's scripts have it."""
     contents = {
         "PaulGrahamEssays": {"text": prose(1, 6000)},
-        "english_words": english_words(2),
+        "english_words": english_words(),
         "squad": squad(3),
         "hotpotqa": hotpotqa(4),
     }
