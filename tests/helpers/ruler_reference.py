@@ -12,7 +12,6 @@ question, and gives ``[[prompt, answers], ...]``. A job of
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import json
 import logging
@@ -20,6 +19,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -37,21 +37,21 @@ class Scripts:
         self.folder = self.scripts / "data" / "synthetic"
         for file in data.glob("*.json"):
             shutil.copy(file, self.folder / "json" / file.name)
-        for folder in (self.folder, self.folder.parent):
-            sys.path.insert(0, str(folder))
         sys.modules["tenacity"] = mock.MagicMock()  # for tokenizers of the network
-        tokenizers = importlib.import_module("tokenizer")
+        # What the scripts import from beside them.
+        tokenizers = sys.modules["tokenizer"] = self.load(self.folder.parent / "tokenizer.py")
         tokenizers.select_tokenizer = functools.cache(tokenizers.select_tokenizer)
-        self.families = importlib.import_module("constants").TASKS
+        constants = sys.modules["constants"] = self.load(self.folder / "constants.py")
+        self.families = constants.TASKS
         self.tasks = yaml.safe_load((self.scripts / "synthetic.yaml").read_text())
         self.needles = functools.cache(self._needles)
         self.keys: list[str] | None = None
 
-    def load(self, script: str, argv: list[str]) -> ModuleType:
+    def load(self, script: Path, argv: Sequence[str] = ()) -> ModuleType:
         """Run a script up to its main, with these words as its command line."""
         spec = importlib.util.spec_from_file_location("script", script)
         module = importlib.util.module_from_spec(spec)
-        with mock.patch.object(sys, "argv", [script, *argv]):
+        with mock.patch.object(sys, "argv", [str(script), *argv]):
             spec.loader.exec_module(module)
         logging.disable(logging.CRITICAL)
         return module
@@ -79,7 +79,7 @@ class Scripts:
     def _needles(self, haystack: str) -> ModuleType:
         """niah.py, once for each haystack, with the six million keys of the first."""
         task = next(t for t, c in self.tasks.items() if c["args"].get("type_haystack") == haystack)
-        script, argv = str(self.folder / "niah.py"), self.command_line(task, 4096, 0, 1)
+        script, argv = self.folder / "niah.py", self.command_line(task, 4096, 0, 1)
         if self.keys is None:
             module = self.load(script, argv)
             self.keys = module.words
@@ -95,7 +95,7 @@ class Scripts:
         """The samples that the script of a task writes."""
         config = self.tasks[task]
         argv = self.command_line(task, window, seed, count, *around)
-        script = str(self.folder / f"{config['task']}.py")
+        script = self.folder / f"{config['task']}.py"
         lines: list[dict] = []
         if config["task"] == "niah":
             module = self.needles(config["args"]["type_haystack"])
@@ -120,8 +120,8 @@ class Scripts:
         absent = dict.fromkeys(("nltk", "pandas", "nemo"), unused)
         absent["nemo.collections.asr.parts.utils.manifest_utils"] = unused
         with mock.patch.dict(sys.modules, absent):
-            script = self.load(str(self.scripts / "eval" / "evaluate.py"), ["--data_dir", "."])
-        metrics = self.load(str(self.scripts / "eval" / "synthetic" / "constants.py"), [])
+            script = self.load(self.scripts / "eval" / "evaluate.py", ["--data_dir", "."])
+        metrics = self.load(self.scripts / "eval" / "synthetic" / "constants.py")
         return [
             getattr(metrics, metric)([script.postprocess_pred(answer, {})], [references])
             for answer, references, metric in jobs

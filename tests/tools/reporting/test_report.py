@@ -237,7 +237,7 @@ def test_a_browser_shows_every_picture_and_asks_for_nothing(run, tmp_path):
     command += ["--no-sandbox"] * (os.geteuid() == 0)
     shown = run_command(*command, "--dump-dom", path.as_uri()).stdout
     seen = json.loads(re.search(r"<body>(\{.*?\})", shown, flags=re.DOTALL)[1])
-    assert seen["pictures"] == 6
-    assert seen["sections"] == 7
+    assert seen["pictures"] == 7
+    assert seen["sections"] == 8
     assert seen["asked"] == []
     assert seen["wider"] <= 0
