@@ -30,7 +30,7 @@ from tests.helpers.ruler_data import save_all
 
 RULER = os.environ.get("E2_RULER")
 WORDS = "wonderwords 3.0.1"
-CHAT = ("<|user|>\n", "\n<|end|>\nIt answers:")
+CHAT = ("<|user|>\n", "\n<|end|>\nIt says:")  # without a word that RULER changes for one needle
 # Of the scripts at c3f5e3b: (window, seed) -> task -> hash of three samples. Long essays are slow.
 GOLDEN = {
     (2048, 42): {
