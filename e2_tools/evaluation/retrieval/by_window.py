@@ -99,8 +99,14 @@ def differences(runs: list[Results]) -> list[str]:
     # A model that was served as it is has none.
     if len({run.get("base_window") for run in runs} - {None}) > 1:
         found.append("base_window")
-    asked = {str([(row["window"], row["trials"]) for row in run["results"]]) for run in runs}
-    return found + ["windows or trials"] * (len(asked) > 1)
+    windows = {str([row["window"] for row in run["results"]]) for run in runs}
+    # A collection does not have them by window.
+    trials = {str([row.get("trials") for row in run["results"]]) for run in runs if _counted(run)}
+    return found + ["windows or trials"] * (max(len(windows), len(trials)) > 1)
+
+
+def _counted(run: Results) -> bool:
+    return all("trials" in row for row in run["results"])
 
 
 def percent_rows(
