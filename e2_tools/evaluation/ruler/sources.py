@@ -71,7 +71,7 @@ def read_sources(args: argparse.Namespace, tasks: list[str]) -> Sources:
         UserError: a file is missing or malformed, has fewer questions than trials, or a package or
             its data is missing.
     """
-    sources = Sources()
+    sources = Sources(settings=dict.fromkeys(FILES))
     needed = {TASKS[task].needs for task in tasks}
     if ESSAY in needed:
         text, described = read_haystack(args.haystack)
@@ -89,12 +89,8 @@ def read_sources(args: argparse.Namespace, tasks: list[str]) -> Sources:
             )
         sources.settings[dataset] = _described(path)
     word_list("noun")  # so that a missing package is told before a model is loaded
-    return Sources(
-        sources.essay,
-        sources.english,
-        sources.documents,
-        dict.fromkeys(FILES) | sources.settings | {"words": words_version()},
-    )
+    sources.settings["words"] = words_version()
+    return sources
 
 
 def _described(path: Path) -> dict[str, str]:
