@@ -38,6 +38,7 @@ VERBS = {
     "evaluate-perplexity": Verb("evaluation", "perplexity by window"),
     "evaluate-passkey": Verb("evaluation", "find a pass key, by window and depth"),
     "evaluate-needle": Verb("evaluation", "find RULER's needle, by window and depth"),
+    "evaluate-ruler": Verb("evaluation", "RULER's tasks by window, and the effective window"),
     "evaluate-recall": Verb("evaluation", "recall a span of made-up words, by window and depth"),
     "evaluate-longbench": Verb("evaluation", "answer LongBench's questions, score the answers"),
     "generate": Verb("evaluation", "continue a text at the scale that its length needs"),

@@ -3,7 +3,8 @@
 
   window      perplexity by window, a line per file of evaluate_perplexity.py
   retrieval   share of a retrieval test's questions that are answered, by window, a line per file
-  depth       the same by window and depth, a heat map a label; of several seeds their mean
+  depth       the same by window and depth (of RULER by task), a heat map a label; of several seeds
+              their mean
   attention   share of the attention on the first or the last tokens, by window, a line per file of
               plot_attention.py
   iterations  LongBench means by training iteration, a point per summary.json of
@@ -41,7 +42,9 @@ from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.retrieval.by_window import (
     ERROR,
     METRIC,
+    effective_windows,
     is_retrieval,
+    is_ruler,
     percent_rows,
     read_by_window,
 )
@@ -160,7 +163,15 @@ def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
 
-    return draw(files, METRIC, args.title, args.train_window), percent_rows(files)
+    figure = draw(files, METRIC, args.title, args.train_window)
+    head, rows = percent_rows(files)
+    if all(map(is_ruler, files.values())):
+        from e2_tools.evaluation.ruler.score import THRESHOLD
+
+        figure.axes[0].axhline(THRESHOLD / 100, color="#999999", linewidth=1, linestyle="--")
+        head = [*head, "effective"]
+        rows = [[*row, window] for row, window in zip(rows, effective_windows(files), strict=True)]
+    return figure, (head, rows)
 
 
 def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
@@ -168,6 +179,8 @@ def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
     if any(map(is_collection, args.results)):
         raise UserError("--kind depth: a collection has no depths; name the result files")
     runs, files = _runs(args, read_by_window, (METRIC, ERROR))
+    if len({is_ruler(results) for _, results in runs}) > 1:
+        raise UserError("--kind depth: RULER has tasks instead of depths; draw its files apart")
     cells = [
         read_json_object(path, "evaluate again") | {"label": results["label"]}
         for path, results in runs

@@ -21,6 +21,9 @@ from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
 from e2_tools.evaluation.recall.prompt import Recall
 from e2_tools.evaluation.retrieval.results import draw_results
+from e2_tools.evaluation.ruler.results import SCHEMA as RULER
+from e2_tools.evaluation.ruler.results import draw_scores, means, rows, told_effective
+from e2_tools.evaluation.ruler.score import THRESHOLD, effective_window
 from e2_tools.evaluation.table import by_label, number
 from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.curves import draw_curves, read_scalars
@@ -87,6 +90,22 @@ def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section
         return section
 
     return make
+
+
+def _ruler(run: Run, results: list[Result], seeds: bool) -> Section:
+    section = Section(
+        "RULER",
+        "Scores in percent by task and window. The effective window is the largest up to which "
+        f"every mean exceeds {THRESHOLD}, the mean of Llama-2-7B over all 13 tasks at 4k.",
+    )
+    for path, content in results:
+        name = f"{content['label']} ({path.relative_to(run.folder)})"
+        head, *scores = rows(content)
+        effective = told_effective(effective_window(means(content)))
+        caption = f"{name}, {content['trials']} samples a cell; effective window: {effective}"
+        section.figures.append((name, draw_scores(content)))
+        section.tables.append(Table(head, scores, caption))
+    return section
 
 
 def _longbench(run: Run, results: list[Result], seeds: bool) -> Section:
@@ -194,5 +213,6 @@ MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
         "Four made-up words told once; the share of trials in which the model continues them when "
         "the first comes again, by window and depth.",
     ),
+    kind_of(RULER): _ruler,
     kind_of(ATTENTION): _attention,
 }

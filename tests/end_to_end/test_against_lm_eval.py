@@ -10,8 +10,11 @@ from types import ModuleType
 import nltk
 import pytest
 
-from e2_tools.evaluation.needle.haystack import SENTENCE_END, Noise, Text
-from e2_tools.evaluation.needle.prompt import NEEDLE, PROMPT, _words
+from e2_tools.evaluation.needle.haystack import Noise, Text
+from e2_tools.evaluation.needle.prompt import PROMPT
+from e2_tools.evaluation.ruler.tasks import NEEDLE
+from e2_tools.evaluation.ruler.text import SENTENCE_END
+from e2_tools.evaluation.ruler.words import word_list
 
 # RULER's template and answer prefix of niah (scripts/data/synthetic/constants.py)
 TEMPLATE = (
@@ -78,4 +81,5 @@ def test_prompts_equal_given_the_same_draws(lm_eval, tmp_path, kind, values):
 
 
 def test_keys_are_of_the_same_words(lm_eval):
-    assert _words() == (sorted(set(lm_eval.adjs)), sorted(set(lm_eval.nouns)))
+    for kind, theirs in (("adjective", lm_eval.adjs), ("noun", lm_eval.nouns)):
+        assert list(word_list(kind)) == sorted(set(theirs))

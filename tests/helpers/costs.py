@@ -31,6 +31,8 @@ SECONDS = {
     "tests/tools/evaluation/test_evaluate_perplexity.py": 25,
     "tests/tools/evaluation/test_longbench_predict.py": 20,
     "tests/tools/evaluation/test_evaluate_needle.py": 15,
+    "tests/tools/evaluation/test_evaluate_ruler.py": 12,
+    "tests/tools/evaluation/test_ruler_prompts.py": 10,
     "tests/tools/evaluation/test_generate.py": 12,
     "tests/tools/reporting/test_report.py": 15,
     "tests/tools/test_light.py": 15,

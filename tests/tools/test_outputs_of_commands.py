@@ -13,7 +13,7 @@ from tests.tools.test_light import COMMANDS
 
 # Flags of outputs that are no single file, and that their rooms check: an empty folder, a prefix.
 OTHERS = {"--save", "--output-prefix"}
-OUTPUTS = ("--output", "--save", "--collect", "--plot")
+OUTPUTS = ("--output", "--save", "--collect", "--plot", "--heat-map")
 
 
 def parsers():

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """RULER's haystacks: one sentence group over and over, or the sentences of a text."""
 
-import hashlib
-import re
 from pathlib import Path
 from typing import Any, Protocol
 
 from e2_common.errors import UserError
-from e2_common.files import read_text
-from e2_common.json_file import parse_json_line
 from e2_tools.evaluation.passkey.prompt import FILLER
+from e2_tools.evaluation.ruler.text import SENTENCE_END, read_haystack
 
 NOISE = FILLER  # RULER took it from the pass key's paper
-SENTENCE_END = re.compile(r"""[.!?]["'”’)\]]*$""")
 
 
 class Haystack(Protocol):
@@ -48,22 +44,20 @@ class Text:
     asks NLTK's Punkt, whose model does not come with its package).
 
     Args:
-        path: a text, or JSON lines (``.jsonl``) whose objects have ``text``.
+        path: see :func:`e2_tools.evaluation.ruler.text.read_haystack`.
 
     Raises:
         UserError: it is missing, malformed or has no words.
     """
 
     def __init__(self, path: Path) -> None:
-        content = read_text(path, "--haystack")
-        self.words = _text(path, content).split()
+        text, described = read_haystack(path)
+        self.words = text.split()
         if not self.words:
             raise UserError(f"--haystack {path}: has no words; name another text, or noise")
         ends = [at for at, word in enumerate(self.words, 1) if SENTENCE_END.search(word)]
         self.ends = ends if ends[-1:] == [len(self.words)] else [*ends, len(self.words)]
-        self.settings = {
-            "haystack": {"file": path.name, "sha256": hashlib.sha256(content.encode()).hexdigest()}
-        }
+        self.settings = {"haystack": described}
 
     def around(self, needle: str, size: int, depth: float) -> str:
         """See :class:`Haystack`."""
@@ -82,17 +76,3 @@ def load_haystack(name: str) -> Haystack:
         UserError: the file is missing, malformed or has no words.
     """
     return Noise() if name == "noise" else Text(Path(name))
-
-
-def _text(path: Path, text: str) -> str:
-    if path.suffix != ".jsonl":
-        return text
-    texts = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        record = parse_json_line(line, f"--haystack {path}", number, "mend it")
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise UserError(f"--haystack {path}: line {number} has no text under 'text'; mend it")
-        texts.append(record["text"])
-    return " ".join(texts)

@@ -2,7 +2,6 @@
 """The flags that all retrieval tests have; imports nothing heavy."""
 
 import argparse
-from pathlib import Path
 
 from e2_common.outputs import OutputFile
 from e2_tools.arguments import count_argument, percentage_argument
@@ -17,11 +16,8 @@ def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: 
         hidden: what the test hides, for the help texts: ``key``.
         output: an example of a result file's name.
     """
-    add_model_arguments(parser, dtype="fp32", label="for the picture")
-    add = parser.add_argument
-    add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
-    add("--output", type=OutputFile, required=True, metavar=output, help="rewritten per cell")
-    add(
+    add_cell_arguments(parser, output=output, seed=0, seeded=f"of the {hidden}s")
+    parser.add_argument(
         "--depths",
         type=percentage_argument,
         nargs="+",
@@ -29,12 +25,29 @@ def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: 
         metavar="D",
         help=f"of the {hidden}, in percent of the text around it (default: 0 10 ... 100)",
     )
+
+
+def add_cell_arguments(
+    parser: argparse.ArgumentParser, *, output: str, seed: int, seeded: str
+) -> None:
+    """Add the flags of a test by window and anything else.
+
+    Args:
+        parser: of the command.
+        output: an example of a result file's name.
+        seed: default of ``--seed``.
+        seeded: what the seed is of, for the help text.
+    """
+    add_model_arguments(parser, dtype="fp32", label="for the picture")
+    add = parser.add_argument
+    add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
+    add("--output", type=OutputFile, required=True, metavar=output, help="rewritten per cell")
     add(
         "--trials", type=count_argument, default=10, metavar="N", help="questions a cell "
         "(default: 10)",
     )  # fmt: skip
-    add("--seed", type=int, default=0, help=f"of the {hidden}s (default: 0)")
-    add("--heat-map", type=Path, metavar="FILE.png", help="draw the accuracies")
+    add("--seed", type=int, default=seed, help=f"{seeded} (default: {seed})")
+    add("--heat-map", type=OutputFile, metavar="FILE.png", help="draw the accuracies")
     add("--batch-size", type=count_argument, default=1, metavar="B", help="prompts at once")
     add(
         "--resume",

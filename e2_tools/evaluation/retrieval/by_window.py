@@ -2,14 +2,19 @@
 """Results of retrieval tests by window alone, in the form in which perplexities are drawn."""
 
 from pathlib import Path
+from statistics import pvariance
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.result_file import Results
+from e2_tools.evaluation.ruler.results import told_effective
+from e2_tools.evaluation.ruler.score import effective_window
+from e2_tools.evaluation.ruler.tasks import task_order
 
 METRIC = "accuracy"
 ERROR = f"{METRIC}_error"
-_SCHEMAS = ("e2-llm/recall/", "e2-llm/needle/", "e2-llm/passkey/")
+_RULER = "e2-llm/ruler/"
+_SCHEMAS = ("e2-llm/recall/", "e2-llm/needle/", "e2-llm/passkey/", _RULER)
 
 
 def is_retrieval(schema: object) -> bool:
@@ -17,12 +22,18 @@ def is_retrieval(schema: object) -> bool:
     return isinstance(schema, str) and schema.startswith(_SCHEMAS)
 
 
+def is_ruler(results: Results) -> bool:
+    """Whether results, or rows by window, are RULER's."""
+    return str(results.get("schema")).startswith(_RULER)
+
+
 def read_by_window(path: Path) -> Results:
-    """Read a result file of a retrieval test; depths of one window count together.
+    """Read a result file of a retrieval test; depths, or tasks, of one window count together.
 
     Returns:
         The file's settings, and as ``results`` a row for each window with ``scale``, ``trials``,
-        ``accuracy`` from 0 to 1 and ``accuracy_error``, its standard error.
+        ``accuracy`` from 0 to 1 and ``accuracy_error``, its standard error. Of RULER also
+        ``tasks``; windows that were not asked all of them are left out.
 
     Raises:
         UserError: it is missing, not JSON, or of another kind.
@@ -32,16 +43,22 @@ def read_by_window(path: Path) -> Results:
     if not is_retrieval(results.get("schema")) or not isinstance(cells, list) or not cells:
         raise UserError(
             f"{path}: holds no results of a retrieval test; name a file of evaluate_recall.py, "
-            "evaluate_needle.py or evaluate_passkey.py"
+            "evaluate_needle.py, evaluate_passkey.py or evaluate_ruler.py"
         )
     try:
-        windows = sorted({cell["window"] for cell in cells})
-        rows = [
-            _row(window, [cell for cell in cells if cell["window"] == window]) for window in windows
-        ]
+        of_window: dict[int, list[dict]] = {}
+        for cell in sorted(cells, key=lambda cell: cell["window"]):
+            of_window.setdefault(cell["window"], []).append(cell)
         label = str(results["label"])
+        if is_ruler(results):
+            tasks = {cell["task"] for cell in cells}
+            of_window = {w: own for w, own in of_window.items() if len(own) == len(tasks)}
+            results["tasks"] = sorted(tasks, key=task_order)
+        rows = [_row(window, own) for window, own in of_window.items()]
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: a cell is incomplete ({error}); evaluate again") from error
+    if not rows:
+        raise UserError(f"{path}: no window was asked all its tasks; go on with --resume")
     return {**results, "label": label, "results": rows}
 
 
@@ -53,19 +70,43 @@ def _row(window: int, cells: list[dict]) -> dict:
         "scale": cells[0]["scale"],
         "trials": trials,
         METRIC: share,
-        ERROR: (share * (1 - share) / trials) ** 0.5,
+        ERROR: _error(share, trials, cells),
     }
+
+
+def _error(share: float, trials: int, cells: list[dict]) -> float:
+    """The standard error of a share; of RULER that of the mean of its tasks' means."""
+    if "scores" not in cells[0]:
+        return (share * (1 - share) / trials) ** 0.5
+    variances = (pvariance(cell["scores"]) / cell["trials"] for cell in cells)
+    return sum(variances) ** 0.5 / len(cells)
+
+
+def effective_windows(files: dict[str, Results]) -> list[str]:
+    """Return the effective window of each label, as tables show it."""
+    return [
+        told_effective(
+            effective_window({row["window"]: 100 * row[METRIC] for row in results["results"]})
+        )
+        for results in files.values()
+    ]
 
 
 def differences(runs: list[Results]) -> list[str]:
     """Settings in which results differ that only comparable ones share."""
-    shared = ("schema", "seed", "among", "haystack", "values")
+    shared = ("schema", "seed", "among", "haystack", "values", "tasks", "chat", "words")
     found = [name for name in shared if len({str(run.get(name)) for run in runs}) > 1]
     # A model that was served as it is has none.
     if len({run.get("base_window") for run in runs} - {None}) > 1:
         found.append("base_window")
-    asked = {str([(row["window"], row["trials"]) for row in run["results"]]) for run in runs}
-    return found + ["windows or trials"] * (len(asked) > 1)
+    windows = {str([row["window"] for row in run["results"]]) for run in runs}
+    # A collection does not have them by window.
+    trials = {str([row.get("trials") for row in run["results"]]) for run in runs if _counted(run)}
+    return found + ["windows or trials"] * (max(len(windows), len(trials)) > 1)
+
+
+def _counted(run: Results) -> bool:
+    return all("trials" in row for row in run["results"])
 
 
 def percent_rows(

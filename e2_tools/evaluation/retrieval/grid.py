@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole retrieval test: load, ask cell by cell, write results as they come."""
+"""A whole retrieval test: load, ask cell by cell, write results as they come.
+
+:func:`run_cells`, :func:`answers_to` and :func:`settings_of` are for tests of other rows, too.
+"""
 
 import argparse
 import itertools
@@ -16,10 +19,12 @@ from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.generate import generate, scale_of_request
-from e2_tools.evaluation.result_file import write_results
+from e2_tools.evaluation.result_file import Results, write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
 from e2_tools.plotting import save_png
+
+Progress = Callable[[int], object]  # takes the tokens that are done
 
 
 def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
@@ -37,7 +42,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     """
     config = models.config_of(args)
     depths = list(dict.fromkeys(args.depths))
-    results = _settings(args, config, test)
+    results = settings_of(args, config, test.schema, test.settings)
     load = models.model_loader(args)
     for path in filter(None, (args.output, args.heat_map)):
         check_output(path)
@@ -47,22 +52,50 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     sizes = {window: fill(test, tokenizer, window) for window in dict.fromkeys(args.windows)}
     done = {(cell["window"], cell["depth"]) for cell in results["results"]}
     todo = [cell for cell in itertools.product(sizes, depths) if cell not in done]
-    if todo:
-        model = load()
-        with progress_bar(args.trials * sum(window for window, _ in todo), "tok") as bar:
-            for window, depth in todo:
-                bar.set_description(f"window {window}, depth {depth:g} %")
-                asked = [
-                    fitting(test, tokenizer, sizes[window], window, depth, trial)
-                    for trial in range(args.trials)
-                ]
-                cell = ask(model, config, tokenizer, test, asked, window, args, bar.update)
-                results["results"].append({"window": window, "depth": depth, **cell})
-                results["results"].sort(key=lambda cell: (cell["window"], cell["depth"]))
-                write_results(args.output, results)
+
+    def answer(model: PreTrainedModel, window: int, depth: float, progress: Progress) -> Cell:
+        asked = [
+            fitting(test, tokenizer, sizes[window], window, depth, trial)
+            for trial in range(args.trials)
+        ]
+        cell = ask(model, config, tokenizer, test, asked, window, args, progress)
+        return {"window": window, "depth": depth, **cell}
+
+    named = {place: f"window {place[0]}, depth {place[1]:g} %" for place in todo}
+    run_cells(args, results, named, load, answer, lambda cell: (cell["window"], cell["depth"]))
     if args.heat_map:
         save_png(draw_results(results), args.heat_map)
     return accuracy_table(results)
+
+
+def run_cells(
+    args: argparse.Namespace,
+    results: Results,
+    todo: dict[tuple[int, Any], str],
+    load: Callable[[], PreTrainedModel],
+    answer: Callable[[PreTrainedModel, int, Any, Progress], Cell],
+    order: Callable[[Cell], Any],
+) -> None:
+    """Ask cell by cell behind a progress bar, and write the result file after each.
+
+    Args:
+        args: with the flags of :mod:`e2_tools.evaluation.retrieval.arguments`.
+        results: the settings, and the cells that are there already; is added to.
+        todo: (window in tokens, row) -> what the bar calls the cell.
+        load: gives the model; not called if there is nothing to do.
+        answer: a cell's part of the result file, from the model, window, row, and the function that
+            takes the tokens done.
+        order: sorts the cells.
+    """
+    if not todo:
+        return
+    model = load()
+    with progress_bar(args.trials * sum(window for window, _ in todo), "tok") as bar:
+        for (window, row), name in todo.items():
+            bar.set_description(name)
+            results["results"].append(answer(model, window, row, bar.update))
+            results["results"].sort(key=order)
+            write_results(args.output, results)
 
 
 def fill(test: Retrieval, tokenizer: Any, window: int) -> int:
@@ -116,25 +149,22 @@ def ask(
     asked: Sequence[tuple[Question, list[int]]],
     window: int,
     args: argparse.Namespace,
-    progress: Callable[[int], object] = lambda tokens: None,
+    progress: Progress = lambda tokens: None,
 ) -> Cell:
     """Ask the questions of one cell; return its part of the result file."""
-    # One scale for the cell, that of its window: prompts differ by a few tokens.
-    scale = scale_of_request(config, window - test.max_new_tokens, test.max_new_tokens, args.scale)
-    wrong = []
-    for batch in itertools.batched(asked, args.batch_size):
-        fixed = "none" if scale is None else scale
-        prompts = [ids for _, ids in batch]
-        new = generate(model, config, prompts, test.max_new_tokens, scale=fixed)
-        for (question, _), ids in zip(batch, new, strict=True):
-            answer = tokenizer.decode(ids, skip_special_tokens=True)
-            if not test.is_right(answer, question.hidden):
-                wrong.append({**question.hidden, "answer": answer})
-        progress(window * len(batch))
+    prompts = [ids for _, ids in asked]
+    scale, answers = answers_to(
+        model, config, tokenizer, prompts, window, test.max_new_tokens, args, progress
+    )
+    wrong = [
+        {**question.hidden, "answer": answer}
+        for (question, _), answer in zip(asked, answers, strict=True)
+        if not test.is_right(answer, question.hidden)
+    ]
     correct = len(asked) - len(wrong)
     return {
         "scale": scale,
-        "prompt_tokens": max(len(ids) for _, ids in asked),
+        "prompt_tokens": max(map(len, prompts)),
         "trials": len(asked),
         "correct": correct,
         "accuracy": correct / len(asked),
@@ -142,14 +172,39 @@ def ask(
     }
 
 
-def _settings(args: argparse.Namespace, config: Config, test: Retrieval) -> dict[str, Any]:
+def answers_to(
+    model: PreTrainedModel,
+    config: Config,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    window: int,
+    max_new_tokens: int,
+    args: argparse.Namespace,
+    progress: Progress,
+) -> tuple[float | None, list[str]]:
+    """Return the scale of a cell, None for the model's own RoPE, and the answers to its prompts."""
+    # One scale for the cell, that of its window: prompts differ by a few tokens.
+    scale = scale_of_request(config, window - max_new_tokens, max_new_tokens, args.scale)
+    answers = []
+    for batch in itertools.batched(prompts, args.batch_size):
+        fixed = "none" if scale is None else scale
+        new = generate(model, config, batch, max_new_tokens, scale=fixed)
+        answers += [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+        progress(window * len(batch))
+    return scale, answers
+
+
+def settings_of(
+    args: argparse.Namespace, config: Config, schema: str, own: dict[str, Any]
+) -> Results:
+    """Return a result file without results: what all tests record, and a test's own settings."""
     return {
-        "schema": test.schema,
+        "schema": schema,
         **models.described(args, config),
         "trials": args.trials,
         "seed": args.seed,
         "base_window": None if args.scale == "none" else base_window(config),
-        **test.settings,
+        **own,
         "results": [],
         "provenance": provenance(args.model),
     }

@@ -11,12 +11,13 @@ from matplotlib.image import AxesImage
 from e2_tools.plotting import INK, tick_label
 
 LABELLED_CELLS = 150  # beyond it numbers in cells cannot be read
-Grid = tuple[Sequence[int], Sequence[float], Sequence[Sequence[float | None]]]
+Row = float | str  # a depth in percent, or the name of a task
+Grid = tuple[Sequence[int], Sequence[Row], Sequence[Sequence[float | None]]]
 
 
 def draw_heat_map(
     windows: Sequence[int],
-    depths: Sequence[float],
+    depths: Sequence[Row],
     accuracies: Sequence[Sequence[float | None]],
     title: str | None = None,
     hidden: str = "key",
@@ -25,7 +26,7 @@ def draw_heat_map(
 
     Args:
         windows: in tokens, one a column.
-        depths: in percent of the text, one a row.
+        depths: in percent of the text, one a row; or names.
         accuracies: [depth][window], from 0 to 1; None leaves a cell grey.
         title: above the picture.
         hidden: what was to be found, for the axis.
@@ -53,10 +54,10 @@ def draw_heat_maps(grids: dict[str, Grid], hidden: str = "key", columns: int = 2
         image = _panel(axes, grid, title)
     for axes in panels.flat[len(used) :]:
         axes.set_axis_off()
-    for number, (axes, _) in enumerate(used):
+    for number, (axes, (_, grid)) in enumerate(used):
         if number + columns >= len(used):
             axes.set_xlabel("window (tokens)", color=INK)
-        if number % columns == 0:
+        if number % columns == 0 and not any(isinstance(row, str) for row in grid[1]):
             axes.set_ylabel(f"depth of the {hidden}", color=INK)
     bar = figure.colorbar(image, ax=panels, ticks=[0, 0.25, 0.5, 0.75, 1])
     bar.ax.set_yticklabels(["0 %", "25 %", "50 %", "75 %", "100 %"], color=INK)
@@ -65,13 +66,18 @@ def draw_heat_maps(grids: dict[str, Grid], hidden: str = "key", columns: int = 2
     return figure
 
 
+def row_name(row: Row) -> str:
+    """Return how pictures and tables call a row."""
+    return row if isinstance(row, str) else f"{row:g} %"
+
+
 def _panel(axes: Axes, grid: Grid, title: str) -> AxesImage:
     windows, depths, accuracies = grid
     values = np.array(accuracies, dtype=float)  # None becomes NaN
     axes.set_facecolor("#DDDDDD")
     image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(windows)), [tick_label(window) for window in windows])
-    axes.set_yticks(range(len(depths)), [f"{depth:g} %" for depth in depths])
+    axes.set_yticks(range(len(depths)), list(map(row_name, depths)))
     axes.tick_params(colors=INK, length=0)
     axes.spines[:].set_visible(False)
     if values.size <= LABELLED_CELLS:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.result_file import Results, require_same_settings
-from e2_tools.evaluation.retrieval.heat_map import Grid, draw_heat_map, draw_heat_maps
+from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_map, draw_heat_maps
+from e2_tools.evaluation.ruler.tasks import task_order
 from e2_tools.evaluation.table import aligned_text
 from e2_tools.plotting import INK
 
@@ -50,14 +51,23 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
 
 
 def grid(results: Results) -> Grid:
-    """Return windows, depths and accuracies [depth][window], None where there is no cell."""
-    return _grid({(cell["window"], cell["depth"]): cell["accuracy"] for cell in results["results"]})
+    """Return windows, rows and accuracies [row][window], None where there is no cell."""
+    return _grid({_where(cell): cell["accuracy"] for cell in results["results"]})
 
 
-def _grid(cells: dict[tuple[int, float], float]) -> Grid:
+def _where(cell: Cell) -> tuple[int, Row]:
+    """Window and row of a cell: its depth, or of RULER its task."""
+    return cell["window"], cell["task"] if "task" in cell else cell["depth"]
+
+
+def _place(row: Row) -> float:
+    return task_order(row) if isinstance(row, str) else row
+
+
+def _grid(cells: dict[tuple[int, Row], float]) -> Grid:
     windows = sorted({window for window, _ in cells})
-    depths = sorted({depth for _, depth in cells})
-    return windows, depths, [[cells.get((w, depth)) for w in windows] for depth in depths]
+    rows = sorted({row for _, row in cells}, key=_place)
+    return windows, rows, [[cells.get((w, row)) for w in windows] for row in rows]
 
 
 def draw_results(results: Results) -> Figure:
@@ -77,11 +87,11 @@ def draw_by_depth(runs: list[Results], title: str | None = None) -> Figure:
         runs: what result files hold.
         title: above all of it.
     """
-    cells: dict[str, dict[tuple[int, float], list[float]]] = {}
+    cells: dict[str, dict[tuple[int, Row], list[float]]] = {}
     for run in runs:
         ours = cells.setdefault(run["label"], {})
         for cell in run["results"]:
-            ours.setdefault((cell["window"], cell["depth"]), []).append(cell["accuracy"])
+            ours.setdefault(_where(cell), []).append(cell["accuracy"])
     grids = {
         label: _grid({place: fmean(values) for place, values in ours.items()})
         for label, ours in cells.items()

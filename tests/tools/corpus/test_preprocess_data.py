@@ -15,6 +15,7 @@ from e2_tools.commands.preprocess_data import main
 from e2_tools.corpus import encoder, pool, reader, sentences, tokenizer
 from tests.helpers import ROOT
 from tests.helpers.commands import refused, run_command
+from tests.helpers.ruler_data import save_punkt
 from tests.helpers.tiny_corpus import (
     HUGGING_FACE,
     SENTENCE_PIECE,
@@ -136,12 +137,7 @@ def test_large_vocabulary_is_stored_as_int32(tmp_path):
 
 
 def install_punkt(folder: Path, monkeypatch) -> None:
-    """A Punkt model that knows one abbreviation, as NLTK's data for English."""
-    model = folder / "tokenizers" / "punkt_tab" / "english"
-    model.mkdir(parents=True)
-    for name in ("collocations.tab", "sent_starters.txt", "ortho_context.tab"):
-        (model / name).write_text("")
-    (model / "abbrev_types.txt").write_text("gen")
+    save_punkt(folder)
     monkeypatch.setattr("nltk.data.path", [str(folder)])
 
 

@@ -193,8 +193,8 @@ def test_mistakes_are_one_line(model, tmp_path, capsys, flags, words):
 
 def test_without_the_package_of_words(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wonderwords", None)
-    from e2_tools.evaluation.needle.prompt import _words
+    from e2_tools.evaluation.ruler.words import word_list
 
-    _words.cache_clear()
+    word_list.cache_clear()
     given = [model, tmp_path / "out.json", "--windows", 600]
     refused(capsys, "pip install wonderwords", run, *given, untouched=tmp_path)

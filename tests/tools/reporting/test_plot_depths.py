@@ -54,6 +54,27 @@ def test_the_command_draws_them_and_prints_the_table(files, tmp_path, capsys):
     assert "| other | 100.0 ± 0.0 | 100.0 ± 0.0 |" in capsys.readouterr().out
 
 
+def test_a_collection_is_drawn_by_window_again(files, tmp_path, capsys):
+    collected, first, again = (tmp_path / name for name in ("all.json", "p.png", "q.png"))
+    run(*files, "--seeds", "--table", "--output", first, "--collect", collected)
+    shown = capsys.readouterr()
+    run(collected, "--seeds", "--table", "--output", again)
+    assert capsys.readouterr() == shown
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_tasks_are_no_depths(files, tmp_path, capsys):
+    cell = {"window": 64, "task": "vt", "scale": 1, "trials": 1, "correct": 1, "accuracy": 1}
+    content = {"schema": "e2-llm/ruler/1", "label": "R", "results": [cell | {"scores": [1]}]}
+    (tmp_path / "ruler.json").write_text(json.dumps(content))
+    output = ["--kind", "depth", "--output", tmp_path / "p.png"]
+    refused(capsys, "RULER", run, *files, tmp_path / "ruler.json", *output, untouched=tmp_path)
+    content["results"].append(cell | {"window": 128, "task": "fwe", "scores": [1]})
+    (tmp_path / "ruler.json").write_text(json.dumps(content))
+    words = ("ruler.json", "--resume")  # no window has both tasks
+    refused(capsys, words, run, tmp_path / "ruler.json", *output, untouched=tmp_path)
+
+
 def test_a_collection_has_no_depths(files, tmp_path, capsys):
     collected = tmp_path / "all.json"
     run(*files, "--seeds", "--output", tmp_path / "p.png", "--collect", collected)

@@ -37,6 +37,16 @@ def grid(schema, label):
     return {"schema": schema, "label": label, "trials": 4, "results": cells}
 
 
+def ruler(label, shares):
+    cells = [
+        {"window": window, "task": task, "scale": 1.0, "trials": 2, "scores": [share, share]}
+        | {"correct": 2 * share, "accuracy": share, "score": 100 * share}
+        for window, tasks in shares.items()
+        for task, share in tasks.items()
+    ]
+    return {"schema": "e2-llm/ruler/1", "label": label, "trials": 2, "results": cells}
+
+
 def attention(label):
     row = {"window": 64, "scale": 2, "prompt_tokens": 48, "answer": "bb3b", "correct": True}
     row |= {"tokens": ["bb", "3b"], "value_span": [20, 24], "pair_spans": [[10, 18], [20, 24]]}
@@ -64,6 +74,7 @@ def run(tmp_path):
         "deep/e2.json": perplexity("E2", {128: 51.125, 512: 49.75}, provenance=origin),
         "passkey.json": grid("e2-llm/passkey/1", "E2 passkey"),
         "needle.json": grid("e2-llm/needle/1", "E2 needle"),
+        "ruler.json": ruler("E2 ruler", {256: {"vt": 1, "fwe": 0.75}, 512: {"vt": 0.5}}),
         "longbench/summary.json": {
             "schema": "e2-llm/longbench/1",
             "averages": {"EN": None, "ZH": None, "All": None},
@@ -92,19 +103,30 @@ def report(folder, *flags):
 def test_the_page_has_the_numbers_of_every_file(run, capsys):
     page = report(run, "--title", "A <run>")
     assert "report: " in capsys.readouterr().out
-    for text in ("50.25", "49.75", "61.50", "20.25", "50.0 %", "34.5 %", "A &lt;run&gt;", "abc123"):
+    for text in (
+        "50.25",
+        "49.75",
+        "61.50",
+        "20.25",
+        "50.0 %",
+        "34.5 %",
+        "87.50",
+        "effective window: 256",
+    ):
+        assert text in page
+    for text in ("A &lt;run&gt;", "abc123"):
         assert text in page
     assert "base &lt;b&gt;&amp;" in page
-    assert "6 result files, 1 training run<" in page
+    assert "7 result files, 1 training run<" in page
     assert "A GPU, 2 x A CPU, 7.5 GiB" in page
     assert "--model &#39;a b&#39;" in page
     assert "never seen" not in page
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        *("Perplexity by window", "LongBench", "Passkey", "Needle in a haystack"),
+        *("Perplexity by window", "LongBench", "Passkey", "Needle in a haystack", "RULER"),
         *("Attention", "Training", "Where the numbers come from"),
     ]
-    assert page.count("<img src=") == 6
+    assert page.count("<img src=") == 7
     for anchor in re.findall(r'href="#(.*?)"', page):
         assert f'id="{anchor}"' in page
 
@@ -215,7 +237,7 @@ def test_a_browser_shows_every_picture_and_asks_for_nothing(run, tmp_path):
     command += ["--no-sandbox"] * (os.geteuid() == 0)
     shown = run_command(*command, "--dump-dom", path.as_uri()).stdout
     seen = json.loads(re.search(r"<body>(\{.*?\})", shown, flags=re.DOTALL)[1])
-    assert seen["pictures"] == 6
-    assert seen["sections"] == 7
+    assert seen["pictures"] == 7
+    assert seen["sections"] == 8
     assert seen["asked"] == []
     assert seen["wider"] <= 0
