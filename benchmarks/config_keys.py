@@ -40,13 +40,12 @@ def table() -> str:
 
 
 def _fate(name: str) -> str:
-    """One word where all families agree, else the families of each."""
+    """What most families do with it; the families that do something else by name."""
     found: dict[str, list[str]] = {}
     for family in FAMILIES.values():
         found.setdefault(verdict(name, family), []).append(family.title)
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{fate}: {', '.join(titles)}" for fate, titles in found.items())
+    most, *others = sorted(found, key=lambda fate: -len(found[fate]))
+    return most + "".join(f"; {fate}: {', '.join(found[fate])}" for fate in others)
 
 
 def _why(name: str) -> str:
