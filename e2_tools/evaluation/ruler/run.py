@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from e2_common.files import check_output
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object
+from e2_common.outputs import check_output
 from e2_common.progress import progress_bar
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import around_message
