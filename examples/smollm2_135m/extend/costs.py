@@ -66,6 +66,6 @@ def hours_left(steps: list[Step], costs: Costs, jobs: int) -> float:
     """Estimate the hours of steps; evaluations, which take one core, run ``jobs`` at a time."""
     total = 0.0
     for step in steps:
-        beside = jobs if step.kind.split()[0] in ("perplexity", "needle") else step.cores
+        beside = jobs if step.kind.split()[0] in ("perplexity", "needle", "ruler") else step.cores
         total += step.core_seconds * costs.factor(step.kind) / beside
     return total / 3600

@@ -30,7 +30,8 @@ from examples.smollm2_135m.extend.runner import Runner, refuse_a_second
 from examples.smollm2_135m.extend.step import Step
 from examples.smollm2_135m.extend.tables import write_tables
 
-TESTS = ("perplexity", "noise", "book")
+TESTS = ("perplexity", "noise", "book", "multikey")
+COMMANDS = {"perplexity": "perplexity", "multikey": "ruler"}  # of other tests: needle
 SMOLLM2_WINDOW = 8192  # L, before the model is there
 SAVE_SECONDS = 900  # of training, between checkpoints
 
@@ -158,9 +159,9 @@ class Experiment:
 
     def evaluation(self, cell: Cell) -> Step:
         """Ask a cell."""
-        args, path = self.args, self.path(cell)
+        args, path, questions = self.args, self.path(cell), len(self.args.depths.split())
         command = [
-            f"tools/evaluate_{'perplexity' if cell.test == 'perplexity' else 'needle'}.py",
+            f"tools/evaluate_{COMMANDS.get(cell.test, 'needle')}.py",
             *("--model", self._model(cell.column.model), "--label", cell.column.label),
             *("--windows", cell.window, "--output", path, "--resume", "--dtype", "bf16"),
             *cell.column.serving,
@@ -172,6 +173,11 @@ class Experiment:
                 *("--max-document-tokens", cell.window, "--max-documents", args.books),
             ]
             kind = f"perplexity {cell.window}"
+        elif cell.test == "multikey":
+            questions *= args.trials
+            command += ["--tasks", "niah_multikey_1", "--trials", questions]
+            command += ["--haystack", args.texts / "haystack.txt", "--sentences", "marks"]
+            kind = f"ruler {cell.test} {cell.window}"
         else:
             haystack = "noise" if cell.test == "noise" else args.texts / "haystack.txt"
             command += ["--haystack", haystack, "--trials", 1, "--seed", cell.trial]
@@ -179,7 +185,7 @@ class Experiment:
             kind = f"needle {cell.test} {cell.window}"
         return Step(
             cell.name, kind, [sys.executable, *map(str, command)], lambda: self.answered(cell),
-            seconds_of(cell, args.books, len(args.depths.split())),
+            seconds_of(cell, args.books, questions),
         )  # fmt: skip
 
     def path(self, cell: Cell) -> Path:
@@ -195,6 +201,9 @@ class Experiment:
         rows = read_json_object(path, "remove it")["results"]
         if cell.test == "perplexity":
             return bool(rows)
+        if cell.test == "multikey":
+            asked = len(self.args.depths.split()) * self.args.trials
+            return any(row["trials"] >= asked for row in rows)
         return {row["depth"] for row in rows} >= set(map(float, self.args.depths.split()))
 
     def _model(self, name: str) -> Path:

@@ -13,6 +13,7 @@ ARMS = {
     "control": ["--position-method", "none"],
 }
 BASE = "base"  # the model before any training
+ASKED_ONCE = ("perplexity", "multikey")  # all of their questions by one command
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Cell:
     """A model asked one thing at one window: the smallest piece that is skipped or run.
 
     Attributes:
-        test: ``perplexity``, or a haystack of the needle: ``noise`` or ``book``.
+        test: ``perplexity``, a haystack of the needle, ``noise`` or ``book``, or ``multikey``.
         window: in tokens.
         column: whose model and serving it takes.
         trial: of the needle, its seed.
@@ -63,7 +64,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Of its result file, without the ending; a perplexity's lacks the number of books."""
-        trial = "" if self.test == "perplexity" else f"-{self.trial}"
+        trial = "" if self.test in ASKED_ONCE else f"-{self.trial}"
         return f"{self.test}-{self.column.name}-{self.window}{trial}"
 
 
@@ -124,7 +125,7 @@ def cells(
     for window in windows:
         served = dict.fromkeys(served_as(column, window, base_window) for column in columns)
         for test in tests:
-            for trial in range(1 if test == "perplexity" else trials):
+            for trial in range(1 if test in ASKED_ONCE else trials):
                 yield from (Cell(test, window, column, trial) for column in served)
 
 
@@ -138,10 +139,10 @@ START = 20.0  # until a command has loaded its model
 TOKENS_A_SECOND = 200.0  # of training
 
 
-def seconds_of(cell: Cell, books: int, depths: int) -> float:
+def seconds_of(cell: Cell, books: int, questions: int) -> float:
     """Estimate the core-seconds of a cell."""
     window = cell.window
     forward = FORWARD[0] * window + FORWARD[1] * window**2
     if cell.test == "perplexity":
         return START + books * forward
-    return START + depths * (forward + ANSWER * (TOKEN[0] + TOKEN[1] * window))
+    return START + questions * (forward + ANSWER * (TOKEN[0] + TOKEN[1] * window))

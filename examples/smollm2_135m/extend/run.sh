@@ -16,7 +16,8 @@ usage: examples/smollm2_135m/extend/run.sh [options]
   --tokens N           of each arm's training           (1000000)
   --columns "C ..."    to compare: base linear yarn control control_yarn paper best (all whose arm is trained)
   --windows "W ..."    in tokens, in this order         ("2048 8192 16384 32768")
-  --tests "T ..."      perplexity; a needle in noise, in a book: noise book ("perplexity noise")
+  --tests "T ..."      perplexity; a needle in noise, in a book, among four: noise book multikey
+                       ("perplexity noise multikey")
   --books N            held-out books for perplexity    (2)
   --depths "D ..."     of the needle, in percent        ("0 25 50 75 100")
   --trials N           needles at each depth            (1)
@@ -26,8 +27,9 @@ usage: examples/smollm2_135m/extend/run.sh [options]
   --ranks N            processes of a training          (2)
   --jobs N             evaluations at a time, a core each (2)
   --dry-run            print the steps left with their hours, run nothing
-Estimated hours on two calm cores: each arm 0.7; the windows up to 8k 0.3, 16k 1.1, 32k 3.6; in all 7.1. A window of
-64k takes three to four times as long as one of 32k. For a run of 2 hours: --tokens 400000 --windows "2048 16384".
+Estimated hours on two calm cores: each arm 0.7; the windows up to 8k 0.5, 16k 1.9, 32k 6.1; in all 10.7. A window of
+64k takes three to four times as long as one of 32k. For a run of 2 hours: --tokens 400000 --windows "2048 16384"
+--tests "perplexity noise".
 Stop it with SIGTERM or Ctrl-C, start it again to go on. About 10 GB of disk and 8 GB of memory.
 PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
@@ -40,7 +42,7 @@ arms="best paper control"
 tokens=1000000
 columns=
 windows="2048 8192 16384 32768"
-tests="perplexity noise"
+tests="perplexity noise multikey"
 books=2
 depths="0 25 50 75 100"
 trials=1

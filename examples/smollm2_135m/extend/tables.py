@@ -19,6 +19,7 @@ TITLES = {
     "perplexity_last": "Perplexity of the last quarter of these windows",
     "noise": "RULER's single needle in noise (niah_single_1), % right",
     "book": "RULER's single needle in a book (the form of niah_single_2), % right",
+    "multikey": "RULER's needle among four in a book (the form of niah_multikey_1), % right",
 }
 
 
@@ -28,7 +29,8 @@ def join(label: str, cells: Iterable[Results]) -> Results:
     Args:
         label: of the new one.
         cells: result files of ``evaluate_perplexity.py`` with one window each, in which every
-            document is one window and the stride a quarter of it; or of ``evaluate_needle.py``.
+            document is one window and the stride a quarter of it; or of ``evaluate_needle.py``, or
+            of ``evaluate_ruler.py``.
     """
     cells = list(cells)
     joined = {**cells[0], "label": label}
