@@ -169,9 +169,8 @@ def logits(model: Path, output: Path, packages: str = "") -> torch.Tensor | None
 
 def table(rows: list[Row], versions: dict[str, str]) -> str:
     """The table as Markdown."""
-    head = ["family", "bytes there and back", "logits as converted"]
-    head += [f"tuned by E2, exported: {rule}" for rule in RULES]
-    head += [f"{version}: {rule}" for version in versions for rule in RULES]
+    head = ["family", "bytes", "converted", *(f"E2 {rule}" for rule in RULES)]
+    head += [f"{version} {rule}" for version in versions for rule in RULES]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row in rows:
         cells = [row.title, "equal" if row.bytes_equal else "**differ**", shown(row.converted)]
@@ -187,7 +186,9 @@ def table(rows: list[Row], versions: dict[str, str]) -> str:
 def shown(difference: float | None) -> str:
     """A difference of logits for the table."""
     if difference is None:
-        return "**cannot load it**"
+        return "**no**"
+    if difference == 0:
+        return "0"
     return f"{difference:.0e}" if difference < SAME else f"**{difference:.2g}**"
 
 
