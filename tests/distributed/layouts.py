@@ -5,6 +5,7 @@ from e2_llm import METHODS
 from e2_llm.placements import PLACEMENTS
 from tests.helpers.rules import settings_of
 
+HEAD = 16  # size of a head of the tiny model
 LAYOUTS = {
     "TP1": [],
     "TP2": ["--tensor-model-parallel-size", "2"],
@@ -33,7 +34,7 @@ def _method_flags(name: str) -> list[str]:
         flags += ["--e2-factor", "4"]
     if "max_scale" in reads:
         flags += ["--e2-max-scale", "8"]
-    for field, value in settings_of(name).items():
+    for field, value in settings_of(name, HEAD).items():
         flags += [f"--e2-{field.replace('_', '-')}", str(value)]
     return flags
 
