@@ -45,7 +45,7 @@ def test_every_variant_is_timed_and_written(tmp_path):
     [
         ("--steps 0", "error: --steps 0: must be at least 1"),
         ("--hidden-size 100", "error: --hidden-size 100: not a multiple of --head-dim 64"),
-        ("--output .", "error: .: is a folder; name a file with --output"),
+        ("--output .", "error: --output .: is a folder; name a file"),
     ],
 )
 def test_bad_input_is_one_line(arguments, line):

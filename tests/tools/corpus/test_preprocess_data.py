@@ -207,7 +207,8 @@ def test_bad_file(tmp_path, tokenizers_by_name, capfd, name, content, culprit):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     good = write_jsonl(tmp_path / "good.jsonl", ["a"])
-    sources = [str(tmp_path / name)] if name == "spaces.jsonl" else [good, str(tmp_path / name)]
+    alone = name == "spaces.jsonl" or culprit == "holds no documents"
+    sources = [str(tmp_path / name)] if alone else [good, str(tmp_path / name)]
     culprits = [culprit] if name == "spaces.jsonl" else [name, culprit]
     line = arguments(sources, tmp_path / "out", tokenizers_by_name["hf"])
     refused(capfd, culprits, main, line, untouched=tmp_path)
