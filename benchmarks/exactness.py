@@ -2,6 +2,7 @@
 """Every position method on every parallel layout, from one checkpoint: do the losses agree?
 
     python benchmarks/exactness.py --output docs/exactness.md [--methods e2 yarn] [--steps 10]
+        [--keep FILE.json]
 
 Trains a tiny Llama (4 layers, fp32) in one torchrun world of four CPU ranks and writes tables of
 the largest relative difference of any step's loss from TP1's (data parallel only). The last row is
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from e2_common.json_file import read_json_object, write_json
 from e2_common.outputs import OutputFile
 from e2_common.progress import progress_bar
 from e2_tools.arguments import command_parser
@@ -29,12 +31,18 @@ def main() -> None:
     parser.add_argument("--output", type=OutputFile, required=True, help="Markdown file to write")
     parser.add_argument("--methods", nargs="+", choices=METHOD_FLAGS, default=list(METHOD_FLAGS))
     parser.add_argument("--steps", type=int, default=10, help="training steps of each run")
+    parser.add_argument(
+        "--keep",
+        type=OutputFile,
+        metavar="FILE.json",
+        help="keep each finished method there, and go on from what it holds: a method takes a minute",
+    )
     args = parser.parse_args()
     from tests.distributed.corpus import make_corpus
 
     grid = {**LAYOUTS, "VPP, TP2+SP, full recompute": HARDEST}
     rows = dict.fromkeys(grid, 0) | {"stopped at TP1, resumed as TP2×PP2": args.steps // 2}
-    columns: dict[str, list[str]] = {}
+    columns = kept(args.keep, args.steps, len(rows))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = folder / "start"
@@ -44,7 +52,8 @@ def main() -> None:
         tune = [*common, "--finetune", "--load", str(start), "--no-load-optim", "--no-load-rng"]
         tune += ["--train-iters", str(args.steps)]
         # A world for each method, so that progress is seen.
-        for method in progress_bar(len(args.methods), "method", iterable=args.methods):
+        left = [method for method in args.methods if method not in columns]
+        for method in progress_bar(len(left), "method", iterable=left):
             runs = [
                 (layout, [*tune, *METHOD_FLAGS[method], *flags]) for layout, flags in grid.items()
             ]
@@ -56,6 +65,10 @@ def main() -> None:
                 worst(results[run]["losses"], reference[begin:])
                 for run, begin in zip([*grid, "resumed"], rows.values(), strict=True)
             ]
+            if args.keep:
+                with atomic_file(args.keep) as temporary:
+                    write_json(temporary, {"steps": args.steps, "columns": columns})
+    columns = {method: columns[method] for method in args.methods}
     tables = []
     for at in range(0, len(columns), WIDTH):
         some = dict(list(columns.items())[at : at + WIDTH])
@@ -74,6 +87,22 @@ def main() -> None:
     with atomic_file(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
+
+
+def kept(path: Path | None, steps: int, rows: int) -> dict[str, list[str]]:
+    """The columns of methods that finished before.
+
+    Raises:
+        UserError: the file is of other runs.
+    """
+    if path is None or not path.exists():
+        return {}
+    content = read_json_object(path, "remove it")
+    columns = content.get("columns")
+    whole = isinstance(columns, dict) and all(len(cells) == rows for cells in columns.values())
+    if not whole or content.get("steps") != steps:
+        raise UserError(f"--keep {path}: holds other runs than these of {steps} steps; remove it")
+    return columns
 
 
 def worst(losses: list[float], reference: list[float]) -> str:
