@@ -35,7 +35,7 @@ def main() -> None:
         "--keep",
         type=OutputFile,
         metavar="FILE.json",
-        help="keep each finished method there, and go on from what it holds: a method takes a minute",
+        help="keep finished methods there, and go on from what it holds; each takes a minute",
     )
     args = parser.parse_args()
     from tests.distributed.corpus import make_corpus
