@@ -103,7 +103,7 @@ def write_release(
     track(save_folder, RELEASE)
 
 
-def _made(piece: Piece) -> Callable[[], Tensor]:
+def _maker(piece: Piece) -> Callable[[], Tensor]:
     return lambda: piece.make().contiguous()
 
 
@@ -124,7 +124,7 @@ class _StreamingPlanner(SavePlanner):
         self._dtype = dtype
         self._progress = progress
         # torch asks for the tensors in the order of the plan.
-        self._made = zip(self._pieces, one_ahead(map(_made, pieces)), strict=True)
+        self._made = zip(self._pieces, one_ahead(map(_maker, pieces)), strict=True)
 
     @staticmethod
     def _index(piece: Piece) -> MetadataIndex:

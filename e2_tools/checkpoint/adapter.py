@@ -63,7 +63,7 @@ class AdaptedReader:
 
     def __init__(self, base: HFReader, folder: Path, *, tied: bool) -> None:
         self.folder, self.shapes, self.dtypes = base.folder, base.shapes, base.dtypes
-        self._base, self._path = base, folder / CONFIG
+        self._base = base
         self._config = adapter_config(folder)
         self._adapter = HFReader(folder, FILES)
         self._products: dict[str, tuple[str, str]] = {}

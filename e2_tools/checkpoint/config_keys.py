@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_llm.exported import KEY as E2_BLOCK
+from e2_llm.window_keys import OVERRULES, REPEATED, WINDOW
 from e2_tools.checkpoint.config_types import Config
 from e2_tools.checkpoint.families import Family
 
@@ -129,15 +130,8 @@ DROPPED: dict[str, str] = {
         "how a program loads the model",
     ),
     "gradient_checkpointing": "how a program trains the model",
-    "original_max_position_embeddings": "rope_parameters says it",
-    **dict.fromkeys(
-        ("max_sequence_length", "max_seq_length", "max_seq_len", "seq_length", "seq_len"),
-        "max_position_embeddings says it",
-    ),
-    **dict.fromkeys(
-        ("model_max_length", "n_positions", "max_target_positions"),
-        "max_position_embeddings says it",
-    ),
+    OVERRULES: "rope_parameters says it",
+    **dict.fromkeys(REPEATED, f"{WINDOW} says it"),
 }
 # Left out without a word: what a program that saved the file says of itself.
 SILENT = ("_name_or_path", "name_or_path", "_commit_hash")

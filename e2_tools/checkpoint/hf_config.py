@@ -4,13 +4,14 @@
 from pathlib import Path
 from typing import Any
 
-from e2_common.errors import UserError, brief
+from e2_common.errors import UserError
 from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
 from e2_llm.window import Config, with_scale, with_window
 from e2_llm.window_keys import WINDOW, with_config_window
 from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.families import Family
+from e2_tools.checkpoint.known_rope import complete
 from e2_tools.checkpoint.run_args import RunArgs
 from e2_tools.checkpoint.sliding import plain_attention
 
@@ -21,16 +22,7 @@ def complete_config(path: Path) -> Config:
     Raises:
         UserError: a value has the wrong type, or transformers refuses it.
     """
-    from transformers import AutoConfig
-
-    read_config(path)
-    try:
-        found = AutoConfig.from_pretrained(
-            path.parent, local_files_only=True, trust_remote_code=False
-        )
-        return found.to_dict()
-    except Exception as error:  # each kind of model refuses in its own way
-        raise UserError(f"{path}: transformers refuses it ({brief(error)})") from error
+    return complete(read_config(path), path)
 
 
 def model_config(

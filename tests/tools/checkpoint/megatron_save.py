@@ -5,6 +5,7 @@ import argparse
 import json
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
@@ -17,6 +18,11 @@ from e2_tools.commands.convert_megatron_to_hf import main
 from tests.helpers.commands import call
 
 VOCAB, PADDED_VOCAB, WINDOW = 101, 128, 32
+# dcp.save says that it writes without a process group and over an older checkpoint; both meant.
+QUIET = [
+    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
+    pytest.mark.filterwarnings("ignore:Detected an existing checkpoint"),
+]
 
 
 def convert(load: Path, save: Path, *flags: object) -> None:

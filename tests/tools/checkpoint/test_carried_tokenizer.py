@@ -10,16 +10,14 @@ from e2_tools.checkpoint.export import ExportOptions, export
 from tests.tools.checkpoint.conversions import change_config
 from tests.tools.checkpoint.megatron_save import (
     PADDED_VOCAB,
+    QUIET,
     VOCAB,
     save_megatron,
     save_tokenizer,
     tiny_llama,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
-    pytest.mark.filterwarnings("ignore:Detected an existing checkpoint"),
-]
+pytestmark = QUIET
 
 
 @pytest.fixture(scope="module")

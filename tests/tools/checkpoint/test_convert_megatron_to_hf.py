@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.helpers.commands import refused
 from tests.tools.checkpoint.megatron_save import (
+    QUIET,
     VOCAB,
     WINDOW,
     convert,
@@ -19,11 +20,7 @@ from tests.tools.checkpoint.megatron_save import (
     written,
 )
 
-# dcp.save says that it writes without a process group and over an older checkpoint; both meant.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
-    pytest.mark.filterwarnings("ignore:Detected an existing checkpoint"),
-]
+pytestmark = QUIET
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from tests.helpers.commands import refused
-from tests.tools.checkpoint.megatron_save import convert, fuse, save_megatron, tiny_llama
+from tests.tools.checkpoint.megatron_save import QUIET, convert, fuse, save_megatron, tiny_llama
 
-# dcp.save says that it writes without a process group and over an older checkpoint; both meant.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
-    pytest.mark.filterwarnings("ignore:Detected an existing checkpoint"),
-]
+pytestmark = QUIET
 
 
 def refuse(capsys, load: Path, save: Path, *flags: object) -> str:

@@ -17,12 +17,9 @@ from e2_tools.checkpoint.import_hf import ImportOptions, import_model
 from e2_tools.checkpoint.set_window import set_window
 from tests.helpers.rules import settings_of
 from tests.tools.checkpoint.conversions import change_config, convert, refuse
-from tests.tools.checkpoint.megatron_save import save_megatron, tiny_llama
+from tests.tools.checkpoint.megatron_save import QUIET, save_megatron, tiny_llama
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
-    pytest.mark.filterwarnings("ignore:Detected an existing checkpoint"),
-]
+pytestmark = QUIET
 LLAMA3 = {**Llama3Scaling(32.0).to_hf(), "rope_theta": 500000.0}
 OWN = OwnRope(500000.0, llama3=Llama3Scaling(32.0))
 
