@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator
 
+from megatron_patches.runtime import transformer_engine
+
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
@@ -22,4 +24,5 @@ def quiet_imports() -> Iterator[None]:
 
         for name in ("torch.utils.cpp_extension", "transformers", "megatron"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        transformer_engine.settle(on_cpu=True)
         yield

@@ -9,6 +9,7 @@ from typing import Any
 
 from e2_common.disk.checkpoint_folder import empty
 from e2_common.errors import UserError
+from megatron_patches.checkpoint.extra_states import keep_own
 from megatron_patches.checkpoint.optimizer_state import let_sgd_load
 from megatron_patches.checkpoint.schedule import rates_of_this_run
 from megatron_patches.checkpoint.starting_point import check_sums
@@ -27,6 +28,7 @@ def install() -> None:
     _installed = True
     check_sums_before_loading()
     load_into_the_optimizer_of_this_run()
+    load_layers_of_another_make()
     empty_the_folder_before_saving()
     name_a_full_disk()
 
@@ -62,6 +64,17 @@ def load_into_the_optimizer_of_this_run() -> None:
             return original(model, optimizer, *args, **kwargs)
 
     original = replace(training, "load_checkpoint", load_checkpoint)
+
+
+def load_layers_of_another_make() -> None:
+    """Load local layers' weights into Transformer Engine's layers, and the other way round."""
+    from megatron.core import dist_checkpointing
+
+    def load(state: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
+        keep_own(state, folder)
+        return original(state, folder, *args, **kwargs)
+
+    original = replace(dist_checkpointing, "load", load)
 
 
 def empty_the_folder_before_saving() -> None:

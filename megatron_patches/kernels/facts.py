@@ -13,6 +13,7 @@ import torch
 
 from e2_common.errors import brief
 from e2_llm.config import E2Config
+from megatron_patches.runtime import transformer_engine
 
 TE, LIGER, TRITON = "transformer_engine", "liger_kernel", "triton"
 APEX, WGRAD = "apex", "fused_weight_gradient_mlp_cuda"
@@ -91,8 +92,11 @@ def missing_packages(on_cpu: bool, interpreted: bool) -> dict[str, str]:
         interpreted: whether Triton's interpreter is on.
     """
     missing = {}
+    hidden = transformer_engine.reason()
     for package, probe in _PROBES.items():
-        if importlib.util.find_spec(package) is None:
+        if package == TE and hidden:
+            missing[package] = hidden
+        elif importlib.util.find_spec(package) is None:
             missing[package] = f"{package} is not installed"
         elif on_cpu and not (interpreted and package in (LIGER, TRITON)):
             missing[package] = "needs a CUDA device"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from megatron_patches.runtime import transformer_engine
 from megatron_patches.runtime.replace import replace
 
 CPU = torch.device("cpu")
@@ -41,6 +42,7 @@ def install() -> None:
         return
     if not is_needed():
         raise RuntimeError("a CUDA device is present: the CPU runtime must not be installed")
+    transformer_engine.settle(on_cpu=True)
     # Megatron decorates small functions with torch.compile at import; compiling them on the CPU
     # costs a minute, and loading the compiler alone several seconds.
     replace(torch, "compile", _without_compiling)

@@ -19,19 +19,23 @@ def is_fsdp(argv: Sequence[str]) -> bool:
 def prepare() -> bool:
     """Make Megatron ready for this machine; call before importing anything of ``megatron``.
 
-    Installs the CPU runtime where there is no CUDA device, mends Megatron's defects and wraps its
-    loading and saving.
+    Installs the CPU runtime where there is no CUDA device, hides a Transformer Engine that cannot
+    be used, mends Megatron's defects and wraps its loading and saving.
 
     Returns:
         Whether the run is on the CPU.
     """
-    from megatron_patches.checkpoint import hooks
-    from megatron_patches.runtime import cpu, fixes
+    from megatron_patches.runtime import cpu, transformer_engine
 
     if not is_fsdp(sys.argv):
         # Megatron insists on it for tensor parallel: keeps the order of overlapping kernels.
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     on_cpu = cpu.is_needed()
+    transformer_engine.settle(on_cpu)
+    # What these import of Megatron must find the package settled.
+    from megatron_patches.checkpoint import hooks
+    from megatron_patches.runtime import fixes
+
     if on_cpu:
         cpu.install()
     fixes.apply()
