@@ -8,26 +8,27 @@ Measured are: ours with E2; ours with fixed RoPE (the price of E2); stock Megatr
 transformers' Llama with SDPA and torch.compile. Each trains a Llama of the preset's shape in bf16
 with AdamW on fp32 master weights. Every step is timed alone after a warm-up, the median counts.
 All at the same number of layers, the largest that fits for each; if ours alone has room for more,
-it is measured at that number as well.
+it is measured at that number as well. Each runs in a process of its own, and the JSON is written
+after each: a variant that fails is a row with the reason, one that does not fit is tried again with
+fewer layers, and the same command goes on behind what the file holds.
 """
 
 import argparse
-import dataclasses
-import logging
+import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 from benchmarks.gpu.models import PRESETS
 from benchmarks.gpu.plan import plan
-from benchmarks.gpu.table import ratios, row, table
+from benchmarks.gpu.session import measure_all
+from benchmarks.gpu.table import table
+from benchmarks.gpu.variant import check_device, measure_alone, prepare_megatron
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.outputs import OutputFile, check_output
 from e2_tools.arguments import command_parser, flag_of
-from e2_tools.planning.models import Model
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
@@ -69,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--output", type=OutputFile, metavar="FILE.json", help="write all; a picture lies beside it"
     )
+    add("--alone", type=Path, help=argparse.SUPPRESS)  # of the process of one variant
+    add("--alone-run", type=json.loads, help=argparse.SUPPRESS)
     return parser
 
 
@@ -84,63 +87,59 @@ def main() -> None:
     strangers = [word for word in extra if word.startswith("--") and "--kernel-" not in word]
     if strangers:
         raise UserError(f"{strangers[0]}: not known here; of Megatron's side only --kernel-*")
-    from e2_common.provenance import provenance
-    from e2_tools.evaluation.result_file import write_results
-
-    if options.output:
-        check_output(options.output)
-    origin = provenance()
-    as_single_process()
-    on_cpu = prepare(options.device)
     model = PRESETS[options.preset]
-    if options.correctness:
-        from benchmarks.gpu import correctness
+    as_single_process()
+    if options.alone:
+        measure_alone(model, options, extra, options.alone, options.alone_run)
+        return
+    from e2_common.provenance import provenance
 
-        rows = correctness.check(model, options, on_cpu)
-        body: dict[str, Any] = {"correctness": rows}
-        text = correctness.table(rows)
-        failed = any(not row.get("passed", True) for row in rows)
-    else:
-        body = measure(model, options, extra, on_cpu)
-        text, failed = table(body), False
+    on_cpu = check_device(options.device)
     result = {
         "schema": SCHEMA,
         "label": f"{options.preset}, {options.device}",
         "preset": options.preset,
         "window": model.window,
         "device": device_name(on_cpu),
-        "settings": {key: value for key, value in vars(options).items() if key != "output"},
-        "provenance": origin,
-        **body,
+        "settings": settings(options, extra),
+        "provenance": provenance(),
     }
-    print(text)
+    if options.correctness:
+        prepare_megatron()
+        from benchmarks.gpu import correctness
+
+        result["correctness"] = correctness.check(
+            model, options, on_cpu, lambda rows: write(options.output, {**result, **rows})
+        )
+        print(correctness.table(result["correctness"]))
+        if any(not row.get("passed", True) for row in result["correctness"]):
+            sys.exit(1)
+        return
+    runs = plan(model, options, memory(on_cpu))
+    rows = finished_before(options.output, result)
+    result |= measure_all(
+        runs, options, rows, lambda body: write(options.output, {**result, **body})
+    )
+    print(table(result))
     if options.output:
-        write_results(options.output, result)
-        if not options.correctness:
-            from benchmarks.gpu.picture import draw_gpu_training
+        from benchmarks.gpu.picture import draw_gpu_training
 
-            draw_gpu_training(result).savefig(options.output.with_suffix(".png"), dpi=120)
-    if failed:
-        sys.exit(1)
+        draw_gpu_training(result).savefig(options.output.with_suffix(".png"), dpi=120)
 
 
-def prepare(device: str) -> bool:
-    """Install the CPU runtime where it is wanted, and the fixes; returns whether on the CPU.
+def settings(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
+    """What makes two measurements the same."""
+    apart = ("output", "time_limit", "variants", "alone", "alone_run")
+    return {k: v for k, v in vars(options).items() if k not in apart} | {"megatron": extra}
 
-    Raises:
-        UserError: there is no CUDA device, or there is one and the CPU is wanted.
-    """
-    from megatron_patches.runtime import cpu
-    from megatron_patches.runtime.prepare import prepare
 
-    on_cpu = device == "cpu"
-    if on_cpu != cpu.is_needed():
-        hint = "hide it with CUDA_VISIBLE_DEVICES=''" if on_cpu else "try --device cpu"
-        found = "a CUDA device is there" if on_cpu else "no CUDA device was found"
-        raise UserError(f"--device {device}: {found}; {hint}")
-    logging.disable(logging.WARNING)  # Megatron tells dozens of lines a model
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    return prepare()
+def memory(on_cpu: bool) -> float:
+    """Bytes of the device; this process takes none of them."""
+    import torch
+
+    if on_cpu:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float(torch.cuda.get_device_properties(0).total_memory)
 
 
 def device_name(on_cpu: bool) -> str:
@@ -150,71 +149,37 @@ def device_name(on_cpu: bool) -> str:
     return "CPU" if on_cpu else torch.cuda.get_device_name()
 
 
-def measure(
-    model: Model, options: argparse.Namespace, extra: list[str], on_cpu: bool
-) -> dict[str, Any]:
-    """Run the plan.
+def finished_before(output: Path | None, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that the file holds, without those that failed.
 
-    Returns:
-        ``variants``, a row for each, and ``ratios`` of them.
+    Raises:
+        UserError: it holds something else, or cannot be written.
     """
-    import torch
-
-    capacity = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    runs = plan(model, options, float(capacity))
-    end = time.monotonic() + options.time_limit
-    rows: list[dict[str, Any]] = []
-    for index, run in enumerate(runs):
-        now = time.monotonic()
-        # What is left is shared alike; most of a variant's share is for its steps.
-        deadline = now + (end - now) / (len(runs) - index) * 0.9
-        limits = {"warm_up": options.warm_up, "rounds": options.steps, "deadline": deadline}
-        limits["profiled"] = options.profile_steps
-        print(f"{run['variant']}: {run['why']}", flush=True)
-        names, measured = run_one(model, run, options, extra, limits, on_cpu)
-        for name, seconds in zip(names, measured["seconds"], strict=True):
-            rows.append(row(model, run, name, seconds, measured, options, on_cpu))
-    return {"variants": rows, "ratios": ratios(rows, options.seed)}
-
-
-def run_one(
-    model: Model,
-    run: dict[str, Any],
-    options: argparse.Namespace,
-    extra: list[str],
-    limits: dict[str, Any],
-    on_cpu: bool,
-) -> tuple[list[str], dict[str, Any]]:
-    """Measure one model; the names of its variants and what was measured."""
-    if run["variant"] == "transformers":
-        from benchmarks.gpu import transformers_run
-
-        return ["transformers, SDPA, torch.compile"], transformers_run.measure(
-            model,
-            run["layers"],
-            options.micro_batch_size,
-            options.micro_batches,
-            limits,
-            options.seed,
-            on_cpu,
+    if output is None:
+        return []
+    check_output(output)
+    if not output.exists() or not output.stat().st_size:
+        return []
+    try:
+        before = json.loads(output.read_text())
+        same = all(before[key] == result[key] for key in ("schema", "device", "settings"))
+        rows = [row for row in before["variants"] if not row.get("failed")]
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UserError(
+            f"--output: {output} holds no measurement of this device with these settings; "
+            "name another, or remove it"
         )
-    from benchmarks.gpu import megatron_runs
+    return rows
 
-    arguments = megatron_runs.megatron_arguments(model, run["layers"], options)
-    if run["variant"] == "stock":
-        measured = megatron_runs.measure(
-            [*arguments, *megatron_runs.STOCK], lambda plain: [None], True, limits, on_cpu
-        )
-        return ["stock Megatron, local layers"], measured
-    changes = {"position_method": "e2", "max_scale": options.max_scale}
-    measured = megatron_runs.measure(
-        [*arguments, *extra],
-        lambda plain: [dataclasses.replace(plain, **changes), None],
-        False,
-        limits,
-        on_cpu,
-    )
-    return ["ours, E2", "ours, fixed RoPE"], measured
+
+def write(output: Path | None, result: dict[str, Any]) -> None:
+    """Write what there is, if it is wanted."""
+    from e2_tools.evaluation.result_file import write_results
+
+    if output:
+        write_results(output, result)
 
 
 if __name__ == "__main__":

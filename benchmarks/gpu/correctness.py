@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from megatron.training.argument_utils import gpt_config_from_args
 from torch import Tensor
 
 from benchmarks.gpu.megatron_runs import STOCK, end_run, megatron_arguments
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
@@ -42,18 +42,24 @@ FLOOR = {torch.float32: 2e-5, torch.bfloat16: 1e-3}  # of relative errors
 Gradients = dict[str, Tensor]
 
 
-def check(model: Model, options: argparse.Namespace, on_cpu: bool) -> list[dict[str, Any]]:
+def check(
+    model: Model,
+    options: argparse.Namespace,
+    on_cpu: bool,
+    keep: Callable[[dict[str, Any]], None],
+) -> list[dict[str, Any]]:
     """Compare every kernel that can run here.
 
     Args:
         model: its sizes and window; two layers are built.
         options: with ``micro_batch_size`` (at least 2 is used), ``micro_batches`` and ``seed``.
         on_cpu: whether the CPU runtime is installed.
+        keep: called with ``correctness``, the rows so far, after each.
 
     Returns:
         A row for each: ``part``, ``kernel``, ``loss_error`` and ``gradient_error`` (relative to
         the reference; the latter the norm of the difference of all gradients), ``passed``; or
-        ``skipped`` with the reason.
+        ``skipped`` with the reason; or ``failed`` with what it raised.
     """
     samples = max(2, options.micro_batch_size)
     options = argparse.Namespace(
@@ -70,11 +76,15 @@ def check(model: Model, options: argparse.Namespace, on_cpu: bool) -> list[dict[
         for part, kernel in _kernels():
             if draws is apart and part != "rope":
                 continue
+            keep({"correctness": rows})
             row = {"part": part, "kernel": kernel, "draws": name}
             try:
                 result = case.run(_flags(PLAIN | {part: kernel}), draws, case.dtype)
             except UserError as error:
                 rows.append({**row, "skipped": str(error)})
+                continue
+            except Exception as error:  # a kernel can fail in any way; the others are checked
+                rows.append({**row, "failed": brief(error), "passed": False})
                 continue
             errors = _errors(result, reference)
             passed = all(
@@ -83,6 +93,7 @@ def check(model: Model, options: argparse.Namespace, on_cpu: bool) -> list[dict[
             rows.append({**row, **errors, "passed": passed})
     rows += case.e2_against_plain_positions()
     rows += list(_adamw_rows())
+    keep({"correctness": rows})
     return rows
 
 
@@ -277,6 +288,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         head = f"| {row['part']} | {row['kernel']} | {row['draws']} |"
         if "skipped" in row:
             lines.append(f"{head} | | not here |")
+            continue
+        if "failed" in row:
+            lines.append(f"{head} | | FAILED: {row['failed']} |")
             continue
         verdict = "passed" if row["passed"] else "FAILED"
         lines.append(f"{head} {row['loss_error']:.1e} | {row['gradient_error']:.1e} | {verdict} |")

@@ -89,7 +89,8 @@ def table(result: dict[str, Any]) -> str:
 
     for variant in result["variants"]:
         if "tokens_per_second" not in variant:
-            lines.append(f"| {variant['name']} | {variant['layers']} | {variant['note']} | | | | |")
+            note = variant["note"] if "note" in variant else f"failed: {variant['failed']}"
+            lines.append(f"| {variant['name']} | {variant['layers']} | {note} | | | | |")
             continue
         peak = "" if variant["peak_gib"] is None else f"{variant['peak_gib']:.1f} GiB"
         lines.append(
@@ -108,6 +109,8 @@ def table(result: dict[str, Any]) -> str:
             f"{ratio['layers']} layers"
         )
     for variant in result["variants"]:
+        if variant.get("failed"):
+            continue
         kernels = ", ".join(f"{part} {name}" for part, name in variant["kernels"].items())
         lines.append(f"kernels of {variant['name']}: {kernels}")
         with contextlib.suppress(TypeError):

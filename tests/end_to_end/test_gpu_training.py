@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from benchmarks.gpu import session
 from benchmarks.gpu.models import (
     DEMANDS,
     GIB,
@@ -15,7 +16,7 @@ from benchmarks.gpu.models import (
 )
 from benchmarks.gpu.plan import plan
 from benchmarks.gpu.profile import busy_time, kernel_class, summarize
-from benchmarks.gpu.table import ratios
+from benchmarks.gpu.table import ratios, table
 from benchmarks.gpu_training import build_parser
 from tests.helpers import ROOT
 from tests.helpers.commands import refused_by, run_command
@@ -179,3 +180,67 @@ def test_the_price_of_e2_is_a_median_of_paired_steps():
     assert price["time"] == 1.0
     assert price["interval"][0] == 1.0
     assert stock["time"] == pytest.approx(0.5)
+
+
+class Told:
+    """Stands in for the processes of the variants."""
+
+    def __init__(self, monkeypatch, limit):
+        self.limit, self.asked, self.kept = limit, [], []
+        monkeypatch.setattr(session, "_alone", self)
+
+    def __call__(self, run, seconds):
+        self.asked.append((run["variant"], run["layers"]))
+        if run["variant"] == "stock" and run["layers"] > self.limit:
+            return {"failed": session.OUT_OF_MEMORY}
+        if run["variant"] == "transformers":
+            return {"failed": "Triton Error"}
+        timed = {
+            "seconds": [1.0],
+            "median_seconds": 1.0,
+            "layers": run["layers"],
+            "note": "",
+            "kernels": {},
+        }
+        return {"rows": [{"name": name, **timed} for name in session.NAMES[run["variant"]]]}
+
+    def run(self, rows):
+        options = build_parser().parse_args([])
+        runs = [{"variant": v, "layers": 11, "why": ""} for v in ("ours", "stock", "transformers")]
+        return session.measure_all(
+            runs, options, rows, lambda body: self.kept.append(json.loads(json.dumps(body)))
+        )
+
+
+def test_what_fails_is_a_row_and_what_does_not_fit_is_tried_with_fewer_layers(monkeypatch):
+    told = Told(monkeypatch, limit=9)
+    body = told.run([])
+    assert told.asked == [
+        ("ours", 11),
+        ("stock", 11),
+        ("stock", 10),
+        ("stock", 9),
+        ("ours", 9),
+        ("transformers", 11),
+    ]
+    assert [len(kept["variants"]) for kept in told.kept] == [2, 3, 4, 5, 7, 8]
+    assert body["variants"][-1]["failed"] == "Triton Error"
+    compared = [(ratio["of"], ratio["layers"]) for ratio in body["ratios"]]
+    assert ("stock Megatron, local layers", 9) in compared
+    assert "failed: out of memory" in table(body)
+
+
+def test_the_same_command_goes_on(monkeypatch):
+    told = Told(monkeypatch, limit=11)
+    before = [row for row in told.run([])["variants"] if not row.get("failed")]
+    told.asked.clear()
+    told.run(before)
+    assert told.asked == [("transformers", 11)]
+
+
+def test_a_file_of_other_settings_is_kept(tmp_path):
+    output = tmp_path / "speed.json"
+    output.write_text('{"schema": "e2-llm/gpu-training/1", "settings": {}, "device": "CPU"}')
+    run = benchmark(*TINY, "--output", str(output), code=2)
+    assert "holds no measurement of this device with these settings" in refused_by(run, ())
+    assert json.loads(output.read_text())["settings"] == {}

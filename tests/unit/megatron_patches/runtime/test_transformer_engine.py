@@ -36,14 +36,15 @@ def test_without_a_driver_commands_run(package, words):
 
 
 @pytest.fixture
-def fresh(monkeypatch, request):
+def fresh(monkeypatch):
     """As in a process that has not asked yet."""
     for name in transformer_engine.MODULES:
         monkeypatch.setitem(sys.modules, name, None)  # so that it is gone again afterwards
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(transformer_engine, "_reason", None)
     missing_packages.cache_clear()
-    request.addfinalizer(missing_packages.cache_clear)
+    yield
+    missing_packages.cache_clear()
 
 
 def test_an_attention_that_fails_hides_the_package(package, monkeypatch, fresh):
