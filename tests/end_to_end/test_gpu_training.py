@@ -195,13 +195,8 @@ class Told:
             return {"failed": session.OUT_OF_MEMORY}
         if run["variant"] == "transformers":
             return {"failed": "Triton Error"}
-        timed = {
-            "seconds": [1.0],
-            "median_seconds": 1.0,
-            "layers": run["layers"],
-            "note": "",
-            "kernels": {},
-        }
+        timed = {"seconds": [1.0], "median_seconds": 1.0, "layers": run["layers"]}
+        timed |= {"note": "", "kernels": {}, "profile": None}
         return {"rows": [{"name": name, **timed} for name in session.NAMES[run["variant"]]]}
 
     def run(self, rows):
