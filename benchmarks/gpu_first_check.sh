@@ -39,11 +39,11 @@ fi
 mkdir -p "$out"
 
 if [ "$device" = cpu ]; then
-    sizes=(--num-layers 2 --hidden-size 64 --ffn-hidden-size 160 --num-attention-heads 4 --vocab-size 255)
+    sizes=(--num-layers 2 --hidden-size 64 --ffn-hidden-size 160 --num-attention-heads 4 --vocab-size 256)
     window=64
     measured=(--device cpu --preset tiny --steps 2 --warm-up 1 --profile-steps 1 --micro-batches 2)
 else
-    sizes=(--num-layers 8 --hidden-size 1024 --ffn-hidden-size 2816 --num-attention-heads 16 --vocab-size 8191)
+    sizes=(--num-layers 8 --hidden-size 1024 --ffn-hidden-size 2816 --num-attention-heads 16 --vocab-size 8192)
     window=1024
     measured=(--device cuda)
 fi

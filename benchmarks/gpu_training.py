@@ -29,6 +29,7 @@ from benchmarks.gpu.variant import check_device, measure_alone, prepare_megatron
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.outputs import OutputFile, check_output
 from e2_tools.arguments import command_parser, flag_of
+from megatron_patches.kernels.registry import PARTS
 from pretrain_e2 import as_single_process
 
 SCHEMA = "e2-llm/gpu-training/1"
@@ -66,6 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for tests of this file")
     add(
         "--correctness", action="store_true", help="check kernels instead; exit code 1 if one fails"
+    )
+    add(
+        "--parts",
+        nargs="+",
+        choices=[part.name for part in PARTS],
+        help="whose kernels --correctness checks (default: all)",
     )
     add(
         "--output", type=OutputFile, metavar="FILE.json", help="write all; a picture lies beside it"

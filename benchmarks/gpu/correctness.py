@@ -52,7 +52,8 @@ def check(
 
     Args:
         model: its sizes and window; two layers are built.
-        options: with ``micro_batch_size`` (at least 2 is used), ``micro_batches`` and ``seed``.
+        options: with ``micro_batch_size`` (at least 2 is used), ``micro_batches``, ``seed`` and
+            ``parts``, whose kernels are checked, None for all.
         on_cpu: whether the CPU runtime is installed.
         keep: called with ``correctness``, the rows so far, after each.
 
@@ -73,7 +74,7 @@ def check(
         plain = case.run(_flags(PLAIN), draws, case.dtype)
         baseline = _errors(plain, reference)
         rows.append({"part": "all", "kernel": "plain", "draws": name, **baseline, "passed": True})
-        for part, kernel in _kernels():
+        for part, kernel in _kernels(options.parts):
             if draws is apart and part != "rope":
                 continue
             keep({"correctness": rows})
@@ -97,10 +98,10 @@ def check(
     return rows
 
 
-def _kernels() -> Iterator[tuple[str, str]]:
-    """Every part and kernel but the plain ones and AdamW's, which no model is needed for."""
+def _kernels(parts: list[str] | None) -> Iterator[tuple[str, str]]:
+    """The kernels of these parts but the plain ones and AdamW's, which no model is needed for."""
     for part in PARTS:
-        if part.name != "adamw":
+        if part.name != "adamw" and (parts is None or part.name in parts):
             for kernel in part.kernels[:-1]:
                 yield part.name, kernel.name
 

@@ -118,7 +118,7 @@ def megatron_arguments(model: Model, layers: int, options: argparse.Namespace) -
         "--max-position-embeddings": model.window,
         "--micro-batch-size": options.micro_batch_size,
         "--global-batch-size": options.micro_batch_size * options.micro_batches,
-        "--vocab-size": sizes.vocab - 1,  # NullTokenizer adds one
+        "--vocab-size": sizes.vocab,
         "--seed": options.seed,
     }
     fixed = """

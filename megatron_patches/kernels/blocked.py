@@ -76,6 +76,16 @@ def cpu_dropout(facts: Facts) -> str | None:
     return "has no dropout on the CPU" if facts.on_cpu and facts.dropout else None
 
 
+def no_dropout(facts: Facts) -> str | None:
+    """cuDNN keeps the probability in four bits: 0.1 becomes 0.125 there, or 0.0625."""
+    return "rounds the probability of --attention-dropout to a sixteenth" if facts.dropout else None
+
+
+def not_deterministic(facts: Facts) -> str | None:
+    """torch runs none of it under deterministic algorithms."""
+    return "does not run under --deterministic-mode" if facts.deterministic else None
+
+
 def flash_head(facts: Facts) -> str | None:
     """FlashAttention's bound on the channels of a head."""
     return "needs heads of at most 256 channels" if facts.head_dim > 256 else None

@@ -41,6 +41,7 @@ class Facts:
         dtype: of the activations.
         head_dim: d, of a head.
         dropout: of the attention.
+        deterministic: only kernels may run that give the same digits every time.
         masked: attention gets a mask, because documents of a window are kept apart.
         per_sample: the samples of a micro-batch are rotated differently, because each has its own
             draw or its own documents.
@@ -62,6 +63,7 @@ class Facts:
     dtype: torch.dtype = torch.bfloat16
     head_dim: int = 128
     dropout: float = 0.0
+    deterministic: bool = False
     masked: bool = False
     per_sample: bool = False
     interleaved: bool = False
@@ -135,6 +137,7 @@ def gather(args: argparse.Namespace, config: E2Config, on_cpu: bool, switches: S
         dtype=args.params_dtype,
         head_dim=args.kv_channels,
         dropout=args.attention_dropout,
+        deterministic=args.deterministic_mode,
         masked=bool(args.reset_attention_mask),
         per_sample=(config.draw_per == "sample" and args.micro_batch_size > 1)
         or (args.dataloader_inter_document_masking and _largest_micro_batch(args) > 1),

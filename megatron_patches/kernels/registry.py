@@ -24,8 +24,10 @@ from megatron_patches.kernels.blocked import (
     needs_package,
     never,
     no_bias,
+    no_dropout,
     no_fsdp,
     no_mask,
+    not_deterministic,
     off_by_flag,
     on_by_flag,
     on_gpu,
@@ -88,7 +90,15 @@ ATTENTION = Part(
         Kernel(
             "cudnn",
             "cuDNN through torch: no s x s matrix, the fastest of torch's on Hopper",
-            any_of(local_layers, needs_cuda, needs_half, no_mask, cudnn_head),
+            any_of(
+                local_layers,
+                needs_cuda,
+                needs_half,
+                no_mask,
+                cudnn_head,
+                no_dropout,
+                not_deterministic,
+            ),
         ),
         Kernel(
             "flash",

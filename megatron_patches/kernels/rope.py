@@ -28,22 +28,29 @@ class _CosSin:
         self.value: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, freqs: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
-        """Both as fp32 [s, b or 1, r / 2], from angles [s, b or 1, 1, r]."""
+        """Both as fp32 [s, b or 1, r / 2], from angles [s, b or 1, 1, r or r + 1]."""
         known = self.of is not None and self.of() is freqs and self.version == freqs._version
         if not known:
             half = freqs.size(-1) // 2
-            angles = freqs[:, :, 0, ::2] if interleaved else freqs[:, :, 0, :half]
+            angles = freqs[:, :, 0, : 2 * half : 2] if interleaved else freqs[:, :, 0, :half]
             angles = angles.float()
-            self.value = (angles.cos().contiguous(), angles.sin().contiguous())
+            cos, sin = angles.cos(), angles.sin()
+            if freqs.size(-1) % 2:
+                cos, sin = cos * freqs[:, :, 0, -1:], sin * freqs[:, :, 0, -1:]
+            self.value = (cos.contiguous(), sin.contiguous())
             self.of, self.version = weakref.ref(freqs), freqs._version
         return self.value
 
 
-_cos_sin = _CosSin()
+# Queries and keys may have different tensors, the same ones in all layers of a micro-batch.
+_plain, _scaled = _CosSin(), _CosSin()
 
 
 class _Rotate(torch.autograd.Function):
-    """y = x cos + rotate_half(x) sin; its gradient is the rotation by the negative angles."""
+    """y = x cos + rotate_half(x) sin; its gradient is the rotation by the negative angles.
+
+    Cosines and sines may have a factor; the gradient then has it too.
+    """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
@@ -62,13 +69,15 @@ def rotate(states: Tensor, freqs: Tensor, interleaved: bool = False) -> Tensor:
 
     Args:
         states: queries or keys [s, b, n, d].
-        freqs: angles [s, b or 1, 1, r], r <= d even; channels from r on are passed through.
+        freqs: angles [s, b or 1, 1, r], r <= d even; channels from r on are passed through. One
+            channel more is a factor of what is rotated, [s, b or 1, 1, r + 1].
         interleaved: pairs are neighbouring channels instead of halves.
 
     Returns:
         [s, b, n, d], contiguous.
     """
-    cos, sin = _cos_sin(freqs, interleaved)
+    cos_sin = _scaled if freqs.size(-1) % 2 else _plain
+    cos, sin = cos_sin(freqs, interleaved)
     return _Rotate.apply(states, cos, sin, interleaved)
 
 

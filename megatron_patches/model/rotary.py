@@ -109,7 +109,10 @@ class E2RotaryEmbedding(RotaryEmbedding):
 
     def _make_frequencies(self, scale: float) -> Frequencies:
         inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.own)
-        return Frequencies(inverse.to(torch.cuda.current_device()), factor)
+        if torch.cuda.is_available():  # from there the copy does not wait for the device
+            inverse = inverse.pin_memory()
+        device = torch.cuda.current_device()
+        return Frequencies(inverse.to(device, non_blocking=True), factor)
 
     def get_cos_sin(self, max_seq_len: int, offset: int = 0) -> tuple[Tensor, Tensor]:
         """Cosines and sines [s, d / 2] of the shared draw, as Megatron's inference path wants."""

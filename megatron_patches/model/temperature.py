@@ -6,11 +6,36 @@ is no constant of the model: it has to travel with the angles, or a pipeline sta
 an earlier micro-batch would take the factor of a later one.
 """
 
+import weakref
 from typing import Any
 
 import torch
+from megatron.core.models.common.embeddings import rope_utils
 from megatron.core.transformer.attention import SelfAttention
 from torch import Tensor
+
+from megatron_patches.kernels.rope import rotate
+
+
+class _WithoutFactor:
+    """The angles of a tensor [s, b, 1, d + 1]: one copy for all layers of a micro-batch.
+
+    A kernel that keeps what it computed from a tensor knows it again by its identity.
+    """
+
+    def __init__(self) -> None:
+        self.of: weakref.ref[Tensor] | None = None
+        self.angles: Tensor | None = None
+
+    def __call__(self, with_factor: Tensor) -> Tensor:
+        """Angles [s, b, 1, d], contiguous."""
+        if self.of is None or self.of() is not with_factor:
+            self.of = weakref.ref(with_factor)
+            self.angles = with_factor[..., :-1].contiguous()
+        return self.angles
+
+
+without_factor = _WithoutFactor()
 
 
 class TemperatureSelfAttention(SelfAttention):
@@ -38,14 +63,17 @@ class TemperatureSelfAttention(SelfAttention):
             kwargs: passed on.
         """
         self._score_factor = None
+        angles: Tensor | tuple[Tensor, Tensor] | None = None
         if rotary_pos_emb is not None:
+            angles = without_factor(rotary_pos_emb)
+            self._rotated = angles.size(-1)
             without = self.config.no_rope_freq
-            if not (without and without[self.layer_number - 1]):
+            if self.config.apply_rope_fusion and rope_utils.fused_apply_rotary_pos_emb is rotate:
+                angles = (rotary_pos_emb, angles)  # of queries, of keys: the kernel multiplies
+            elif not (without and without[self.layer_number - 1]):
                 # The factor is the same for all tokens: [1, b, 1, 1].
                 self._score_factor = rotary_pos_emb[:1, :, :, -1:]
-            rotary_pos_emb = rotary_pos_emb[..., :-1].contiguous()
-            self._rotated = rotary_pos_emb.size(-1)
-        return super().forward(hidden_states, *args, rotary_pos_emb=rotary_pos_emb, **kwargs)
+        return super().forward(hidden_states, *args, rotary_pos_emb=angles, **kwargs)
 
     def get_query_key_value_tensors(self, *args: Any, **kwargs: Any) -> Any:
         """Queries already multiplied by the factor: rotation and scores are linear in them."""

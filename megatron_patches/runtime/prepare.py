@@ -34,10 +34,12 @@ def prepare() -> bool:
     transformer_engine.settle(on_cpu)
     # What these import of Megatron must find the package settled.
     from megatron_patches.checkpoint import hooks
+    from megatron_patches.kernels import multi_tensor
     from megatron_patches.runtime import fixes
 
     if on_cpu:
         cpu.install()
     fixes.apply()
+    multi_tensor.install()
     hooks.install()
     return on_cpu

@@ -183,11 +183,15 @@ def loss_function(
 
     check = partial(get_rerun_state_machine().validate_result, result=loss, tolerance=0.0)
     if args.check_for_nan_in_loss_and_grad:
-        check(rejection_func=torch.isnan, message="found NaN in the local loss", fatal=True)
-        check(rejection_func=torch.isinf, message="found Inf in the local loss", fatal=True)
+        # Each check waits for the device, so NaN and Inf are one.
+        check(rejection_func=_is_not_finite, message="found NaN or Inf in the local loss")
     if args.check_for_spiky_loss:
         is_spike = partial(
             get_rerun_state_machine().is_unexpectedly_large, threshold=SPIKE, context="loss"
         )
         check(rejection_func=is_spike, message="spiky loss", fatal=False)
     return loss, tokens, report
+
+
+def _is_not_finite(loss: Tensor) -> Tensor:
+    return ~torch.isfinite(loss)

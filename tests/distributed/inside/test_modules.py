@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from megatron.core.models.common.embeddings import rope_utils
 from megatron.core.models.common.embeddings.rope_utils import apply_rotary_pos_emb
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
@@ -21,6 +22,7 @@ from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
 from megatron_patches.kernels.attention import SDPACoreAttention
 from megatron_patches.kernels.norm import RMSNorm
+from megatron_patches.kernels.rope import rotate
 from megatron_patches.model.rotary import E2RotaryEmbedding
 from megatron_patches.model.temperature import TemperatureSelfAttention
 
@@ -155,12 +157,19 @@ class Seen(torch.nn.Module):
 
 @pytest.mark.parametrize("percent", [1.0, 0.5, 0.25])
 @pytest.mark.parametrize("layer", [1, 2])
-def test_temperature_is_transformers_and_of_what_is_rotated(model_parallel, percent, layer):
+@pytest.mark.parametrize("fused", [False, True])
+def test_temperature_is_transformers_and_of_what_is_rotated(
+    model_parallel, percent, layer, fused, monkeypatch
+):
     """YaRN multiplies cosines and sines; the second layer here has no RoPE."""
+    if fused:
+        pytest.importorskip("triton")
+        monkeypatch.setattr(rope_utils, "fused_apply_rotary_pos_emb", rotate)
     original = RotaryEmbedding(kv_channels=16, rotary_percent=percent)
     rope = e2_rotary(original, frequencies="yarn")
     rope.set_draws([Draw(20.0, 40)])
     setting = config(model_parallel, num_layers=2, no_rope_freq=[0, 1])
+    setting.apply_rope_fusion = fused
     submodules = get_gpt_layer_local_spec(normalization="RMSNorm").submodules
     submodules = submodules.self_attention.submodules
     submodules.core_attention = Seen
