@@ -10,6 +10,7 @@ a run stopped half-way, saved, and resumed at TP2×PP2; its draws have to be tho
 """
 
 import tempfile
+import textwrap
 from pathlib import Path
 
 from e2_common.errors import UserError, exit_on_user_error
@@ -79,7 +80,16 @@ def main() -> None:
         for name, cells in zip(rows, zip(*some.values(), strict=True), strict=True):
             lines.append(f"| {name} | {' | '.join(cells)} |")
         tables.append("\n".join(lines))
-    flags = [f"- `{method}`: `{' '.join(METHOD_FLAGS[method])}`" for method in columns]
+    flags = [
+        textwrap.fill(
+            f"- `{method}`: `{' '.join(METHOD_FLAGS[method])}`",
+            width=100,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for method in columns
+    ]
     command = f"python benchmarks/exactness.py --output docs/exactness.md --steps {args.steps}"
     text = PAGE.format(
         command=command, steps=args.steps, table="\n\n".join(tables), flags="\n".join(flags)

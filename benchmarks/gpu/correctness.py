@@ -135,7 +135,7 @@ class _Case:
     def run(
         self, flags: list[str], draws: list[Draw], dtype: torch.dtype, stock: bool = False
     ) -> tuple[float, Gradients]:
-        """Mean loss of the batch and the gradient of every weight, fp32 on the host."""
+        """Mean loss of the batch and the gradient of every weight, fp32 on the device."""
         with self._model(flags, dtype, stock) as model:
             config = E2Config(base_window=self.window, train_window=self.window)
             rotary = E2RotaryEmbedding(model.rotary_pos_emb, method_for(config), self.theta)
@@ -196,7 +196,7 @@ class _Case:
         """The same in every model: those of the first, rounded to bf16."""
         for name, parameter in _by_role(model):
             if name not in self.weights:
-                self.weights[name] = parameter.detach().bfloat16().float().cpu()
+                self.weights[name] = parameter.detach().bfloat16()
             with torch.no_grad():
                 parameter.copy_(self.weights[name])
             # What Megatron's DDP would bring; fused weight gradients are written there.
@@ -219,7 +219,7 @@ class _Case:
             gradient = parameter.main_grad
             if parameter.grad is not None:
                 gradient = gradient + parameter.grad.float()
-            gradients[name] = gradient.cpu()
+            gradients[name] = gradient.detach()
         return loss.item(), gradients
 
 

@@ -17,6 +17,7 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.training import pretrain, training
 from megatron.training.argument_utils import gpt_config_from_args, pretrain_cfg_container_from_args
 
+from benchmarks.gpu.plan import AT_LEAST
 from benchmarks.gpu.profile import profile
 from benchmarks.side_by_side import SideBySide, plain_forward_step, put_in
 from e2_common.errors import UserError
@@ -45,7 +46,7 @@ class Measurement(SideBySide):
         configs: of the variants, None for Megatron's own RoPE; every round runs each once.
         warm_up: rounds that are not counted.
         rounds: that are timed, fewer if the deadline comes first.
-        deadline: on the clock of ``time.monotonic``.
+        deadline: on the clock of ``time.monotonic``; ``AT_LEAST`` rounds are timed even behind it.
         profiled: steps of the first variant under the profiler; 0 for none.
         on_cpu: whether the CPU runtime is installed.
     """
@@ -76,8 +77,9 @@ class Measurement(SideBySide):
         self, data_iterator: Any, model: list[MegatronModule], *others: Any, **options: Any
     ) -> None:
         """Leave Megatron's loop when all is measured, or after a whole round that is late."""
-        whole_round = len(self.seconds) % len(self.variants) == 0
-        late = whole_round and time.monotonic() > self.deadline
+        rounds, rest = divmod(len(self.seconds), len(self.variants))
+        enough = rounds >= self.warm_up + AT_LEAST and not rest
+        late = enough and time.monotonic() > self.deadline
         if late or len(self.seconds) == len(self.order) - 1:
             self.finish(data_iterator, model, *others, **options)
 

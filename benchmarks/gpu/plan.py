@@ -9,6 +9,7 @@ from e2_common.errors import UserError
 from e2_tools.planning.models import Model
 
 USABLE = 0.97  # of the memory
+AT_LEAST = 3  # timed steps, even behind the deadline: a first process can start very slowly
 
 
 def plan(model: Model, options: argparse.Namespace, capacity: float) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.gpu.plan import AT_LEAST
 from benchmarks.gpu.profile import profile
 from e2_common.progress import progress_bar
 from e2_tools.planning.models import Model
@@ -109,7 +110,8 @@ def measure(
         step()
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-        if time.monotonic() > limits["deadline"] and len(seconds) > limits["warm_up"]:
+        enough = len(seconds) >= limits["warm_up"] + AT_LEAST
+        if enough and time.monotonic() > limits["deadline"]:
             break
     peak = torch.cuda.max_memory_allocated()
     profiled = limits["profiled"]

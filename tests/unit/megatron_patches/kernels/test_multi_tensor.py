@@ -6,19 +6,9 @@ import importlib.util
 import pytest
 import torch
 from megatron.core import utils
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from megatron_patches.kernels import multi_tensor
-
-
-class Waits(TorchDispatchMode):
-    """Counts what a host waits for a device for."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
-        return function(*args, **(kwargs or {}))
+from tests.helpers.waits import Waits
 
 
 def tensors(dtype=torch.float32):
