@@ -73,7 +73,7 @@ def measure_all(
 def _alone(run: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Measure a variant in a process of its own; what it told, or why it told nothing."""
     script = Path(__file__).resolve().parents[1] / "gpu_training.py"
-    environment = dict(os.environ)
+    environment = {"PYTHONWARNINGS": "ignore", **os.environ}
     if run["variant"] == "stock":  # as one gets it without Transformer Engine
         environment[HIDE] = "1"
     with tempfile.TemporaryDirectory() as folder:
