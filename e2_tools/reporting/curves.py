@@ -36,6 +36,7 @@ class Panel(NamedTuple):
 PANELS = (
     Panel("training loss", "lm loss"),
     Panel("validation loss by window", "lm loss validation/window ", is_prefix=True),
+    Panel("what a window's first half gives", "context gain/", is_prefix=True),
     Panel("training loss by scale", "lm loss by scale/", is_prefix=True),
     Panel("norm of the gradient", "grad-norm", log=True),
     Panel("learning rate", "learning-rate"),

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One validation loss per window: true windows of W tokens, at the scale that W is served with."""
+"""One validation loss per window: true windows of W tokens, at the scale that W is served with.
+
+Beside it how much the context gives: the loss of a window's last quarter without its first half,
+less that loss within the whole window. A model that cannot use what lies far back gains nothing.
+"""
 
 import argparse
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from megatron.core import mpu
@@ -19,12 +23,31 @@ from torch.utils.data import DataLoader
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
-from megatron_patches.data.batches import get_batch
+from megatron_patches.data.batches import Batch, get_batch
 from megatron_patches.data.datasets import validation_dataset
 from megatron_patches.training.curves import write_scalars
 from megatron_patches.training.step import LossFunction, run_model, set_draws
 
 Loaders = list[DataLoader | None]
+
+
+class WindowLoss(NamedTuple):
+    """Mean losses of a token, over all windows of a length.
+
+    Attributes:
+        mean: of all tokens.
+        last: of the last quarter of each window, within the whole window.
+        alone: of the same tokens, without the window's first half; None if it is not measured.
+    """
+
+    mean: float
+    last: float
+    alone: float | None
+
+    @property
+    def gain(self) -> float | None:
+        """What the first half gives the last quarter, in nats a token."""
+        return None if self.alone is None else self.alone - self.last
 
 
 class WindowValidation:
@@ -37,17 +60,16 @@ class WindowValidation:
     def __init__(self, config: E2Config) -> None:
         self.config = config
         self.loaders: dict[int, Loaders] = {}  # window -> a loader per model chunk
-        self.done: tuple[int, dict[int, float]] = (-1, {})
+        self.done: tuple[int, dict[int, WindowLoss]] = (-1, {})
 
-    def __call__(self, model: list[MegatronModule]) -> dict[int, float]:
-        """Measure every window; prints one line.
+    def __call__(self, model: list[MegatronModule]) -> dict[int, WindowLoss]:
+        """Measure every window; prints a line of losses and one of what the context gives.
 
         Args:
             model: chunks of this rank, in evaluation mode.
 
         Returns:
-            Window in tokens -> mean loss per token, the same on all ranks of the last stage and
-            empty elsewhere.
+            Window in tokens -> losses, the same on all ranks of the last stage and empty elsewhere.
         """
         args = get_args()
         # Megatron counts iterations from 0 while it runs them and from 1 when it reports them.
@@ -59,43 +81,66 @@ class WindowValidation:
             loss = self._loss(args, model, window)
             if loss is not None:
                 losses[window] = loss
-        parts = [f"{window}: {loss:.6E}" for window, loss in losses.items()]
+        parts = [f"{window}: {loss.mean:.6E}" for window, loss in losses.items()]
         print_rank_last(
             f" validation loss by window at iteration {iteration} | " + " | ".join(parts)
         )
+        gains = [
+            f"{window}: {loss.gain:+.4f} ({loss.last:.4f} with, {loss.alone:.4f} without)"
+            for window, loss in losses.items()
+            if loss.gain is not None
+        ]
+        if gains:
+            print_rank_last(
+                f" last quarter, without and with the window's first half, at iteration {iteration}"
+                " | " + " | ".join(gains)
+            )
         self.done = (iteration, losses)
         return losses
 
-    def log(self, losses: dict[int, float], iteration: int, writer: Any) -> None:
-        """Write the losses as curves, one a window."""
-        curves = {f"lm loss validation/window {window}": loss for window, loss in losses.items()}
+    def log(self, losses: dict[int, WindowLoss], iteration: int, writer: Any) -> None:
+        """Write the losses and gains as curves, one a window."""
+        curves = {}
+        for window, loss in losses.items():
+            curves[f"lm loss validation/window {window}"] = loss.mean
+            if loss.gain is not None:
+                curves[f"context gain/window {window}"] = loss.gain
         write_scalars(writer, curves, iteration)
 
     def _loss(
         self, args: argparse.Namespace, model: list[MegatronModule], window: int
-    ) -> float | None:
+    ) -> WindowLoss | None:
         micro_batches = self._micro_batches(args, window)
         if window not in self.loaders:
             self.loaders[window] = self._build_loaders(args, model, window, micro_batches)
+        # Every stage of the pipeline takes part in both; the last one gets to know the losses.
+        whole = self._run(model, window, 0)
+        half = self._run(model, window, window // 2) if _has_halves(args, window) else None
+        return WindowLoss(*whole, half and half[1]) if whole else None
+
+    def _run(
+        self, model: list[MegatronModule], window: int, first: int
+    ) -> tuple[float, float] | None:
+        """The mean loss of windows from token ``first`` on, and that of their last quarter."""
         iterators = [iter(loader) if loader else None for loader in self.loaders[window]]
         draw = Draw(method_for(self.config).serving_scale(window), 0)
         reports = get_forward_backward_func()(
-            forward_step_func=partial(_forward_step, window=window, draw=draw),
+            forward_step_func=partial(_forward_step, window=window, first=first, draw=draw),
             data_iterator=iterators if len(model) > 1 else iterators[0],
             model=model,
-            num_microbatches=micro_batches,
-            seq_length=window,
+            num_microbatches=self._micro_batches(get_args(), window),
+            seq_length=window - first,
             micro_batch_size=1,
-            decoder_seq_length=window,
+            decoder_seq_length=window - first,
             forward_only=True,
         )
         if not reports:
-            return None  # not the last pipeline stage
-        total = torch.stack([report["lm loss"] for report in reports]).sum(0)  # [2]
+            return None
+        total = torch.stack([report["losses"] for report in reports]).sum(0)  # [4]
         torch.distributed.all_reduce(
             total, group=mpu.get_data_parallel_group(with_context_parallel=True)
         )
-        return (total[0] / total[1]).item()
+        return (total[0] / total[1]).item(), (total[2] / total[3]).item()
 
     @staticmethod
     def _micro_batches(args: argparse.Namespace, window: int) -> int:
@@ -129,12 +174,48 @@ class WindowValidation:
         return loaders
 
 
+def _has_halves(args: argparse.Namespace, window: int) -> bool:
+    """Whether half a window is a window that this run can compute."""
+    ranks = args.tensor_model_parallel_size  # of sequence parallel
+    apart = args.dataloader_inter_document_masking  # then a half may begin within a document
+    return args.context_parallel_size == 1 and not apart and window % (2 * ranks) == 0
+
+
 def _forward_step(
     data_iterator: Iterator[dict[str, Any]] | None,
     model: MegatronModule,
     window: int,
+    first: int,
     draw: Draw,
 ) -> tuple[Tensor, LossFunction]:
     batch = get_batch(data_iterator, get_attr_wrapped_model(model, "vp_stage"), 1, window)
+    if first:
+        batch = _from(batch, first)
     set_draws(model, [draw], batch.documents)
-    return run_model(model, batch, {})
+    output, loss = run_model(model, batch, {})
+    return output, partial(_with_last_quarter, loss, batch.loss_mask, max(1, window // 4))
+
+
+def _from(batch: Batch, first: int) -> Batch:
+    """The batch without the first tokens of its windows, the others as a window of their own."""
+    cut = {
+        name: tensor if tensor is None else tensor[:, first:].contiguous()
+        for name, tensor in batch._asdict().items()
+        if name in ("tokens", "labels", "loss_mask")
+    }
+    mask, ids = batch.attention_mask, batch.position_ids
+    return batch._replace(
+        **cut,
+        attention_mask=mask if mask is None else mask[..., first:, first:].contiguous(),
+        position_ids=ids if ids is None else ids[:, : ids.size(1) - first].contiguous(),
+    )
+
+
+def _with_last_quarter(
+    loss_function: LossFunction, loss_mask: Tensor, quarter: int, output: Tensor
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The loss as ever; the report is [sum, tokens] of all tokens and of the last, [4]."""
+    loss, tokens, report = loss_function(output)
+    mask = loss_mask[:, -quarter:].float()
+    last = torch.stack([(output[:, -quarter:].float() * mask).sum(), mask.sum()])
+    return loss, tokens, {"losses": torch.cat([report["lm loss"].float(), last])}

@@ -2,6 +2,7 @@
 """One checkpoint, every parallel layout: the same draws, the same losses, the same logits."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -159,6 +160,8 @@ def test_one_validation_loss_per_window(world):
     assert lines, log[-3000:]
     assert "iteration 10 | 64: " in lines[0]
     assert " | 256: " in lines[0]
+    gain = r"64: [+-][.\d]+ \([.\d]+ with, [.\d]+ without\) \| 256: [+-]"
+    assert re.search(f"last quarter, without and with .* at iteration 10 \\| {gain}", log)
 
 
 def test_tensorboard_has_the_draws_and_a_curve_per_window(world):
@@ -169,6 +172,7 @@ def test_tensorboard_has_the_draws_and_a_curve_per_window(world):
     events.Reload()
     tags = events.Tags()["scalars"]
     assert {"lm loss validation/window 64", "lm loss validation/window 256"} <= set(tags)
+    assert {"context gain/window 64", "context gain/window 256"} <= set(tags)
     shown = [event.value for event in events.Scalars("e2 scale")]
     assert shown == pytest.approx([log["e2 scale"] for log in results["windows"]["log"]])
     assert "e2 max position" in tags
