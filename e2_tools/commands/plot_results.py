@@ -243,6 +243,8 @@ def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
     if kind == "iterations":
         summaries = longbench.with_iterations(summaries, args.iterations)
     means = longbench.common_means(summaries)
+    for setting in longbench.differences(summaries):
+        print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     check_output(args.output)
     from e2_tools.evaluation.longbench import plots
 

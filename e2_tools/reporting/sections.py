@@ -9,9 +9,11 @@ from typing import Any
 from e2_common.errors import UserError
 from e2_tools.evaluation.attention.by_window import SCHEMA as ATTENTION
 from e2_tools.evaluation.attention.picture import draw_attention
+from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
 from e2_tools.evaluation.longbench.summaries import SCHEMA as LONGBENCH
-from e2_tools.evaluation.longbench.summaries import read_summary
+from e2_tools.evaluation.longbench.summaries import Summary, read_summary
+from e2_tools.evaluation.longbench.summaries import differences as longbench_differences
 from e2_tools.evaluation.needle.prompt import Needle
 from e2_tools.evaluation.passkey.prompt import Passkey
 from e2_tools.evaluation.perplexity.plots import draw
@@ -29,6 +31,8 @@ from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.curves import draw_curves, read_scalars
 from e2_tools.reporting.page import Section, Table
 
+Maker = Callable[[Run, list[Result], bool], list[Section]]
+
 
 def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
     """Return the sections that a run has results for, in the order of a reader's questions.
@@ -44,7 +48,7 @@ def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
     for kind, make in MAKERS.items():
         if kind in run.results:
             try:
-                sections.append(make(run, run.results[kind], seeds))
+                sections += make(run, run.results[kind], seeds)
             except (LookupError, TypeError, ValueError, ArithmeticError) as error:
                 files = ", ".join(str(path) for path, _ in run.results[kind])
                 raise UserError(f"{files}: not a whole {kind} result; evaluate anew") from error
@@ -54,7 +58,7 @@ def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
     return sections
 
 
-def _perplexity(run: Run, results: list[Result], seeds: bool) -> Section:
+def _perplexity(run: Run, results: list[Result], seeds: bool) -> list[Section]:
     files = [(path, read_results(path)) for path, _ in results]
     labelled = over_seeds(files, METRICS) if seeds else by_label(files)
     # Over documents; where a line stands for several seeds, their range is shown instead.
@@ -71,11 +75,11 @@ def _perplexity(run: Run, results: list[Result], seeds: bool) -> Section:
     )
     for setting in differences([content for _, content in files], "perplexity"):
         section.notes.append(f"These files differ in {setting}: do not compare their numbers.")
-    return section
+    return [section]
 
 
-def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section]:
-    def make(run: Run, results: list[Result], seeds: bool) -> Section:
+def _grid(title: str, about: str) -> Maker:
+    def make(run: Run, results: list[Result], seeds: bool) -> list[Section]:
         section = Section(title, about)
         head = ["model", "windows", "trials a cell", "retrieved"]
         rows = []
@@ -87,12 +91,12 @@ def _grid(title: str, about: str) -> Callable[[Run, list[Result], bool], Section
             sizes = ", ".join(map(str, sorted({cell["window"] for cell in cells})))
             rows.append([content["label"], sizes, str(content["trials"]), f"{100 * share:.1f} %"])
         section.tables.append(Table(head, rows))
-        return section
+        return [section]
 
     return make
 
 
-def _ruler(run: Run, results: list[Result], seeds: bool) -> Section:
+def _ruler(run: Run, results: list[Result], seeds: bool) -> list[Section]:
     section = Section(
         "RULER",
         "Scores in percent by task and window. The effective window is the largest up to which "
@@ -105,16 +109,26 @@ def _ruler(run: Run, results: list[Result], seeds: bool) -> Section:
         caption = f"{name}, {content['trials']} samples a cell; effective window: {effective}"
         section.figures.append((name, draw_scores(content)))
         section.tables.append(Table(head, scores, caption))
-    return section
+    return [section]
 
 
-def _longbench(run: Run, results: list[Result], seeds: bool) -> Section:
+def _longbench(run: Run, results: list[Result], seeds: bool) -> list[Section]:
+    """A section for each kind of records: others than LongBench's are not called so."""
     summaries = [read_summary(path) for path, _ in results]
+    of_kind = {kind: [summary for summary in summaries if summary.kind == kind] for kind in KINDS}
+    return [_scores(kind, found) for kind, found in of_kind.items() if found]
+
+
+def _scores(kind: str, summaries: list[Summary]) -> Section:
     names = list(by_label([(each.path, {"label": each.label}) for each in summaries]))
     tasks = list(dict.fromkeys(task for each in summaries for task in each.scores))
-    rows = [[task, *(number(each.scores.get(task)) for each in summaries)] for task in tasks]
+    told = [", ".join(dict.fromkeys(_records(each, task) for each in summaries)) for task in tasks]
+    rows = [
+        [task, records, *(number(each.scores.get(task)) for each in summaries)]
+        for task, records in zip(tasks, told, strict=True)
+    ]
     rows += [
-        [f"mean {name}", *(number(each.averages[name]) for each in summaries)]
+        [f"mean {name}", "", *(number(each.averages[name]) for each in summaries)]
         for name in summaries[0].averages
     ]
     iterations = {each.iteration for each in summaries}
@@ -125,16 +139,23 @@ def _longbench(run: Run, results: list[Result], seeds: bool) -> Section:
         named = zip(summaries, names, strict=True)
         figure = draw_ablation([each._replace(label=name) for each, name in named])
         caption = "Means of the tasks that all models have."
-    return Section(
-        "LongBench",
-        "Scores in percent by the benchmark's own metrics; EN over 14 tasks, ZH over 4, All over "
-        "these 18, plain means, - while a task is missing.",
+    section = Section(
+        KINDS[kind].title,
+        f"{KINDS[kind].about} Scores in percent by LongBench's metrics; EN over 14 tasks, ZH over "
+        "4, All over these 18, plain means, - while a task is missing.",
         figures=[(caption, figure)],
-        tables=[Table(["task", *names], rows)],
+        tables=[Table(["task", "records", *names], rows)],
     )
+    for setting in longbench_differences(summaries):
+        section.notes.append(f"These files differ in {setting}: do not compare their numbers.")
+    return section
 
 
-def _attention(run: Run, results: list[Result], seeds: bool) -> Section:
+def _records(summary: Summary, task: str) -> str:
+    return summary.records.get(task, "?" if task in summary.scores else "-")
+
+
+def _attention(run: Run, results: list[Result], seeds: bool) -> list[Section]:
     section = Section(
         "Attention",
         "What the tokens of an answer attend to in a long input; the value asked for is marked.",
@@ -152,7 +173,7 @@ def _attention(run: Run, results: list[Result], seeds: bool) -> Section:
             cells = [str(row["window"]), number(row["scale"], "g"), ", ".join(shares), right]
             rows.append([content["label"], *cells, answer])
     section.tables.append(Table(head, rows, prose=True))
-    return section
+    return [section]
 
 
 def _training(run: Run) -> list[Section]:
@@ -195,7 +216,7 @@ def _machine(hardware: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-MAKERS: dict[str, Callable[[Run, list[Result], bool], Section]] = {
+MAKERS: dict[str, Maker] = {
     kind_of(PERPLEXITY): _perplexity,
     kind_of(LONGBENCH): _longbench,
     kind_of(Passkey.schema): _grid(

@@ -6,7 +6,8 @@ import textwrap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from e2_tools.evaluation.longbench.summaries import Summary, common_means
+from e2_tools.evaluation.longbench.origin import KINDS
+from e2_tools.evaluation.longbench.summaries import Summary, common_kind, common_means
 from e2_tools.plotting import COLORS, INK, MARKERS, style_axes
 
 LOOKS = {
@@ -43,7 +44,7 @@ def draw_iterations(summaries: list[Summary], title: str | None = None) -> Figur
             zorder=3,
         )
     axes.set_xlabel("training iterations")
-    axes.set_ylabel("LongBench score (%)")
+    axes.set_ylabel(_measured(summaries))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlim(left=min(0, *iterations))
@@ -70,13 +71,19 @@ def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
     names = [textwrap.fill(summary.label, LINE) for summary in summaries]
     axes.set_xticks(range(len(summaries)), names)
     axes.set_xlim(-0.6, len(summaries) - 0.4)
-    axes.set_ylabel("LongBench score (%)")
+    axes.set_ylabel(_measured(summaries))
     axes.margins(y=0.1)
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # all may be zero
     style_axes(axes)
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
     return _finish(figure, title)
+
+
+def _measured(summaries: list[Summary]) -> str:
+    """What is up the axis: LongBench's score, or that of other records."""
+    kind = common_kind(summaries)
+    return "LongBench score (%)" if kind == "longbench" else f"{KINDS[kind].title}: score (%)"
 
 
 def _legend(name: str) -> str:
