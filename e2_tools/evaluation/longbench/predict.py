@@ -149,7 +149,7 @@ def _answer(
             "answers": records[number]["answers"],
             "all_classes": records[number]["all_classes"],
             "length": records[number]["length"],
-            **{MARK: mark for mark in [records[number].get(MARK)] if mark},
+            **({MARK: records[number][MARK]} if records[number].get(MARK) else {}),
             "index": number,
         }
         for (number, _), answer in zip(batch, answers, strict=True)
