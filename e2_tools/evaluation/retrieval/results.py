@@ -24,7 +24,7 @@ from e2_tools.plotting import INK
 Cell = dict[str, Any]
 
 # What has to be the same for cells of two runs to belong into one file, besides a test's own.
-_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies")
+_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies", "chat")
 
 
 def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()) -> list[Cell]:
@@ -46,6 +46,7 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
         raise UserError(
             f"{path}: has schema {schema!r}, not {results['schema']!r}; name another --output"
         )
+    before.setdefault("chat", False)  # a file of an older version
     require_same_settings(path, before, results, (*_SETTINGS, *own_settings))
     return before["results"]
 
