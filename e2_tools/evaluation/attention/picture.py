@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.attention.by_window import FIRST
-from e2_tools.plotting import INK, tick_label
+from e2_tools.evaluation.conditions import told_scale
+from e2_tools.plotting import INK, plain, tick_label
 
 FAINTEST = 1e-4  # weights below have the darkest colour
 MARK = "#D55E00"
@@ -57,7 +58,9 @@ def draw_attention(results: dict[str, Any]) -> Figure:
             labelcolor=INK,
             fontsize=9,
         )
-    figure.suptitle(results["label"], x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
+    figure.suptitle(
+        plain(results["label"]), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold"
+    )
     return figure
 
 
@@ -66,8 +69,7 @@ def scale_and_verdict(row: dict[str, Any]) -> tuple[str, str]:
 
     The second is empty where nothing was asked.
     """
-    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
-    return scale, {True: "right", False: "wrong", None: ""}[row["correct"]]
+    return told_scale(row["scale"]), {True: "right", False: "wrong", None: ""}[row["correct"]]
 
 
 def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:

@@ -18,7 +18,7 @@ from e2_tools.evaluation.passkey.prompt import (
     draw_key,
 )
 from e2_tools.evaluation.retrieval.grid import fill, reader
-from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
+from e2_tools.evaluation.retrieval.heat_map import Grid, draw_heat_maps
 from tests.helpers.commands import refused
 from tests.helpers.tiny_llama import BASE_WINDOW
 
@@ -142,7 +142,7 @@ def test_the_model_is_really_asked(model, tmp_path):
 
 
 def test_the_picture_has_a_place_for_what_was_not_asked():
-    figure = draw_heat_map([4096, 8192], [0, 100], [[1.0, 0.5], [None, 0.0]], title="T")
+    figure = draw_heat_maps({"T": Grid([4096, 8192], [0, 100], [[1.0, 0.5], [None, 0.0]])})
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4k", "8k"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0 %", "100 %"]
