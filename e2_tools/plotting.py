@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The look of all pictures: colours, axes, ticks, the file."""
 
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,14 @@ def line_look(number: int) -> dict[str, Any]:
 
 
 class Looks:
-    """The looks of lines by their names, the same in all pictures that share this object."""
+    """The looks of lines by their names, the same in all pictures that share this object.
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+    Args:
+        names: those that take the first looks, in this order.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
 
     def of(self, name: str) -> dict[str, Any]:
         """Return the look of a name, see :func:`line_look`; a new one gets the next."""
@@ -42,6 +48,11 @@ def plain(text: str) -> str:
     """Return somebody's text for a picture: matplotlib would read formulas, and hide ``_names``."""
     shown = text.replace("$", r"\$")
     return f"\u200b{shown}" if shown.startswith("_") else shown
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return somebody's text for a picture in lines of at most so many characters."""
+    return plain(textwrap.fill(text, width))
 
 
 def save_png(figure: Figure, path: Path) -> None:

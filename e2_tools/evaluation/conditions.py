@@ -7,6 +7,7 @@ from e2_tools.evaluation.result_file import Results
 
 FEW = 5  # scales that are all named
 OWN_ROPE = "own RoPE"
+COUNTED = ("documents", "scored tokens", "trials a cell", "runs")
 # How pages and pictures call a test, by the middle of its schema.
 TESTS = {
     "perplexity": "Perplexity",
@@ -87,9 +88,15 @@ def _between(numbers: list[int]) -> str | None:
     return " … ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))
 
 
+def in_words(found: dict[str, str]) -> str:
+    """Return conditions as one line."""
+    phrases = (f"{v} {name}" if name in COUNTED else f"{name} {v}" for name, v in found.items())
+    return ", ".join(phrases).replace("chat template yes", "chat template")
+
+
 def conditions_of_all(files: list[Results]) -> str:
     """Return the conditions of several files in one line; where they differ, all values."""
     each = [conditions(results) for results in files]
     names = list(dict.fromkeys(name for found in each for name in found))
-    values = {name: list(dict.fromkeys(found.get(name, "-") for found in each)) for name in names}
-    return ", ".join(f"{name} {' / '.join(found)}" for name, found in values.items())
+    values = {name: dict.fromkeys(found.get(name, "-") for found in each) for name in names}
+    return in_words({name: " / ".join(found) for name, found in values.items()})

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2_tools.plotting import INK, Looks, plain, style_axes
+from e2_tools.plotting import INK, Looks, style_axes, wrapped
 
 MARKS = 6  # on a curve
+LEGEND = 40  # characters a line
 SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
 
 
@@ -104,7 +105,7 @@ def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], looks: Looks
         if len(curve.steps) > SMOOTH_ABOVE:
             axes.plot(*curve, color=style["color"], linewidth=0.8, alpha=0.3)
             curve = _smooth(curve)
-        axes.plot(*curve, **style, linewidth=1.6, label=plain(name))
+        axes.plot(*curve, **style, linewidth=1.6, label=wrapped(name, LEGEND))
     axes.set_title(panel.title, loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.set_xlabel("iteration")
     if panel.log:

@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.attention.by_window import FIRST
 from e2_tools.evaluation.conditions import told_scale
-from e2_tools.plotting import INK, plain, tick_label
+from e2_tools.plotting import INK, tick_label, wrapped
 
+TITLE = 60  # characters a line
 FAINTEST = 1e-4  # weights below have the darkest colour
 MARK = "#D55E00"
 PAIR = "#777777"
@@ -59,7 +60,12 @@ def draw_attention(results: dict[str, Any]) -> Figure:
             fontsize=9,
         )
     figure.suptitle(
-        plain(results["label"]), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold"
+        wrapped(results["label"], TITLE),
+        x=0.01,
+        ha="left",
+        fontsize=13,
+        color=INK,
+        fontweight="bold",
     )
     return figure
 

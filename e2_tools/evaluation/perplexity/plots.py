@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The picture of perplexities: by window, a line per result file."""
 
-import textwrap
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -10,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from e2_common.errors import UserError
 from e2_tools.evaluation.conditions import conditions_of_all, test_name, told_scales
 from e2_tools.evaluation.result_file import Results
-from e2_tools.plotting import INK, Looks, plain, style_axes, tick_label
+from e2_tools.plotting import INK, Looks, style_axes, tick_label, wrapped
 
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 _LABELS = {
@@ -20,7 +18,8 @@ _LABELS = {
     "on_last": "attention on the last tokens",
 }
 SHARES = ("accuracy", "on_first", "on_last")  # from 0 to 1
-CAPTION, LEGEND = 100, 55  # characters a line
+CAPTION, LEGEND, TITLE = 100, 55, 75  # characters a line
+HEIGHT, LINE, LINES = 5, 0.2, 3  # inches; of a line of the legend, and how many have room
 APART = 1.035  # of the places of two files' intervals at one window
 
 
@@ -46,7 +45,7 @@ def draw(
     Raises:
         UserError: a file has no value of this metric, or no interval.
     """
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     looks = looks or Looks()
     values: list[float] = []
@@ -85,7 +84,7 @@ def draw(
         )
     _style(axes, sorted(windows), values)
     axes.set_ylabel(_measured(files, metric))
-    if told := plain(textwrap.fill(conditions_of_all(list(files.values())), CAPTION)):
+    if told := wrapped(conditions_of_all(list(files.values())), CAPTION):
         axes.set_xlabel(f"window (tokens)\n{told}")
     if metric in SHARES:
         axes.set_yscale("linear")
@@ -94,16 +93,22 @@ def draw(
     if train_window is not None:
         _mark_trained(axes, train_window)
     if title:
-        axes.set_title(plain(title), loc="left", pad=24, fontsize=13, color=INK, fontweight="bold")
+        axes.set_title(
+            wrapped(title, TITLE), loc="left", pad=24, fontsize=13, color=INK, fontweight="bold"
+        )
     # Below the axes: inside, it sooner or later covers a line.
     columns = 2 if len(files) > 1 else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
+    lines = (
+        sum(1 + line.get_label().count("\n") for line in axes.lines if line.get_label()) / columns
+    )
+    figure.set_figheight(HEIGHT + max(0.0, lines - LINES) * LINE)
     return figure
 
 
 def _legend(label: str, results: Results) -> str:
     told = ", ".join(filter(None, (label, told_scales(results))))
-    return plain(textwrap.fill(told, LEGEND))
+    return wrapped(told, LEGEND)
 
 
 def _measured(files: dict[str, Results], metric: str) -> str:

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from e2_tools.plotting import INK, plain, tick_label
+from e2_tools.plotting import INK, tick_label, wrapped
 
 LABELLED_CELLS = 150  # beyond it numbers in cells cannot be read
 # In inches: the size of a cell, what all cells of a panel may take, and what a label needs.
-CELL, LEAST, LARGEST, LABEL = (0.75, 0.42), (0.2, 0.13), (8.0, 7.5), (0.55, 0.17)
+CELL, ALL, LABEL = (0.75, 0.42), (8.0, 7.5), (0.55, 0.17)
+CHARACTERS = 9  # of a title, in an inch
 Row = float | str  # a depth in percent, or the name of a task
 
 
@@ -39,8 +40,7 @@ class Grid(NamedTuple):
     def inches(self) -> tuple[float, float]:
         """Width and height of the cells together: of many, each is smaller."""
         counts = len(self.windows), len(self.rows)
-        sizes = zip(counts, CELL, LEAST, LARGEST, strict=True)
-        width, height = (max(n * least, min(n * cell, most)) for n, cell, least, most in sizes)
+        width, height = (min(n * c, most) for n, c, most in zip(counts, CELL, ALL, strict=True))
         return width, height
 
 
@@ -56,14 +56,17 @@ def draw_heat_maps(grids: dict[str, Grid], hidden: str = "key", columns: int = 2
     rows = -(-len(grids) // columns)
     wide = max(grid.inches[0] for grid in grids.values())
     high = max(grid.inches[1] for grid in grids.values())
-    lines = 1 + max(title.count("\n") for title in grids)
+    width = max(30, int(CHARACTERS * wide))
+    titles = ["\n".join(wrapped(line, width) for line in told.splitlines()) for told in grids]
+    lines = 1 + max(title.count("\n") for title in titles)
     size = (
         max(5.0, 1.8 + columns * (wide + 0.4)),
         max(2.8, 1.4 + rows * (high + 0.6 + 0.25 * lines) - 0.6),
     )
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
-    used = list(zip(panels.flat, grids.items(), strict=False))
+    shown = zip(titles, grids.values(), strict=True)
+    used = list(zip(panels.flat, shown, strict=False))
     for axes, (title, grid) in used:
         image = _panel(axes, grid, title)
     for axes in panels.flat[len(used) :]:
@@ -82,7 +85,7 @@ def draw_heat_maps(grids: dict[str, Grid], hidden: str = "key", columns: int = 2
 
 def row_name(row: Row) -> str:
     """Return how pictures and tables call a row."""
-    return row if isinstance(row, str) else f"{row:g} %"
+    return row if isinstance(row, str) else f"{row:.4g} %"
 
 
 def _panel(axes: Axes, grid: Grid, title: str) -> AxesImage:
@@ -107,7 +110,6 @@ def _panel(axes: Axes, grid: Grid, title: str) -> AxesImage:
         _mark(axes, grid.windows, grid.base_window)
     if title:
         pad = 6 if grid.base_window is None else 18
-        title = plain(title)
         axes.set_title(title, loc="left", pad=pad, fontsize=12, color=INK, fontweight="bold")
     return image
 

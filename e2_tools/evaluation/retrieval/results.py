@@ -6,7 +6,6 @@ A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``de
 ``wrong``, what was hidden and what was answered in each trial that failed.
 """
 
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
@@ -16,15 +15,15 @@ from matplotlib.figure import Figure
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
-from e2_tools.evaluation.conditions import conditions, test_name
+from e2_tools.evaluation.conditions import conditions, in_words, test_name
 from e2_tools.evaluation.result_file import Results, require_same_settings
 from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_maps
 from e2_tools.evaluation.ruler.tasks import task_order
 from e2_tools.evaluation.table import aligned_text
-from e2_tools.plotting import INK, plain
+from e2_tools.plotting import INK, wrapped
 
 Cell = dict[str, Any]
-LINE = 60  # characters of a heading
+TITLE = 60  # characters a line
 
 # What has to be the same for cells of two runs to belong into one file, besides a test's own.
 _SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies", "chat")
@@ -101,8 +100,7 @@ def heading(runs: list[Results]) -> str:
     told = conditions(runs[0]) | {"trials a cell": f"{trials:,}"}
     if len(runs) > 1:
         told["runs"] = str(len(runs))
-    line = ", ".join(f"{what} {value}" for what, value in told.items())
-    return f"{test}: {runs[0]['label']}\n{textwrap.fill(line, LINE)}"
+    return f"{test}: {runs[0]['label']}\n{in_words(told)}"
 
 
 def draw_results(results: Results) -> Figure:
@@ -129,7 +127,9 @@ def draw_by_depth(runs: list[Results], title: str | None = None) -> Figure:
     hidden = {_hidden(run) for run in runs}
     figure = draw_heat_maps(grids, hidden.pop() if len(hidden) == 1 else "hidden text")
     if title:
-        figure.suptitle(plain(title), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
+        figure.suptitle(
+            wrapped(title, TITLE), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold"
+        )
     return figure
 
 

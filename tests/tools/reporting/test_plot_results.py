@@ -66,7 +66,7 @@ def test_axes_carry_what_a_reader_needs():
         "E2-LLM, g = 1, 2, 4",
         "pre-trained, g = 1, 2, 8",
     ]
-    assert axes.get_xlabel() == "window (tokens)\nprotocol press, stride 256, documents 1"
+    assert axes.get_xlabel() == "window (tokens)\nprotocol press, stride 256, 1 documents"
     assert axes.get_xscale() == "log"
     assert list(axes.get_xticks()) == [1024, 2048, 4096, 8192]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1k", "2k", "4k", "8k"]
