@@ -5,7 +5,7 @@ from typing import Any
 
 from e2_tools.evaluation.result_file import Results
 
-FEW = 5  # scales that are all named
+FEW = 5  # scales and windows that are all named
 OWN_ROPE = "own RoPE"
 COUNTED = ("documents", "scored tokens", "trials a cell", "runs")
 # How pages and pictures call a test, by the middle of its schema.
@@ -33,10 +33,18 @@ def told_scales(results: Results) -> str:
     rows = sorted(results["results"], key=lambda row: row["window"])
     scales = list(dict.fromkeys(row["scale"] for row in rows if "scale" in row))
     numbers = [f"{scale:g}" for scale in scales if scale is not None]
-    if len(numbers) > FEW:
-        numbers = [numbers[0], "…", numbers[-1]]
-    told = f"g = {', '.join(numbers)}".replace(", …,", " …") if numbers else ""
+    told = f"g = {_listed(numbers)}" if numbers else ""
     return ", ".join(filter(None, (told, OWN_ROPE if None in scales else "")))
+
+
+def told_windows(results: Results) -> str:
+    """Return the windows of a result file in words."""
+    return _listed([f"{window:,}" for window in sorted({r["window"] for r in results["results"]})])
+
+
+def _listed(values: list[str]) -> str:
+    """A few values, or the first and the last of many."""
+    return f"{values[0]} … {values[-1]}" if len(values) > FEW else ", ".join(values)
 
 
 def conditions(results: Results) -> dict[str, str]:

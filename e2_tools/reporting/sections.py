@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from e2_common.errors import UserError
 from e2_tools.evaluation.attention.by_window import SCHEMA as ATTENTION
 from e2_tools.evaluation.attention.picture import draw_attention
-from e2_tools.evaluation.conditions import conditions, told_scales
+from e2_tools.evaluation.conditions import conditions, told_scales, told_windows
 from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
 from e2_tools.evaluation.longbench.summaries import SCHEMA as LONGBENCH
@@ -106,12 +106,12 @@ def _conditions(page: Page, files: list[tuple[Path, Results]], caption: str) -> 
     names = list(dict.fromkeys(name for each in told for name in each))
     rows = []
     for (path, content), each in zip(files, told, strict=True):
-        windows = ", ".join(map(str, sorted({row["window"] for row in content["results"]})))
         base = content.get("base_window")
-        own = [windows, told_scales(content) or "-", "-" if base is None else f"{base:,}"]
+        base = "-" if base is None else f"{base:,}"
+        own = [told_windows(content), told_scales(content) or "-", base]
         others = [each.get(name, "-") for name in names]
         rows.append([content["label"], str(path.relative_to(page.run.folder)), *own, *others])
-    return Table(["model", "file", "windows", "scale", "L", *names], rows, caption, prose=True)
+    return Table(["model", "file", "windows", "scale", "L", *names], rows, caption)
 
 
 def _grid(title: str, about: str) -> Maker:
