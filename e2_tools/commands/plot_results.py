@@ -35,6 +35,7 @@ from e2_tools.evaluation.collection import (
     write_collection,
 )
 from e2_tools.evaluation.longbench import summaries as longbench
+from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
@@ -256,6 +257,8 @@ def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
     if kind == "iterations":
         summaries = longbench.with_iterations(summaries, args.iterations)
     means = longbench.common_means(summaries)
+    if (kind_of_records := KINDS[longbench.common_kind(summaries)]) is not KINDS["longbench"]:
+        print(f"note: {kind_of_records.title}. {kind_of_records.about}", file=sys.stderr)
     for setting in longbench.differences(summaries):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     check_output(args.output)

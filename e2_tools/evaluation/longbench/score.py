@@ -44,7 +44,8 @@ def score_folder(folder: Path, *, longbench_e: bool = False) -> tuple[Scores, Or
     if not files:
         raise UserError(f"{folder}: has no prediction file <task>.jsonl; run predict first")
     tasks = {find_task(name, str(path), longbench_e=longbench_e) for name, path in files.items()}
-    data = (read_settings(folder) or {}).get("records") or {}
+    data = (read_settings(folder) or {}).get("records")
+    data = data if isinstance(data, dict) else {}  # not of older versions
     score = score_buckets if longbench_e else score_task
     scores, origins = {}, {}
     for task in (task for task in TASKS.values() if task in tasks):
