@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The look of all pictures: colours, axes, ticks, the file."""
 
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,46 @@ from e2_common.files import atomic_file
 
 # Okabe and Ito's palette, readable for the colour-blind, less its yellow, too pale on white.
 COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
+# As many as have no divisor in common with the colours: 105 lines before a pair comes again.
+MARKERS = "osD^vPX<>ph*d8H"
+STYLES = ("-", "--", ":")
 INK = "#333333"
 
 
 def line_look(number: int) -> dict[str, Any]:
-    """Return colour and style of a line by its number, from 0; after all colours another style."""
-    styles = ("-", "--", ":")
+    """Return colour, style and mark of a line by its number, from 0: another pair for each."""
+    repeated = number >= len(COLORS) * len(MARKERS)
     return {
         "color": COLORS[number % len(COLORS)],
-        "linestyle": styles[number // len(COLORS) % len(styles)],
+        "linestyle": STYLES[number // len(COLORS) % len(STYLES)],
+        "marker": f"${number}$" if repeated else MARKERS[number % len(MARKERS)],
     }
+
+
+class Looks:
+    """The looks of lines by their names, the same in all pictures that share this object.
+
+    Args:
+        names: those that take the first looks, in this order.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Return the look of a name, see :func:`line_look`; a new one gets the next."""
+        return line_look(self._numbers.setdefault(name, len(self._numbers)))
+
+
+def plain(text: str) -> str:
+    """Return somebody's text for a picture: matplotlib would read formulas, and hide ``_names``."""
+    shown = text.replace("$", r"\$")
+    return f"\u200b{shown}" if shown.startswith("_") else shown
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return somebody's text for a picture in lines of at most so many characters."""
+    return plain(textwrap.fill(text, width))
 
 
 def save_png(figure: Figure, path: Path) -> None:

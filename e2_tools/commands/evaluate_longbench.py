@@ -7,6 +7,7 @@ paper (EN over 14 tasks, ZH over 4, All over those 18), the model and its traini
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
@@ -87,8 +88,15 @@ def main(arguments: list[str] | None = None) -> None:
         for path in predict(args):
             print(path)
         return
-    from e2_tools.evaluation.longbench.score import score_folder, score_table, write_scores
+    from e2_tools.evaluation.longbench.score import (
+        doubts,
+        score_folder,
+        score_table,
+        write_scores,
+    )
 
-    scores = score_folder(args.predictions, longbench_e=args.e)
-    write_scores(args.predictions, scores, longbench_e=args.e, label=args.label)
-    print(score_table(scores, longbench_e=args.e))
+    scores, origins = score_folder(args.predictions, longbench_e=args.e)
+    write_scores(args.predictions, scores, origins, longbench_e=args.e, label=args.label)
+    for doubt in doubts(origins):
+        print(f"note: {doubt}", file=sys.stderr)
+    print(score_table(scores, origins, longbench_e=args.e))

@@ -11,13 +11,14 @@ from e2_common.errors import exit_on_user_error
 from e2_tools.arguments import command_parser
 from e2_tools.evaluation.needle.haystack import load_haystack
 from e2_tools.evaluation.needle.prompt import VALUES, Needle
-from e2_tools.evaluation.retrieval.arguments import add_grid_arguments
+from e2_tools.evaluation.retrieval.arguments import add_chat_argument, add_grid_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = command_parser(__doc__)
     add_grid_arguments(parser, hidden="needle", output="needle.json")
+    add_chat_argument(parser)
     parser.add_argument(
         "--haystack",
         default="noise",

@@ -10,13 +10,14 @@ import argparse
 from e2_common.errors import exit_on_user_error
 from e2_tools.arguments import command_parser
 from e2_tools.evaluation.passkey.prompt import Passkey
-from e2_tools.evaluation.retrieval.arguments import add_grid_arguments
+from e2_tools.evaluation.retrieval.arguments import add_chat_argument, add_grid_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = command_parser(__doc__)
     add_grid_arguments(parser, hidden="key", output="passkey.json")
+    add_chat_argument(parser)
     return parser
 
 

@@ -4,8 +4,11 @@
 Protocol press scores the same tokens at every window, all of a document's but its first, so the
 numbers compare. Its second number, "full context", is over the tokens that no window leaves short
 of context: those at index max(windows) - stride of their document and later, again the same at
-every window. Protocols yarn, yarn-truncate and longlora do what the published code of those papers
-does, for comparison with their numbers: docs/perplexity.md.
+every window. Protocols yarn, yarn-truncate and longlora cut and average as the published code of
+those papers, for comparison with their numbers: docs/perplexity.md. yarn gives each window one
+vote, steps by the stride exactly (at stride = window it leaves a token out between windows, where
+press does not), and is not weighted by tokens; longlora gives each window one vote too, where its
+code gives one to each batch, so that windows of a last, smaller batch count more there.
 """
 
 import argparse

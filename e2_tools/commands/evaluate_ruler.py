@@ -10,7 +10,7 @@ from pathlib import Path
 
 from e2_common.errors import exit_on_user_error
 from e2_tools.arguments import command_parser
-from e2_tools.evaluation.retrieval.arguments import add_cell_arguments
+from e2_tools.evaluation.retrieval.arguments import add_cell_arguments, add_chat_argument
 from e2_tools.evaluation.ruler.tasks import TASKS
 from e2_tools.evaluation.ruler.text import SENTENCES
 
@@ -29,11 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TASK",
         help=f"{', '.join(TASKS)} (default: all whose files are named)",
     )
-    add(
-        "--chat",
-        action="store_true",
-        help="put each question into the tokenizer's chat template, the answer prefix behind it",
-    )
+    add_chat_argument(parser)
     files = parser.add_argument_group("files of tasks").add_argument
     files(
         "--haystack",

@@ -35,6 +35,7 @@ from e2_tools.evaluation.collection import (
     write_collection,
 )
 from e2_tools.evaluation.longbench import summaries as longbench
+from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
@@ -57,10 +58,10 @@ if TYPE_CHECKING:
 Table = tuple[list[str], list[list[str]]]
 # What only one kind of picture has a use for.
 OWN_FLAGS = {
-    "window": ("metric", "seeds", "train_window", "intervals", "collect"),
-    "retrieval": ("seeds", "train_window", "collect"),
+    "window": ("metric", "seeds", "train_window", "intervals", "collect", "palette"),
+    "retrieval": ("seeds", "train_window", "collect", "palette"),
     "depth": (),
-    "attention": ("metric", "seeds", "train_window", "collect"),
+    "attention": ("metric", "seeds", "train_window", "collect", "palette"),
     "iterations": ("iterations",),
     "ablation": (),
 }
@@ -98,6 +99,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=OutputFile,
         metavar="FILE.json",
         help="write what is drawn into one compact file, which can be drawn in place of the others",
+    )
+    window(
+        "--palette",
+        nargs="+",
+        metavar="NAME",
+        help="labels in the order in which they take colours and marks, whichever of them are "
+        "drawn: the same for all pictures of a study (default: in the order of the files)",
     )
     window("--train-window", type=int, metavar="R", help="trained window to mark, in tokens")
     parser.add_argument_group("iterations").add_argument(
@@ -151,8 +159,10 @@ def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
     for setting in differences([results for _, results in runs], metric):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
+    from e2_tools.plotting import Looks
 
-    figure = draw(files, metric, args.title, args.train_window, args.intervals)
+    looks = Looks(args.palette or ())
+    figure = draw(files, metric, args.title, args.train_window, args.intervals, looks)
     return figure, perplexity_rows(files, metric, args.intervals)
 
 
@@ -162,8 +172,9 @@ def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
     for setting in retrieval_differences([results for _, results in runs]):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
+    from e2_tools.plotting import Looks
 
-    figure = draw(files, METRIC, args.title, args.train_window)
+    figure = draw(files, METRIC, args.title, args.train_window, looks=Looks(args.palette or ()))
     head, rows = percent_rows(files)
     if all(map(is_ruler, files.values())):
         from e2_tools.evaluation.ruler.score import THRESHOLD
@@ -197,8 +208,11 @@ def by_attention(args: argparse.Namespace) -> tuple["Figure", Table]:
     for setting in attention.differences([results for _, results in runs]):
         print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     from e2_tools.evaluation.perplexity.plots import draw
+    from e2_tools.plotting import Looks
 
-    return draw(files, metric, args.title, args.train_window), percent_rows(files, metric)
+    looks = Looks(args.palette or ())
+    figure = draw(files, metric, args.title, args.train_window, looks=looks)
+    return figure, percent_rows(files, metric)
 
 
 def _metric(args: argparse.Namespace, metrics: tuple[str, ...]) -> str:
@@ -243,6 +257,10 @@ def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:
     if kind == "iterations":
         summaries = longbench.with_iterations(summaries, args.iterations)
     means = longbench.common_means(summaries)
+    if (kind_of_records := KINDS[longbench.common_kind(summaries)]) is not KINDS["longbench"]:
+        print(f"note: {kind_of_records.title}. {kind_of_records.about}", file=sys.stderr)
+    for setting in longbench.differences(summaries):
+        print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
     check_output(args.output)
     from e2_tools.evaluation.longbench import plots
 

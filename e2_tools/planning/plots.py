@@ -10,9 +10,10 @@ from matplotlib.ticker import NullLocator
 from e2_tools.planning.memory import PARTS
 from e2_tools.planning.plan import Plan
 from e2_tools.planning.table import recompute_text, title
-from e2_tools.plotting import COLORS, INK, MARKERS, tick_label
+from e2_tools.plotting import COLORS, INK, line_look, plain, tick_label
 
 GIB = 2**30
+CROSSES = "x+1234"  # marks of published points
 SHADES = dict(
     zip(
         PARTS,
@@ -50,7 +51,7 @@ def draw_parts(plans: Sequence[Plan]) -> Figure:
     axes.set_xlabel("GiB on a GPU, at the fullest moment of an iteration")
     _mark_memory(axes, plans[0], vertical=True)
     _clean(axes)
-    axes.set_title(heading, loc="left", fontsize=10, color=INK, pad=18)
+    axes.set_title(plain(heading), loc="left", fontsize=10, color=INK, pad=18)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK)
     return figure
 
@@ -73,24 +74,28 @@ def draw_by_window(
     axes = figure.add_subplot()
     windows: set[int] = set()
     for number, (label, plans) in enumerate(series.items()):
-        color = COLORS[number % len(COLORS)]
+        look = line_look(number)
+        color = look["color"]
         x = [plan.run.layout.window for plan in plans]
         y = [plan.fullest.total / GIB for plan in plans]
         windows.update(x)
-        axes.plot(x, y, color=color, linewidth=2, label=label or None)
+        axes.plot(x, y, **look, markersize=0, linewidth=2)
+        if label:  # with its mark
+            axes.plot([], [], **look, markersize=7, linewidth=2, label=plain(label))
         for plan, window, size in zip(plans, x, y, strict=True):
             axes.plot(
                 window,
                 size,
-                MARKERS[number % len(MARKERS)],
+                look["marker"],
                 color=color,
                 markerfacecolor=color if plan.fits else "white",
                 markersize=7,
             )
     for number, (label, values) in enumerate((points or {}).items()):
         color = COLORS[(number + len(series)) % len(COLORS)]
+        mark = CROSSES[number // len(COLORS) % len(CROSSES)]
         sizes = [size / GIB for size in values.values()]
-        axes.plot(list(values), sizes, "x", color=color, markersize=9, mew=2.5, label=label)
+        axes.plot(list(values), sizes, mark, color=color, markersize=9, mew=2.5, label=plain(label))
         windows.update(values)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(windows), [tick_label(window) for window in sorted(windows)])
@@ -101,7 +106,9 @@ def draw_by_window(
     first = next(iter(series.values()))[0]
     _mark_memory(axes, first, vertical=False)
     _clean(axes)
-    axes.set_title(heading or title(first).replace(": ", "\n"), loc="left", fontsize=10, color=INK)
+    axes.set_title(
+        plain(heading or title(first).replace(": ", "\n")), loc="left", fontsize=10, color=INK
+    )
     if len(series) > 1 or points:
         figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
     return figure

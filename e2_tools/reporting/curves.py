@@ -8,8 +8,10 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2_tools.plotting import COLORS, INK, line_look, style_axes
+from e2_tools.plotting import INK, Looks, style_axes, wrapped
 
+MARKS = 6  # on a curve
+LEGEND = 40  # characters a line
 SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
 
 
@@ -59,13 +61,16 @@ def read_scalars(folder: Path) -> Scalars:
     return scalars
 
 
-def draw_curves(runs: dict[str, Scalars]) -> Figure | None:
+def draw_curves(runs: dict[str, Scalars], looks: Looks | None = None) -> Figure | None:
     """Draw a diagram for each quantity that a run logged more than once; None if there is none.
 
     Args:
         runs: name -> its scalars.
+        looks: of the names, where other pictures have them too.
     """
-    colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(runs)}
+    looks = looks or Looks()
+    for name in runs:
+        looks.of(name)  # in this order, whatever a panel has
     panels = [(panel, list(_lines(panel, runs))) for panel in PANELS]
     panels = [(panel, lines) for panel, lines in panels if lines]
     if not panels:
@@ -75,8 +80,8 @@ def draw_curves(runs: dict[str, Scalars]) -> Figure | None:
     figure = Figure(figsize=(5.2 * columns, 3.3 * rows), layout="constrained")
     for number, (panel, lines) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, number + 1)
-        # A run keeps its colour from panel to panel; parts of runs take colours in turn.
-        _draw(axes, panel, lines, {} if panel.is_prefix else colors)
+        # A run keeps its look from panel to panel; parts of runs take looks in turn.
+        _draw(axes, panel, lines, Looks() if panel.is_prefix else looks)
     return figure
 
 
@@ -92,14 +97,16 @@ def _lines(panel: Panel, runs: dict[str, Scalars]) -> Iterable[tuple[str, Curve]
                 yield name, curve
 
 
-def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], colors: dict[str, str]) -> None:
+def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], looks: Looks) -> None:
     for number, (name, curve) in enumerate(lines):
-        style = line_look(number)
-        style["color"] = colors.get(name, style["color"])
+        style = looks.of(name) | {"markersize": 5}
+        # A few marks are enough, and not those of all lines above each other.
+        apart = max(1, len(curve.steps) // MARKS)
+        style["markevery"] = (number * apart // len(lines), apart)
         if len(curve.steps) > SMOOTH_ABOVE:
-            axes.plot(*curve, **style, linewidth=0.8, alpha=0.3)
+            axes.plot(*curve, color=style["color"], linewidth=0.8, alpha=0.3)
             curve = _smooth(curve)
-        axes.plot(*curve, **style, linewidth=1.6, label=name)
+        axes.plot(*curve, **style, linewidth=1.6, label=wrapped(name, LEGEND))
     axes.set_title(panel.title, loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.set_xlabel("iteration")
     if panel.log:

@@ -5,8 +5,9 @@
 
 writes DIR/{passage_retrieval_en,hotpotqa,trec}.jsonl for tools/evaluate_longbench.py: which of 30
 paragraphs two sentences come from; a question over two invented facts among passages; and whose
-sentence it is, after examples. The same text and seed give the same files. Scores compare models
-and windows with each other, not with LongBench's published numbers.
+sentence it is, after examples, if the texts' names tell of two or more. The same text and seed give
+the same files. Scores compare models and windows with each other, not with LongBench's published
+numbers: the records are marked as home-made.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import json
 import random
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +26,8 @@ from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file, read_text
 from e2_common.outputs import OutputFolder
 from e2_tools.arguments import command_parser, count_argument
+from e2_tools.evaluation.longbench.origin import MARK
+from e2_tools.evaluation.longbench.predictions import read_records
 
 PARAGRAPHS = 30  # LongBench's prompt of passage_retrieval_en says so
 PASSAGE_WORDS = 120
@@ -36,9 +40,9 @@ SHIPS = ("Albatross", "Boreas", "Calliope", "Halcyon", "Meridian", "Nightingale"
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A text: whose it is, and its sentences."""
+    """A text: whose it is, if its name tells, and its sentences."""
 
-    label: str
+    label: str | None
     sentences: list[str]
 
 
@@ -59,12 +63,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and write the files."""
     args = build_parser().parse_args(arguments)
     documents = read(args.text)
-    for task, make in TASKS.items():
-        path = args.output / f"{task}.jsonl"
-        records = [
+    tasks = dict(TASKS)
+    if len(labels := {document.label for document in documents} - {None}) < 2:
+        del tasks["trec"]
+        print(
+            f"note: the texts are told to be of {' '.join(labels) or 'nobody'}; whose a sentence "
+            "is (trec) is asked of two or more (see --text in --help)",
+            file=sys.stderr,
+        )
+    made = {
+        task: [
             make(documents, words, random.Random(f"{args.seed}/{task}/{words}/{number}"))
             for number, words in enumerate(args.words * args.records)
         ]
+        for task, make in tasks.items()
+    }
+    for task, records in made.items():
+        path = args.output / f"{task}.jsonl"
         with atomic_file(path) as temporary:
             temporary.write_text("".join(json.dumps(finished(task, r)) + "\n" for r in records))
         print(f"{path}: {len(records)} records")
@@ -80,8 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="texts, or .jsonl with text and id; the first word in a file's name (or id) says "
-        "whose it is: 1790-Washington-1.txt",
+        help="texts, or .jsonl with text in each line; the first word in a file's name, or in a "
+        "line's id, says whose it is: 1790-Washington-1.txt",
     )
     add("--output", type=OutputFolder, required=True, metavar="DIR", help="for <task>.jsonl files")
     add(
@@ -101,30 +116,23 @@ def read(paths: list[Path]) -> list[Document]:
     """Read texts into sentences.
 
     Raises:
-        UserError: a file is missing or malformed, or all texts are of one label.
+        UserError: a file is missing or malformed.
     """
     documents = []
     for path in paths:
-        content = read_text(path, "--text")
-        texts = [(path.stem, content)]
         if path.suffix == ".jsonl":
-            try:
-                objects = [json.loads(line) for line in content.splitlines() if line.strip()]
-                texts = [(str(each["id"]), str(each["text"])) for each in objects]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"--text {path}: needs objects with text and id a line") from error
-        documents += [Document(label(name, path), sentences(text)) for name, text in texts]
-    if len({document.label for document in documents}) < 2:
-        raise UserError("--text: all of one label; name texts of at least two (see --help)")
+            records = read_records(path, {"text": str})
+            texts = [(record.get("id"), record["text"]) for record in records]
+        else:
+            texts = [(path.stem, read_text(path, "--text"))]
+        documents += [Document(label(name), sentences(text)) for name, text in texts]
     return documents
 
 
-def label(name: str, path: Path) -> str:
-    """The first word of letters in a name."""
-    word = re.search(r"[^\W\d_]+", name)
-    if word is None:
-        raise UserError(f"--text {path}: {name!r} has no word that says whose it is; rename it")
-    return word[0]
+def label(name: Any) -> str | None:
+    """The first word of letters in a name; None without one."""
+    word = re.search(r"[^\W\d_]+", name) if isinstance(name, str) else None
+    return word and word[0]
 
 
 def sentences(text: str) -> list[str]:
@@ -199,7 +207,8 @@ def few_shot(documents: list[Document], words: int, source: random.Random) -> An
     """Whose sentence it is, after examples of all."""
     by_label: dict[str, list[str]] = {}
     for document in documents:
-        by_label.setdefault(document.label, []).extend(document.sentences)
+        if document.label is not None:
+            by_label.setdefault(document.label, []).extend(document.sentences)
     classes = sorted(by_label)
     unused = {name: source.sample(found, len(found)) for name, found in by_label.items()}
 
@@ -223,7 +232,10 @@ def few_shot(documents: list[Document], words: int, source: random.Random) -> An
 
 
 def finished(task: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Add LongBench's remaining fields: ``length`` in words, ``_id`` from the content."""
+    """Add LongBench's remaining fields, and the mark of a home-made record.
+
+    ``length`` is in words, ``_id`` from the content.
+    """
     content = json.dumps(record).encode()
     return {
         "input": record["input"],
@@ -234,6 +246,7 @@ def finished(task: str, record: dict[str, Any]) -> dict[str, Any]:
         "language": "en",
         "all_classes": record["all_classes"],
         "_id": hashlib.sha256(content).hexdigest()[:48],
+        MARK: "examples/evaluation/make_tasks.py",
     }
 
 

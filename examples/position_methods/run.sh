@@ -65,14 +65,14 @@ for task in $tasks; do
 done
 has() { [[ " $tasks " == *" $1 "* ]]; } # has TASK
 [ -z "$texts" ] || [ -f "$texts" ] || refuse "--texts $texts: no such file"
-names=() tuned=() untuned=() lengths=()
+names=() labels=() tuned=() untuned=() lengths=()
 while IFS= read -r line; do
     read -r name _ <<< "$line"
     case $name in '' | '#'*) continue ;; esac
     [ -z "$only" ] || [[ " $only " == *" $name "* ]] || continue
     read_arm "$line"
     [[ " ${names[*]} " != *" $name "* ]] || refuse "$methods: two methods are called $name"
-    names+=("$name")
+    names+=("$name") labels+=("$label")
     if [ "${#tuning[@]}" -gt 0 ]; then
         tuned+=("$line")
         [ "$window" = 1/1 ] || lengths+=("$(part_of "$window" 64)")
@@ -133,7 +133,7 @@ picture() {
     of "$4" "$3"
     printf '\n%s\n' "$2"
     "$PYTHON" tools/plot_results.py "${results[@]}" --seeds --table --title "$2" --output "$out/$1.png" \
-        --collect "$out/$1.json" "${@:5}"
+        --collect "$out/$1.json" --palette "${labels[@]}" "${@:5}"
 }
 
 # show METHOD...: sets `shown` to those that were run; false without any

@@ -14,6 +14,7 @@ from tests.helpers.commands import refused
 # of LongBench's records, in its order
 FIELDS = ["input", "context", "answers", "length"]
 FIELDS += ["dataset", "language", "all_classes", "_id"]
+FIELDS += ["made_by"]  # and ours
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +91,60 @@ def test_the_same_text_and_seed_give_the_same_files(make_tasks, texts, tmp_path)
 
 
 @pytest.mark.parametrize(
+    "ids",
+    [
+        None,
+        [7, 8, 9],
+        [None, None, None],
+        ["1", "2", "3"],
+        ["1-Ann", "2-Ann", "3-Ann"],
+        ["1-Ann", 2, None],
+        [["Ann"], {"Bob": 1}, True],
+    ],
+)
+def test_texts_that_do_not_tell_whose_they_are_make_the_other_tasks(
+    make_tasks, texts, tmp_path, capsys, ids
+):
+    lines = [{"text": path.read_text()} for path in texts]
+    lines = [line | ({"id": ids[n]} if ids else {}) for n, line in enumerate(lines)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tasks = made(make_tasks, [tmp_path / "all.jsonl"], tmp_path / "out", "--records", 2)
+    assert set(tasks) == {"passage_retrieval_en", "hotpotqa"}
+    assert capsys.readouterr().err.startswith("note: the texts are told to be of ")
+
+
+def test_a_text_without_a_name_is_nobodys(make_tasks, texts, tmp_path):
+    ids = [None, "1-Ann", "2-Bob"]
+    lines = [{"text": path.read_text(), "id": name} for path, name in zip(texts, ids, strict=True)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tasks = made(make_tasks, [tmp_path / "all.jsonl"], tmp_path / "out", "--records", 2)
+    assert {tuple(record["all_classes"]) for record in tasks["trec"]} == {("Ann", "Bob")}
+
+
+def test_a_line_ends_at_a_line_feed_alone(make_tasks, texts, tmp_path):
+    """Other characters at which Python's ``splitlines`` cuts stand in texts as they are."""
+    breaks = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
+    lines = [{"text": p.read_text().replace(" ", f" {breaks} ", 3), "id": p.stem} for p in texts]
+    dumped = [json.dumps(line, ensure_ascii=False) for line in lines]
+    for name, end in (("lf", "\n"), ("crlf", "\r\n")):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_bytes("".join(line + end for line in dumped).encode())
+        assert len(made(make_tasks, [path], tmp_path / name, "--records", 1)) == 3
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         (["--text", "nosuch.txt"], ("--text nosuch.txt",)),
-        (["--text", "{one}"], ("--text", "one label")),
-        (["--text", "{number}"], ("123", "rename")),
-        (["--text", "{broken}"], ("broken.jsonl", "id")),
+        (["--text", "{broken}"], ("broken.jsonl", "line 1", "'text'")),
+        (["--text", "{torn}"], ("torn.jsonl", "line 2", "not JSON")),
         (["--words", "90000"], ("--words", "more texts")),
     ],
 )
 def test_mistakes_are_one_line(make_tasks, texts, tmp_path, capsys, change, words):
-    (tmp_path / "123.txt").write_text("a")
-    (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n')
-    names = {"one": texts[0], "number": tmp_path / "123.txt", "broken": tmp_path / "broken.jsonl"}
+    (tmp_path / "broken.jsonl").write_text('{"id": "a"}\n')
+    (tmp_path / "torn.jsonl").write_text('{"text": "a"}\n{"te')
+    names = {name: tmp_path / f"{name}.jsonl" for name in ("broken", "torn")}
     flags = [flag.format(**names) for flag in change]
     given = [made, make_tasks, texts, tmp_path / "out", *flags]
     refused(capsys, words, *given, untouched=tmp_path)

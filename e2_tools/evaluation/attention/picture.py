@@ -11,8 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.attention.by_window import FIRST
-from e2_tools.plotting import INK, tick_label
+from e2_tools.evaluation.conditions import told_scale
+from e2_tools.plotting import INK, tick_label, wrapped
 
+TITLE = 60  # characters a line
 FAINTEST = 1e-4  # weights below have the darkest colour
 MARK = "#D55E00"
 PAIR = "#777777"
@@ -57,7 +59,14 @@ def draw_attention(results: dict[str, Any]) -> Figure:
             labelcolor=INK,
             fontsize=9,
         )
-    figure.suptitle(results["label"], x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
+    figure.suptitle(
+        wrapped(results["label"], TITLE),
+        x=0.01,
+        ha="left",
+        fontsize=13,
+        color=INK,
+        fontweight="bold",
+    )
     return figure
 
 
@@ -66,8 +75,7 @@ def scale_and_verdict(row: dict[str, Any]) -> tuple[str, str]:
 
     The second is empty where nothing was asked.
     """
-    scale = "own RoPE" if row["scale"] is None else f"g = {row['scale']:g}"
-    return scale, {True: "right", False: "wrong", None: ""}[row["correct"]]
+    return told_scale(row["scale"]), {True: "right", False: "wrong", None: ""}[row["correct"]]
 
 
 def _panel(axes: Axes, row: dict[str, Any], layer: int) -> Any:

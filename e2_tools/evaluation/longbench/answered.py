@@ -19,13 +19,23 @@ from e2_tools.evaluation.longbench.predictions import Record, read_records
 SCHEMA = "e2-llm/longbench-predict/1"
 
 
-def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]) -> dict[str, Any]:
+# What a folder may have more of after another run, task by task.
+_BY_TASK = ("data", "records")
+
+
+def check_settings(
+    folder: Path,
+    settings: dict[str, Any],
+    data: dict[str, Path],
+    records: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
     """Compare a run to come with the predictions that its folder may already hold.
 
     Args:
         folder: of the predictions, made or not.
         settings: of the run to come.
         data: task -> its data file.
+        records: task -> whose its records are, an ``Origin`` as a dictionary.
 
     Returns:
         what :func:`write_settings` is to write.
@@ -35,6 +45,7 @@ def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]
     """
     path = folder / "settings.json"
     new = {"schema": SCHEMA, **settings, "data": {n: sha256_of(p) for n, p in data.items()}}
+    new["records"] = records
     begun = folder.is_dir() and any(folder.glob("*.jsonl*"))
     if begun and not path.exists():
         raise UserError(
@@ -42,7 +53,7 @@ def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]
         )
     if begun:
         old = _read(path)
-        for name in new.keys() - {"data", "provenance"}:
+        for name in new.keys() - {*_BY_TASK, "provenance"}:
             if old.get(name) != new[name]:
                 raise UserError(
                     f"{path}: {name} was {old.get(name)!r} and now is {new[name]!r}; use the same "
@@ -51,7 +62,8 @@ def check_settings(folder: Path, settings: dict[str, Any], data: dict[str, Path]
         for task, digest in new["data"].items():
             if old["data"].get(task, digest) != digest:
                 raise UserError(f"{data[task]}: has changed since {path}; name another --output")
-        new["data"] = old["data"] | new["data"]
+        for name in _BY_TASK:
+            new[name] = old.get(name, {}) | new[name]
     return new
 
 

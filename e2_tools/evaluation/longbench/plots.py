@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """LongBench scores by training iteration (the paper's Figure 4) and by variant (Tables 4 and 5)."""
 
-import textwrap
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from e2_tools.evaluation.longbench.summaries import Summary, common_means
-from e2_tools.plotting import COLORS, INK, MARKERS, style_axes
+from e2_tools.evaluation.longbench.origin import KINDS
+from e2_tools.evaluation.longbench.summaries import Summary, common_kind, common_means
+from e2_tools.plotting import COLORS, INK, MARKERS, style_axes, wrapped
 
 LOOKS = {
     "EN": COLORS[3],
@@ -16,6 +15,7 @@ LOOKS = {
 }  # blue, orange: apart for the colour-blind
 BAR = 0.26  # width, of 1 for a group
 LINE = 18  # characters of a variant's name on one line
+TITLE = 60
 
 
 def draw_iterations(summaries: list[Summary], title: str | None = None) -> Figure:
@@ -43,7 +43,7 @@ def draw_iterations(summaries: list[Summary], title: str | None = None) -> Figur
             zorder=3,
         )
     axes.set_xlabel("training iterations")
-    axes.set_ylabel("LongBench score (%)")
+    axes.set_ylabel(_measured(summaries))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlim(left=min(0, *iterations))
@@ -67,10 +67,10 @@ def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
         color = LOOKS.get(name, COLORS[2])
         bars = axes.bar(places, values, BAR, label=_legend(name), color=color)
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8.5, color=INK)
-    names = [textwrap.fill(summary.label, LINE) for summary in summaries]
+    names = [wrapped(summary.label, LINE) for summary in summaries]
     axes.set_xticks(range(len(summaries)), names)
     axes.set_xlim(-0.6, len(summaries) - 0.4)
-    axes.set_ylabel("LongBench score (%)")
+    axes.set_ylabel(_measured(summaries))
     axes.margins(y=0.1)
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # all may be zero
     style_axes(axes)
@@ -79,14 +79,22 @@ def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
     return _finish(figure, title)
 
 
+def _measured(summaries: list[Summary]) -> str:
+    """What is up the axis: LongBench's score, or that of other records."""
+    kind = common_kind(summaries)
+    return "LongBench score (%)" if kind == "longbench" else f"{KINDS[kind].title}: score (%)"
+
+
 def _legend(name: str) -> str:
     means = {"EN": "EN (14 tasks)", "ZH": "ZH (4 tasks)", "All": "All (18 tasks)"}
-    return textwrap.fill(means.get(name, name), 90)
+    return wrapped(means.get(name, name), 90)
 
 
 def _finish(figure: Figure, title: str | None) -> Figure:
     if title:
         (axes,) = figure.axes
-        axes.set_title(title, loc="left", pad=14, fontsize=13, color=INK, fontweight="bold")
+        axes.set_title(
+            wrapped(title, TITLE), loc="left", pad=14, fontsize=13, color=INK, fontweight="bold"
+        )
     figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
     return figure

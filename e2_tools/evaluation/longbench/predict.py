@@ -19,6 +19,7 @@ from e2_tools.evaluation.longbench.backends import (
     TransformersBackend,
     VllmBackend,
 )
+from e2_tools.evaluation.longbench.origin import MARK, origin_of
 from e2_tools.evaluation.longbench.predictions import Record
 from e2_tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS, Task, find_task
@@ -39,13 +40,18 @@ def predict(args: argparse.Namespace) -> list[Path]:
         UserError: anything about the model, the data or the output that the user can mend.
     """
     sources = task_files(args.data_dir, args.tasks, args.e)
-    records = {task: read_task(path, args.limit) for task, path in sources.items()}
+    records = {task: read_task(path) for task, path in sources.items()}
+    origins = {
+        task.name: origin_of(task, found, longbench_e=args.e)._asdict()
+        for task, found in records.items()
+    }
+    records = {task: found[: args.limit] for task, found in records.items()}
     config = models.config_of(args)
     scale_of_request(config, 1, 1, args.scale)  # refuses a RoPE that cannot be rescaled
     tokenizer = load_hf_tokenizer(args.model)
     check_chat(tokenizer, args.chat, args.model)
     data = {task.name: path for task, path in sources.items()}
-    settings = check_settings(args.output, _settings(args), data)
+    settings = check_settings(args.output, _settings(args), data, origins)
     outputs = {task: TaskFile(args.output, task.name, len(records[task])) for task in sources}
     left = sum(len(output.left) for output in outputs.values())
     if left:
@@ -143,6 +149,7 @@ def _answer(
             "answers": records[number]["answers"],
             "all_classes": records[number]["all_classes"],
             "length": records[number]["length"],
+            **({MARK: records[number][MARK]} if records[number].get(MARK) else {}),
             "index": number,
         }
         for (number, _), answer in zip(batch, answers, strict=True)

@@ -19,13 +19,13 @@ FIELDS = {
 }
 
 
-def read_task(path: Path, limit: int | None = None) -> list[Record]:
-    """Read a task's records, of LongBench's fields, at most ``limit`` of them.
+def read_task(path: Path) -> list[Record]:
+    """Read a task's records, of LongBench's fields.
 
     Raises:
         UserError: the file is missing, empty or malformed, or a record lacks a field.
     """
-    return read_records(path, FIELDS)[:limit]
+    return read_records(path, FIELDS)
 
 
 def prompt_ids(

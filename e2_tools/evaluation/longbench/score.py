@@ -16,6 +16,7 @@ from e2_common.provenance import provenance
 from e2_llm.exported import trained_iterations
 from e2_tools.evaluation.longbench.answered import read_settings
 from e2_tools.evaluation.longbench.metrics import METRICS
+from e2_tools.evaluation.longbench.origin import KINDS, Origin, origin_of, worst
 from e2_tools.evaluation.longbench.predictions import Record, read_records
 from e2_tools.evaluation.longbench.summaries import SCHEMA
 from e2_tools.evaluation.longbench.tasks import AVERAGES, BUCKETS, TASKS, Task, find_task
@@ -23,14 +24,16 @@ from e2_tools.evaluation.table import number
 
 FIELDS = {"pred": str, "answers": list, "all_classes": (list, type(None))}
 Scores = dict[str, Any]  # task -> score, or bucket -> score with LongBench-E
+Origins = dict[str, Origin]  # task -> whose its records are
 
 
-def score_folder(folder: Path, *, longbench_e: bool = False) -> Scores:
+def score_folder(folder: Path, *, longbench_e: bool = False) -> tuple[Scores, Origins]:
     """Score every ``<task>.jsonl`` of a folder.
 
     Returns:
         task -> mean score in percent, to two decimals, in LongBench's order of tasks; with
-        ``longbench_e`` task -> bucket -> that, None for an empty bucket.
+        ``longbench_e`` task -> bucket -> that, None for an empty bucket. And task -> whose its
+        records are.
 
     Raises:
         UserError: the folder has no prediction file, or one of an unknown task, or a bad one.
@@ -41,12 +44,29 @@ def score_folder(folder: Path, *, longbench_e: bool = False) -> Scores:
     if not files:
         raise UserError(f"{folder}: has no prediction file <task>.jsonl; run predict first")
     tasks = {find_task(name, str(path), longbench_e=longbench_e) for name, path in files.items()}
+    data = (read_settings(folder) or {}).get("records")
+    data = data if isinstance(data, dict) else {}  # not of older versions
     score = score_buckets if longbench_e else score_task
-    return {
-        task.name: score(task, _read(task, files[task.name], longbench_e))
-        for task in TASKS.values()
-        if task in tasks
-    }
+    scores, origins = {}, {}
+    for task in (task for task in TASKS.values() if task in tasks):
+        records = _read(task, files[task.name], longbench_e)
+        scores[task.name] = score(task, records)
+        origins[task.name] = origin_of(
+            task, records, longbench_e=longbench_e, data=data.get(task.name)
+        )
+    return scores, origins
+
+
+def doubts(origins: Origins) -> list[str]:
+    """Return what should be said of the records before their scores are believed, a line each."""
+    found = [
+        f"{task}.jsonl: {origin.records} records, {origin.repeated} of them repeated; expected "
+        f"{origin.of}: was it appended to?"
+        for task, origin in origins.items()
+        if origin.repeated
+    ]
+    kind = worst(origin.kind for origin in origins.values())
+    return found if kind == "longbench" else [*found, f"{KINDS[kind].title}. {KINDS[kind].about}"]
 
 
 def score_task(task: Task, records: list[Record]) -> float:
@@ -81,17 +101,25 @@ def averages(scores: dict[str, float]) -> dict[str, float | None]:
 
 
 def write_scores(
-    folder: Path, scores: Scores, *, longbench_e: bool = False, label: str | None = None
+    folder: Path,
+    scores: Scores,
+    origins: Origins,
+    *,
+    longbench_e: bool = False,
+    label: str | None = None,
 ) -> None:
     """Write ``result.json``, as LongBench does, and with it ``summary.json``.
 
     The summary has the paper's means and where they come from: ``label``, the model's training
     ``iteration`` if its config names one, ``tasks`` (task -> score), ``EN``, ``ZH``, ``All``, what
-    is ``missing`` for All, ``predictions`` (what predict recorded) and ``provenance``.
+    is ``missing`` for All, whose the records are (``kind``, and ``records`` by task, see
+    :class:`e2_tools.evaluation.longbench.origin.Origin`), ``predictions`` (what predict recorded)
+    and ``provenance``.
 
     Args:
         folder: of the predictions.
         scores: from :func:`score_folder`.
+        origins: from there too.
         longbench_e: LongBench-E has no such means: no summary.
         label: for plots; by default the name of the model's folder, or of this one.
 
@@ -112,26 +140,34 @@ def write_scores(
         **averages(scores),
         "tasks": scores,
         "missing": [task for task in AVERAGES["All"] if task not in scores],
+        "kind": worst(origin.kind for origin in origins.values()),
+        "records": {task: origin._asdict() for task, origin in origins.items()},
         "predictions": predictions,
         "provenance": provenance() | {"model_config": config or None},
     }
     _write(folder / "summary.json", summary)
 
 
-def score_table(scores: Scores, *, longbench_e: bool = False) -> str:
-    """Return the scores as aligned text, a row a task, the averages below."""
+def score_table(scores: Scores, origins: Origins, *, longbench_e: bool = False) -> str:
+    """Return the scores as aligned text, a row a task with its records, the averages below."""
     if longbench_e:
-        rows = [["task", *BUCKETS]]
-        rows += [[task, *map(number, buckets.values())] for task, buckets in scores.items()]
+        rows = [["task", "records", *BUCKETS]]
+        rows += [
+            [task, origins[task].told, *map(number, buckets.values())]
+            for task, buckets in scores.items()
+        ]
     else:
-        rows = [["task", "score"], *([task, number(score)] for task, score in scores.items())]
+        rows = [["task", "records", "score"]]
+        rows += [[task, origins[task].told, number(score)] for task, score in scores.items()]
         for name, mean in averages(scores).items():
             missing = [task for task in AVERAGES[name] if task not in scores]
             note = f"   (of {len(AVERAGES[name])} tasks {len(missing)} are missing)"
-            rows.append([name, number(mean) + (note if missing else "")])
-    width = max(len(row[0]) for row in rows)
+            rows.append([name, "", number(mean).rjust(6) + (note if missing else "")])
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(
-        f"{row[0].ljust(width)}  " + "  ".join(value.rjust(6) for value in row[1:]) for row in rows
+        f"{row[0].ljust(widths[0])}  {row[1].rjust(widths[1])}  "
+        + "  ".join(value.rjust(6) for value in row[2:])
+        for row in rows
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_llm.exported import trained_iterations
+from e2_tools.evaluation.longbench.origin import KINDS, Origin, worst
 from e2_tools.evaluation.longbench.tasks import AVERAGES
 from e2_tools.evaluation.result_file import read_schema
 
@@ -21,6 +22,8 @@ class Summary(NamedTuple):
     iteration: int | None  # of training, if the file knows
     averages: dict[str, float | None]  # EN, ZH, All; None while a task is missing
     scores: dict[str, float]  # task -> score in percent
+    kind: str  # whose the records are, a key of KINDS; "unknown" of an older file
+    records: dict[str, str]  # task -> how many of how many
 
 
 def read_summary(path: Path) -> Summary:
@@ -36,13 +39,35 @@ def read_summary(path: Path) -> Summary:
         raise UserError(f"{path}: has no scores; make it anew with evaluate_longbench.py score")
     config = (content.get("provenance") or {}).get("model_config") or {}
     iteration = content.get("iteration") or trained_iterations(config)
+    kind = content.get("kind")
+    try:
+        origins = {task: Origin(**each) for task, each in content.get("records", {}).items()}
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its records are damaged; score the predictions again") from error
     return Summary(
         path=path,
         label=content.get("label") or path.resolve().parent.name,
         iteration=iteration,
         averages={name: averages.get(name) for name in AVERAGES},
         scores=scores,
+        kind=kind if kind in KINDS else "unknown",
+        records={task: origin.told for task, origin in origins.items()},
     )
+
+
+def common_kind(summaries: list[Summary]) -> str:
+    """Return whose records all files have: the worst of their kinds."""
+    return worst(summary.kind for summary in summaries)
+
+
+def differences(summaries: list[Summary]) -> list[str]:
+    """Name what makes the scores of several files incomparable."""
+    kinds = {summary.kind for summary in summaries}
+    counts = [
+        {summary.records[task] for summary in summaries if task in summary.records}
+        for task in summaries[0].records
+    ]
+    return ["records"] if len(kinds) > 1 or any(len(each) > 1 for each in counts) else []
 
 
 def common_means(summaries: list[Summary]) -> dict[str, list[float]]:

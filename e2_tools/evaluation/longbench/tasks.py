@@ -7,11 +7,19 @@ Prompts and answer lengths are LongBench's own, to the character: a space more c
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 
 # The upper bounds of LongBench-E's buckets, in words (characters in Chinese); the last has none.
 BUCKETS = {"0-4k": 4000, "4-8k": 8000, "8k+": float("inf")}
+
+
+class Records(NamedTuple):
+    """A set of records, see :mod:`e2_tools.evaluation.longbench.origin`."""
+
+    count: int
+    sha256: str  # of their answers, classes and lengths, in any order
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,18 @@ class Task:
     chat: bool  # is the prompt put into a chat model's template?
     first_line: bool  # does only the first line of a prediction count?
     longbench_e: bool  # has it a LongBench-E set?
+    records: Records  # LongBench's
+    records_e: Records | None  # LongBench-E's
 
 
 def _load() -> dict[str, Task]:
     tasks = json.loads(Path(__file__).with_name("tasks.json").read_bytes())["tasks"]
-    return {name: Task(name=name, **fields) for name, fields in tasks.items()}
+    return {name: Task(name=name, **_typed(fields)) for name, fields in tasks.items()}
+
+
+def _typed(fields: dict[str, Any]) -> dict[str, Any]:
+    sets = {key: fields[key] and Records(**fields[key]) for key in ("records", "records_e")}
+    return fields | sets
 
 
 TASKS = _load()

@@ -14,7 +14,7 @@ from e2_tools.evaluation.ruler.score import string_match_all
 from e2_tools.evaluation.ruler.tasks import NEEDLE, NIAH, for_one
 from e2_tools.evaluation.ruler.words import draw_magic, word_list
 
-PROMPT = for_one(NIAH.template + NIAH.answer_prefix)
+TEMPLATE, ANSWER_PREFIX = for_one(NIAH.template), for_one(NIAH.answer_prefix)
 VALUES = ("numbers", "uuids")  # of niah_single_1 and _2, and of niah_single_3
 
 
@@ -36,9 +36,9 @@ class Needle:
         self.settings = {**haystack.settings, "values": values}
         word_list("noun")  # so that a missing package is told before a model is loaded
 
-    def sample(self, size: int) -> str:
+    def sample(self, size: int) -> Question:
         """See :class:`e2_tools.evaluation.retrieval.question.Retrieval`."""
-        return self.question(size, 0, 50, 0).prompt
+        return self.question(size, 0, 50, 0)
 
     def question(self, size: int, window: int, depth: float, trial: int) -> Question:
         """See :class:`e2_tools.evaluation.retrieval.question.Retrieval`."""
@@ -46,8 +46,9 @@ class Needle:
         needle = NEEDLE.format(values=self.values, key=key, value=value)
         context = self.haystack.around(needle, size, depth)
         kind = self.values.removesuffix("s")
-        prompt = PROMPT.format(kind=kind, context=context, key=key)
-        return Question(prompt, {"key": key, "value": value})
+        text = TEMPLATE.format(kind=kind, context=context, key=key)
+        prefix = ANSWER_PREFIX.format(kind=kind, key=key)
+        return Question(text, {"key": key, "value": value}, prefix)
 
     def is_right(self, answer: str, hidden: dict[str, Any]) -> bool:
         """RULER's ``string_match_all`` of a single reference: it occurs, whatever its case."""

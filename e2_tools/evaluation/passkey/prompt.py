@@ -16,7 +16,8 @@ TASK = (
 )
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 KEY = "The pass key is {key}. Remember it. {key} is the pass key."
-QUESTION = "What is the pass key? The pass key is"
+QUESTION = "What is the pass key?"
+ANSWER_PREFIX = " The pass key is"
 LARGEST_KEY = 50_000
 
 
@@ -31,14 +32,14 @@ class Passkey:
         self.seed = seed
         self.settings: dict[str, Any] = {}
 
-    def sample(self, size: int) -> str:
+    def sample(self, size: int) -> Question:
         """See :class:`e2_tools.evaluation.retrieval.question.Retrieval`."""
-        return build_prompt(size, 50, LARGEST_KEY)
+        return Question(build_question(size, 50, LARGEST_KEY), {}, ANSWER_PREFIX)
 
     def question(self, size: int, window: int, depth: float, trial: int) -> Question:
         """See :class:`e2_tools.evaluation.retrieval.question.Retrieval`."""
         key = draw_key(self.seed, window, depth, trial)
-        return Question(build_prompt(size, depth, key), {"key": key})
+        return Question(build_question(size, depth, key), {"key": key}, ANSWER_PREFIX)
 
     def is_right(self, answer: str, hidden: dict[str, Any]) -> bool:
         """Whether the first number of an answer is the key."""
@@ -46,8 +47,8 @@ class Passkey:
         return number is not None and int(number[0]) == hidden["key"]
 
 
-def build_prompt(filler_length: int, depth: float, key: int) -> str:
-    """Return the prompt: five lines, of which the second and fourth are filler.
+def build_question(filler_length: int, depth: float, key: int) -> str:
+    """Return the question: five lines, of which the second and fourth are filler.
 
     Args:
         filler_length: characters of both fillers together.

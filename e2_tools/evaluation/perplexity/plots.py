@@ -6,18 +6,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from e2_common.errors import UserError
+from e2_tools.evaluation.conditions import conditions_of_all, test_name, told_scales
 from e2_tools.evaluation.result_file import Results
-from e2_tools.plotting import INK, MARKERS, line_look, style_axes, tick_label
+from e2_tools.plotting import INK, Looks, style_axes, tick_label, wrapped
 
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 _LABELS = {
     "perplexity": "perplexity",
     "perplexity_full_context": "perplexity (full context)",
-    "accuracy": "retrieved",
     "on_first": "attention on the first tokens",
     "on_last": "attention on the last tokens",
 }
 SHARES = ("accuracy", "on_first", "on_last")  # from 0 to 1
+CAPTION, LEGEND, TITLE = 100, 55, 75  # characters a line
+HEIGHT, LINE, LINES = 5, 0.2, 3  # inches; of a line of the legend, and how many have room
 APART = 1.035  # of the places of two files' intervals at one window
 
 
@@ -27,8 +29,9 @@ def draw(
     title: str | None = None,
     train_window: int | None = None,
     intervals: bool = False,
+    looks: Looks | None = None,
 ) -> Figure:
-    """Draw a metric by window, the paper's Figure 5.
+    """Draw a metric by window, the paper's Figure 5; below it what the numbers depend on.
 
     Args:
         files: label -> results.
@@ -37,12 +40,14 @@ def draw(
         title: above the picture.
         train_window: R, in tokens, to mark as the trained window.
         intervals: with the 95 % intervals over documents as bars.
+        looks: of the labels, where other pictures have them too.
 
     Raises:
         UserError: a file has no value of this metric, or no interval.
     """
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
+    looks = looks or Looks()
     values: list[float] = []
     windows: set[int] = set()
     for number, (label, results) in enumerate(files.items()):
@@ -57,7 +62,7 @@ def draw(
         x, y = zip(*points, strict=True)
         values += y
         windows.update(x)
-        look = line_look(number)
+        look = looks.of(label)
         color = look["color"]
         _band(axes, results, metric, color)
         if intervals:
@@ -68,9 +73,8 @@ def draw(
         axes.plot(
             x,
             y,
-            label=label,
+            label=_legend(label, results),
             **look,
-            marker=MARKERS[number % len(MARKERS)],
             linewidth=2,
             markersize=7,
             markeredgecolor="white",
@@ -79,7 +83,9 @@ def draw(
             zorder=3,
         )
     _style(axes, sorted(windows), values)
-    axes.set_ylabel(_LABELS[metric])
+    axes.set_ylabel(_measured(files, metric))
+    if told := wrapped(conditions_of_all(list(files.values())), CAPTION):
+        axes.set_xlabel(f"window (tokens)\n{told}")
     if metric in SHARES:
         axes.set_yscale("linear")
         axes.set_ylim(-0.02, 1.02 if metric == "accuracy" else None)
@@ -87,11 +93,28 @@ def draw(
     if train_window is not None:
         _mark_trained(axes, train_window)
     if title:
-        axes.set_title(title, loc="left", pad=24, fontsize=13, color=INK, fontweight="bold")
+        axes.set_title(
+            wrapped(title, TITLE), loc="left", pad=24, fontsize=13, color=INK, fontweight="bold"
+        )
     # Below the axes: inside, it sooner or later covers a line.
     columns = 2 if len(files) > 1 else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
+    lines = (
+        sum(1 + line.get_label().count("\n") for line in axes.lines if line.get_label()) / columns
+    )
+    figure.set_figheight(HEIGHT + max(0.0, lines - LINES) * LINE)
     return figure
+
+
+def _legend(label: str, results: Results) -> str:
+    told = ", ".join(filter(None, (label, told_scales(results))))
+    return wrapped(told, LEGEND)
+
+
+def _measured(files: dict[str, Results], metric: str) -> str:
+    """What is up the axis; of a retrieval test its name."""
+    names = list(dict.fromkeys(test_name(results) for results in files.values()))
+    return f"{', '.join(names)}: retrieved" if metric == "accuracy" else _LABELS[metric]
 
 
 def _band(axes: Axes, results: Results, metric: str, color: str) -> None:

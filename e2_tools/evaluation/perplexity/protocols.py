@@ -13,6 +13,7 @@ from e2_tools.evaluation.perplexity.windows import (
     Window,
     overlapping_windows,
     sliding_windows,
+    strided_windows,
     whole_window,
 )
 
@@ -74,7 +75,7 @@ PROTOCOLS = {
     "yarn": Protocol(
         average="windows, unweighted: of each the mean over the tokens no window before it scored",
         bos="window",
-        cut=sliding_windows,
+        cut=strided_windows,
         per_window=True,
     ),
     "yarn-truncate": Protocol(
@@ -84,7 +85,7 @@ PROTOCOLS = {
         per_window=True,
         slides=False,
     ),
-    # dvlab-research/LongLoRA, eval.py
+    # dvlab-research/LongLoRA, eval.py; its mean is over batches, which is this one if all are full
     "longlora": Protocol(
         average="windows, equally long: of each the mean over all its tokens but the first",
         bos="nowhere",

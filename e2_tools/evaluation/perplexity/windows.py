@@ -54,6 +54,29 @@ def sliding_windows(length: int, room: int, stride: int, first: int = 1) -> list
     return windows
 
 
+def strided_windows(length: int, room: int, stride: int, first: int = 1) -> list[Window]:
+    """Return windows at 0, S, 2S, ... up to the first that reaches n, as YaRN's eval/perplexity.py.
+
+    These are :func:`sliding_windows` as long as S < W. At S = W they still step by all of S, and
+    one token between two windows is never scored: with a BOS the windows hold W - 1 tokens, without
+    it the first token of each has no context. A window that has nothing to score is left out, where
+    that code's mean is not a number.
+
+    Arguments are those of :func:`sliding_windows`.
+    """
+    windows: list[Window] = []
+    done = 0
+    for begin in range(0, length, stride):
+        end = min(begin + room, length)
+        first_scored = max(done, begin + first)
+        if first_scored < end:
+            windows.append(Window(begin, first_scored, end))
+        done = end
+        if end == length:
+            break
+    return windows
+
+
 def whole_window(length: int, room: int, stride: int | None, first: int = 1) -> list[Window]:
     """Return one window at a document's beginning, which scores all its tokens; no sliding.
 

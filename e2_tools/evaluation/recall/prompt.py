@@ -27,9 +27,9 @@ class Recall:
         self.seed, self.among = seed, among
         self.settings: dict[str, Any] = {"among": among}
 
-    def sample(self, size: int) -> str:
+    def sample(self, size: int) -> Question:
         """See :class:`e2_tools.evaluation.retrieval.question.Retrieval`."""
-        return self.question(size, 0, 50, 0).prompt
+        return self.question(size, 0, 50, 0)
 
     def question(self, size: int, window: int, depth: float, trial: int) -> Question:
         """See :class:`e2_tools.evaluation.retrieval.question.Retrieval`."""

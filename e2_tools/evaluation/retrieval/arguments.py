@@ -27,6 +27,15 @@ def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: 
     )
 
 
+def add_chat_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--chat``, for tests whose questions have an answer prefix."""
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="put each question into the tokenizer's chat template, the answer prefix behind it",
+    )
+
+
 def add_cell_arguments(
     parser: argparse.ArgumentParser, *, output: str, seed: int, seeded: str
 ) -> None:

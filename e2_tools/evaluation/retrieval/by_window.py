@@ -94,8 +94,9 @@ def effective_windows(files: dict[str, Results]) -> list[str]:
 
 def differences(runs: list[Results]) -> list[str]:
     """Settings in which results differ that only comparable ones share."""
-    shared = ("schema", "seed", "among", "haystack", "values", "tasks", "chat", "words")
+    shared = ("schema", "seed", "among", "haystack", "values", "tasks", "words")
     found = [name for name in shared if len({str(run.get(name)) for run in runs}) > 1]
+    found += ["chat"] * (len({bool(run.get("chat")) for run in runs}) > 1)
     # A model that was served as it is has none.
     if len({run.get("base_window") for run in runs} - {None}) > 1:
         found.append("base_window")

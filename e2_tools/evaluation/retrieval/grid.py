@@ -18,6 +18,7 @@ from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window
 from e2_tools.evaluation import model as models
+from e2_tools.evaluation.chat import around_message
 from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.result_file import Results, write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
@@ -25,6 +26,7 @@ from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to
 from e2_tools.plotting import save_png
 
 Progress = Callable[[int], object]  # takes the tokens that are done
+Read = Callable[[Question], list[int]]  # gives the token ids of a question's prompt
 
 
 def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
@@ -42,21 +44,22 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     """
     config = models.config_of(args)
     depths = list(dict.fromkeys(args.depths))
-    results = settings_of(args, config, test.schema, test.settings)
+    chat = bool(getattr(args, "chat", False))  # not every test asks in a template
+    results = settings_of(args, config, test.schema, test.settings | {"chat": chat})
     load = models.model_loader(args)
     for path in filter(None, (args.output, args.heat_map)):
         check_output(path)
     if args.resume:
         results["results"] = cells_to_keep(args.output, results, test.settings)
     tokenizer = load_hf_tokenizer(args.model)
-    sizes = {window: fill(test, tokenizer, window) for window in dict.fromkeys(args.windows)}
+    read = reader(tokenizer, around_message(tokenizer, args.model) if chat else None)
+    sizes = {window: fill(test, read, window) for window in dict.fromkeys(args.windows)}
     done = {(cell["window"], cell["depth"]) for cell in results["results"]}
     todo = [cell for cell in itertools.product(sizes, depths) if cell not in done]
 
     def answer(model: PreTrainedModel, window: int, depth: float, progress: Progress) -> Cell:
         asked = [
-            fitting(test, tokenizer, sizes[window], window, depth, trial)
-            for trial in range(args.trials)
+            fitting(test, read, sizes[window], window, depth, trial) for trial in range(args.trials)
         ]
         cell = ask(model, config, tokenizer, test, asked, window, args, progress)
         return {"window": window, "depth": depth, **cell}
@@ -98,12 +101,27 @@ def run_cells(
             write_results(args.output, results)
 
 
-def fill(test: Retrieval, tokenizer: Any, window: int) -> int:
+def reader(tokenizer: Any, chat: tuple[str, str] | None = None) -> Read:
+    """Return how a question becomes the token ids of its prompt.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        chat: what the chat template puts around a message, its BOS included; None without one.
+    """
+    before, behind = chat or ("", "")
+    return lambda asked: (
+        tokenizer(
+            before + asked.text + behind + asked.answer_prefix, add_special_tokens=chat is None
+        ).input_ids
+    )
+
+
+def fill(test: Retrieval, read: Read, window: int) -> int:
     """Return the largest size at which a prompt and its answer fit into a window.
 
     Args:
         test: its sample is measured.
-        tokenizer: a transformers tokenizer.
+        read: from :func:`reader`.
         window: in tokens.
 
     Raises:
@@ -112,7 +130,7 @@ def fill(test: Retrieval, tokenizer: Any, window: int) -> int:
     room = window - test.max_new_tokens - test.spare_tokens
 
     def fits(size: int) -> bool:
-        return len(tokenizer(test.sample(size)).input_ids) <= room
+        return len(read(test.sample(size))) <= room
 
     if not fits(0):
         raise UserError(f"--windows {window}: too small for the question alone; use a larger one")
@@ -126,12 +144,12 @@ def fill(test: Retrieval, tokenizer: Any, window: int) -> int:
 
 
 def fitting(
-    test: Retrieval, tokenizer: Any, size: int, window: int, depth: float, trial: int
+    test: Retrieval, read: Read, size: int, window: int, depth: float, trial: int
 ) -> tuple[Question, list[int]]:
     """Return a question of a cell with its token ids, a little below ``size`` if need be."""
     while True:
         question = test.question(size, window, depth, trial)
-        ids = tokenizer(question.prompt).input_ids
+        ids = read(question)
         if len(ids) + test.max_new_tokens <= window:
             return question, ids
         size -= 1

@@ -7,10 +7,22 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and what it hides as the result file records it beside a wrong answer."""
+    """A question, and what it hides as the result file records it beside a wrong answer.
 
-    prompt: str
+    Attributes:
+        text: up to where the answer begins; a chat template goes around it.
+        hidden: what is to be found.
+        answer_prefix: how the answer begins; the model goes on.
+    """
+
+    text: str
     hidden: dict[str, Any]
+    answer_prefix: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """What a base model reads."""
+        return self.text + self.answer_prefix
 
 
 class Retrieval(Protocol):
@@ -29,8 +41,8 @@ class Retrieval(Protocol):
     spare_tokens: int
     settings: dict[str, Any]
 
-    def sample(self, size: int) -> str:
-        """Return a typical prompt, or the longest, with ``size`` units of text: to be measured."""
+    def sample(self, size: int) -> Question:
+        """Return a typical question, or the longest, of ``size`` units of text: to be measured."""
         ...
 
     def question(self, size: int, window: int, depth: float, trial: int) -> Question:

@@ -15,16 +15,18 @@ from matplotlib.figure import Figure
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
+from e2_tools.evaluation.conditions import conditions, in_words, test_name
 from e2_tools.evaluation.result_file import Results, require_same_settings
-from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_map, draw_heat_maps
+from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_maps
 from e2_tools.evaluation.ruler.tasks import task_order
 from e2_tools.evaluation.table import aligned_text
-from e2_tools.plotting import INK
+from e2_tools.plotting import INK, wrapped
 
 Cell = dict[str, Any]
+TITLE = 60  # characters a line
 
 # What has to be the same for cells of two runs to belong into one file, besides a test's own.
-_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies")
+_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies", "chat")
 
 
 def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()) -> list[Cell]:
@@ -46,13 +48,14 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
         raise UserError(
             f"{path}: has schema {schema!r}, not {results['schema']!r}; name another --output"
         )
+    before.setdefault("chat", False)  # a file of an older version
     require_same_settings(path, before, results, (*_SETTINGS, *own_settings))
     return before["results"]
 
 
 def grid(results: Results) -> Grid:
-    """Return windows, rows and accuracies [row][window], None where there is no cell."""
-    return _grid({_where(cell): cell["accuracy"] for cell in results["results"]})
+    """Return what a heat map of a result file shows."""
+    return _grid([results])
 
 
 def _where(cell: Cell) -> tuple[int, Row]:
@@ -64,15 +67,45 @@ def _place(row: Row) -> float:
     return task_order(row) if isinstance(row, str) else row
 
 
-def _grid(cells: dict[tuple[int, Row], float]) -> Grid:
-    windows = sorted({window for window, _ in cells})
-    rows = sorted({row for _, row in cells}, key=_place)
-    return windows, rows, [[cells.get((w, row)) for w in windows] for row in rows]
+def _grid(runs: list[Results]) -> Grid:
+    """The mean over runs, such as seeds, of each cell."""
+    found: dict[tuple[int, Row], list[float]] = {}
+    served: dict[int, list[str]] = {}
+    for cell in (cell for run in runs for cell in run["results"]):
+        found.setdefault(_where(cell), []).append(cell["accuracy"])
+        if "scale" in cell:
+            served.setdefault(cell["window"], []).append(_short(cell["scale"]))
+    windows = sorted({window for window, _ in found})
+    rows = sorted({row for _, row in found}, key=_place)
+    means = {place: fmean(values) for place, values in found.items()}
+    bases = {run.get("base_window") for run in runs}
+    return Grid(
+        windows,
+        rows,
+        [[means.get((window, row)) for window in windows] for row in rows],
+        {window: " / ".join(dict.fromkeys(told)) for window, told in served.items()},
+        bases.pop() if len(bases) == 1 else None,
+    )
+
+
+def _short(scale: float | None) -> str:
+    """A scale below the tick of its window, where there is room for few characters."""
+    return "own" if scale is None else f"g {scale:.4g}"
+
+
+def heading(runs: list[Results]) -> str:
+    """Return what stands above a heat map: the test, whose it is, and under which conditions."""
+    test = test_name(runs[0])
+    trials = sum(run["trials"] for run in runs)
+    told = conditions(runs[0]) | {"trials a cell": f"{trials:,}"}
+    if len(runs) > 1:
+        told["runs"] = str(len(runs))
+    return f"{test}: {runs[0]['label']}\n{in_words(told)}"
 
 
 def draw_results(results: Results) -> Figure:
-    """Draw a result file's accuracies by window and depth, under its label."""
-    return draw_heat_map(*grid(results), title=results["label"], hidden=_hidden(results))
+    """Draw a result file's accuracies by window and depth, under its test and label."""
+    return draw_heat_maps({heading([results]): grid(results)}, _hidden(results))
 
 
 def _hidden(results: Results) -> str:
@@ -81,24 +114,22 @@ def _hidden(results: Results) -> str:
 
 
 def draw_by_depth(runs: list[Results], title: str | None = None) -> Figure:
-    """Draw the accuracies of several result files, those of one label as their mean.
+    """Draw the accuracies of several result files, those of one test and label as their mean.
 
     Args:
         runs: what result files hold.
         title: above all of it.
     """
-    cells: dict[str, dict[tuple[int, Row], list[float]]] = {}
+    of_label: dict[tuple[str, str], list[Results]] = {}
     for run in runs:
-        ours = cells.setdefault(run["label"], {})
-        for cell in run["results"]:
-            ours.setdefault(_where(cell), []).append(cell["accuracy"])
-    grids = {
-        label: _grid({place: fmean(values) for place, values in ours.items()})
-        for label, ours in cells.items()
-    }
-    figure = draw_heat_maps(grids, _hidden(runs[0]))
+        of_label.setdefault((test_name(run), run["label"]), []).append(run)
+    grids = {heading(ours): _grid(ours) for ours in of_label.values()}
+    hidden = {_hidden(run) for run in runs}
+    figure = draw_heat_maps(grids, hidden.pop() if len(hidden) == 1 else "hidden text")
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold")
+        figure.suptitle(
+            wrapped(title, TITLE), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold"
+        )
     return figure
 
 
@@ -107,7 +138,7 @@ def accuracy_table(results: Results) -> str:
 
     Below several depths stands their mean, RULER's score of a window.
     """
-    windows, depths, accuracies = grid(results)
+    windows, depths, accuracies, *_ = grid(results)
     rows = [["depth", *map(str, windows)]]
     rows += [
         [f"{depth:g} %", *("-" if value is None else f"{100 * value:.0f}" for value in row)]

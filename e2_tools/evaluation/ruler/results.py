@@ -75,14 +75,11 @@ def score_table(results: Results) -> str:
 
 def draw_scores(results: Results) -> "Figure":
     """Draw the scores by window and task, the mean below, under the file's label."""
-    from e2_tools.evaluation.retrieval.heat_map import draw_heat_map  # matplotlib is slow to import
+    from e2_tools.evaluation.retrieval.heat_map import draw_heat_maps  # matplotlib is slow
+    from e2_tools.evaluation.retrieval.results import grid, heading
 
-    cells = {(cell["task"], cell["window"]): cell["accuracy"] for cell in results["results"]}
-    windows = sorted({window for _, window in cells})
-    tasks = sorted({task for task, _ in cells}, key=task_order)
-    found = means(results)
-    shares = [[cells.get((task, window)) for window in windows] for task in tasks]
-    mean = [found[window] / 100 if window in found else None for window in windows]
+    shown, found = grid(results), means(results)
+    mean = [found[window] / 100 if window in found else None for window in shown.windows]
+    shown = shown._replace(rows=[*shown.rows, "mean"], accuracies=[*shown.accuracies, mean])
     effective = told_effective(effective_window(found))
-    title = f"{results['label']}\neffective window: {effective}"
-    return draw_heat_map(windows, [*tasks, "mean"], [*shares, mean], title)
+    return draw_heat_maps({f"{heading([results])}\neffective window: {effective}": shown})

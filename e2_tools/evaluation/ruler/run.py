@@ -114,4 +114,4 @@ def _go_on(args: argparse.Namespace, results: Results) -> None:
     theirs = [name for name in FILES if before.get(name) is not None]
     for name in theirs:
         results[name] = results[name] or before[name]
-    results["results"] = cells_to_keep(args.output, results, ("chat", "words", *theirs))
+    results["results"] = cells_to_keep(args.output, results, ("words", *theirs))

@@ -11,7 +11,7 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.evaluate_needle import main
 from e2_tools.evaluation.needle.haystack import NOISE, Noise, Text
 from e2_tools.evaluation.needle.prompt import Needle, draw_needle
-from e2_tools.evaluation.retrieval.grid import fill, fitting
+from e2_tools.evaluation.retrieval.grid import fill, fitting, reader
 from tests.helpers.commands import refused
 
 TEXT = 'One two.  Three four!\n"Five six?" seven\neight.'
@@ -99,11 +99,12 @@ def test_a_text_may_be_json_lines(tmp_path, text):
 def test_prompts_fill_the_window_and_no_more(model, text, window, haystack):
     tokenizer = load_hf_tokenizer(model)
     test = Needle(0, Noise() if haystack == "noise" else Text(text), "numbers")
-    size = fill(test, tokenizer, window)
+    read = reader(tokenizer)
+    size = fill(test, read, window)
     spare = len(NOISE) + 1 if haystack == "noise" else 10  # of a unit
     lengths = []
     for trial in range(30):
-        question, ids = fitting(test, tokenizer, size, window, 50, trial)
+        question, ids = fitting(test, read, size, window, 50, trial)
         assert question.hidden["value"] in question.prompt
         lengths.append(len(ids))
     assert max(lengths) <= window - 128

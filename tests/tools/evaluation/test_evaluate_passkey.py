@@ -9,9 +9,16 @@ from matplotlib import image
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.evaluate_passkey import main
-from e2_tools.evaluation.passkey.prompt import FILLER, LARGEST_KEY, Passkey, build_prompt, draw_key
-from e2_tools.evaluation.retrieval.grid import fill
-from e2_tools.evaluation.retrieval.heat_map import draw_heat_map
+from e2_tools.evaluation.passkey.prompt import (
+    ANSWER_PREFIX,
+    FILLER,
+    LARGEST_KEY,
+    Passkey,
+    build_question,
+    draw_key,
+)
+from e2_tools.evaluation.retrieval.grid import fill, reader
+from e2_tools.evaluation.retrieval.heat_map import Grid, draw_heat_maps
 from tests.helpers.commands import refused
 from tests.helpers.tiny_llama import BASE_WINDOW
 
@@ -42,15 +49,18 @@ def oracle(monkeypatch, model):
 
 
 def test_five_lines_with_the_key_at_its_depth():
-    lines = build_prompt(1000, 30, 123).split("\n")
+    lines = build_question(1000, 30, 123).split("\n")
     assert len(lines) == 5
     assert [len(lines[1]), len(lines[3])] == [300, 700]
     assert lines[0].startswith("There is an important info hidden inside a lot of irrelevant text.")
     assert lines[1].startswith(f"{FILLER} The grass")
     assert lines[2] == "The pass key is 123. Remember it. 123 is the pass key."
     assert lines[3].startswith(f"{FILLER} The grass")  # both from the beginning
-    assert lines[4] == "What is the pass key? The pass key is"
-    assert build_prompt(0, 50, 1).split("\n")[1::2] == ["", ""]
+    assert lines[4] == "What is the pass key?"
+    assert (
+        Passkey(0).question(99, 1, 0, 0).prompt.endswith("\nWhat is the pass key? The pass key is")
+    )
+    assert build_question(0, 50, 1).split("\n")[1::2] == ["", ""]
 
 
 def test_keys_depend_on_their_cell_alone():
@@ -63,10 +73,12 @@ def test_keys_depend_on_their_cell_alone():
 @pytest.mark.parametrize("window", [300, 512, 2000])
 def test_the_prompt_fills_the_window_and_no_more(model, window):
     tokenizer = load_hf_tokenizer(model)
-    filler = fill(Passkey(0), tokenizer, window)
+    read = reader(tokenizer)
+    filler = fill(Passkey(0), read, window)
     for depth in (0, 33, 100):
         for key in (1, LARGEST_KEY):
-            length = len(tokenizer(build_prompt(filler, depth, key)).input_ids)
+            question = build_question(filler, depth, key) + ANSWER_PREFIX
+            length = len(tokenizer(question).input_ids)
             assert window - 10 - 8 - 8 <= length <= window - 10
 
 
@@ -130,7 +142,7 @@ def test_the_model_is_really_asked(model, tmp_path):
 
 
 def test_the_picture_has_a_place_for_what_was_not_asked():
-    figure = draw_heat_map([4096, 8192], [0, 100], [[1.0, 0.5], [None, 0.0]], title="T")
+    figure = draw_heat_maps({"T": Grid([4096, 8192], [0, 100], [[1.0, 0.5], [None, 0.0]])})
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4k", "8k"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0 %", "100 %"]

@@ -8,7 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from e2_tools.evaluation.perplexity import scoring as perplexity
-from e2_tools.evaluation.perplexity.windows import overlapping_windows, sliding_windows
+from e2_tools.evaluation.perplexity.windows import (
+    overlapping_windows,
+    sliding_windows,
+    strided_windows,
+)
 from tests.helpers.word_model import (
     BOS,
     at_scale,
@@ -55,19 +59,21 @@ def press(model, documents):
     return math.exp(sum(nll) / len(nll)), len(nll)
 
 
-def yarn(model, documents, truncate=False, bos=True):
-    """eval/perplexity.py of jquesnelle/yarn, in outline."""
-    room, stride, means, tokens = WINDOW - bos, STRIDE, [], 0
+def yarn(model, documents, truncate=False, bos=True, stride=STRIDE):
+    """eval/perplexity.py of jquesnelle/yarn, in outline; the mean is transformers' own loss."""
+    room, means, tokens = WINDOW - bos, [], 0
     if truncate:
         documents, stride = [document[:room] for document in documents], room
     for ids in documents:
         done = 0
         for begin in range(0, len(ids), stride):
             end = min(begin + room, len(ids))
-            window = [BOS] * bos + ids[begin:end]
-            losses = window_losses(model, window, min(end - done, len(window) - 1))
-            means.append(sum(losses) / len(losses))
-            tokens += len(losses)
+            window = torch.tensor([[BOS] * bos + ids[begin:end]])
+            labels = window.clone()
+            labels[:, : -(end - done)] = -100
+            with torch.no_grad():
+                means.append(model(window, labels=labels).loss.item())
+            tokens += int((labels[:, 1:] != -100).sum())
             done = end
             if end == len(ids):
                 break
@@ -124,14 +130,29 @@ def test_the_protocols_are_different_numbers_and_say_of_what(model_dir, data, tm
     assert [results["stride"] for results in files] == [STRIDE, STRIDE, None, STRIDE]
 
 
-def test_yarn_without_bos(model_dir, model, data, tmp_path):
-    data = write_data(tmp_path / "long.jsonl", make_documents(150, 70))
-    results = run(model_dir, data, tmp_path, "yarn", "--no-bos")
-    documents = [ids_of(words) for words in make_documents(150, 70)]
-    expected, tokens = yarn(model, documents, bos=False)
+@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize("stride", [19, 47, 48])
+def test_yarn_at_strides_up_to_the_window(model_dir, model, tmp_path, stride, bos):
+    """At 48 its windows leave tokens out, and where documents end so do their last windows."""
+    lengths = (150, 70, 96, 95, 143)
+    data = write_data(tmp_path / "long.jsonl", make_documents(*lengths))
+    flags = ["--windows", WINDOW, "--protocol", "yarn", "--stride", stride]
+    results = evaluate(
+        model_dir, data, tmp_path / "yarn.json", *flags, *[] if bos else ["--no-bos"]
+    )
+    documents = [ids_of(words) for words in make_documents(*lengths)]
+    expected, tokens = yarn(model, documents, bos=bos, stride=stride)
     row = by_window(results)[WINDOW]
-    assert (results["bos"], row["tokens"]) == (False, tokens)
+    assert (results["bos"], row["tokens"]) == (bos, tokens)
     assert row["perplexity"] == pytest.approx(expected, rel=1e-6)
+    assert (row["tokens"] < sum(lengths) - (not bos) * len(lengths)) == (stride == 48)
+
+
+def test_a_window_with_nothing_to_score_is_left_out():
+    """YaRN's code would give NaN there: the last token alone, without a BOS."""
+    assert strided_windows(49, 48, 48) == [(0, 1, 48)]
+    assert strided_windows(49, 47, 48, first=0) == [(0, 0, 47), (48, 48, 49)]
+    assert strided_windows(48, 47, 48, first=0) == [(0, 0, 47)]
 
 
 @pytest.mark.parametrize("protocol", NAIVE)

@@ -42,7 +42,10 @@ def files(tmp_path):
 def test_a_panel_a_label_with_the_mean_of_its_runs():
     figure = draw_by_depth(RUNS, "T")
     panels = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title(loc="left") for axes in panels] == ["one", "other"]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "Span recall: one\n8 trials a cell, 2 runs",
+        "Span recall: other\n4 trials a cell",
+    ]
     shown = [[text.get_text() for text in axes.texts] for axes in panels]
     assert shown == [["75", "12", "50", "25"], ["100"] * 4]
     assert panels[0].get_ylabel() == "depth of the span"

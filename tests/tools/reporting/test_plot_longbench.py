@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 from matplotlib import image
 
+from e2_tools.evaluation.longbench.origin import Origin
 from e2_tools.evaluation.longbench.plots import draw_ablation, draw_iterations
 from e2_tools.evaluation.longbench.score import SCHEMA, write_scores
 from e2_tools.evaluation.longbench.summaries import common_means, read_summary, with_iterations
@@ -101,7 +102,7 @@ def test_few_tasks_are_averaged_over_those_that_all_files_have(tmp_path):
 
 def test_what_score_writes_can_be_read(tmp_path):
     scores = {task: 10.0 + number for number, task in enumerate(AVERAGES["All"])}
-    write_scores(tmp_path, scores)
+    write_scores(tmp_path, scores, {"qasper": Origin("longbench", 200, 200)})
     summary = read_summary(tmp_path / "summary.json")
     assert summary.scores == scores
     assert summary.averages["All"] == pytest.approx(fmean(scores.values()), abs=0.01)

@@ -62,7 +62,11 @@ def test_writes_a_png_and_a_table(files, tmp_path, capsys):
 def test_axes_carry_what_a_reader_needs():
     figure = draw({"E2-LLM": E2, "pre-trained": PLAIN}, title="Title", train_window=1024)
     (axes,) = figure.axes
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["E2-LLM", "pre-trained"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "E2-LLM, g = 1, 2, 4",
+        "pre-trained, g = 1, 2, 8",
+    ]
+    assert axes.get_xlabel() == "window (tokens)\nprotocol press, stride 256, 1 documents"
     assert axes.get_xscale() == "log"
     assert list(axes.get_xticks()) == [1024, 2048, 4096, 8192]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1k", "2k", "4k", "8k"]
@@ -70,8 +74,8 @@ def test_axes_carry_what_a_reader_needs():
     assert axes.get_title("left") == "Title"
     assert any("trained here" in text.get_text() for text in axes.texts)
     lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines["E2-LLM"].get_ydata()) == [10.0, 9.0, 8.5]
-    assert lines["E2-LLM"].get_color() != lines["pre-trained"].get_color()
+    assert list(lines["E2-LLM, g = 1, 2, 4"].get_ydata()) == [10.0, 9.0, 8.5]
+    assert len({line.get_color() for line in lines.values()}) == len(lines)
 
 
 def test_a_narrow_range_stays_linear_and_the_metric_is_chosen():
