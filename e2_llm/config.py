@@ -140,7 +140,8 @@ class E2Config:
     validation_windows: tuple[int, ...] = _flag(
         (),
         "At every validation also log one loss per window W (in tokens): true windows of W "
-        "tokens at g = W / L and t = 0.",
+        "tokens at g = W / L and t = 0; and by how much the first half of a window lowers the loss "
+        "of its last quarter.",
         type=int,
         nargs="+",
         metavar="W",
