@@ -93,8 +93,9 @@ class E2RotaryEmbedding(nn.Module):
                 "the model is trained before anything was drawn: set_samples names the samples of "
                 "a micro-batch before its forward pass, E2Callback does so within a Trainer"
             )
-        if len(draws) > 1 or self.documents or self.joints:
-            draws = draws * rows if len(draws) == 1 else draws[:rows]  # the last batch may be small
+        of_each = self.method.config.draw_per == "sample"
+        if of_each or self.documents or self.joints:
+            draws = draws[:rows] if of_each else draws * rows  # the last batch may be small
             if len(draws) < rows:
                 raise UserError(
                     f"a micro-batch of {rows} samples and {len(draws)} draws: set_samples has to "

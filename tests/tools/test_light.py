@@ -32,7 +32,9 @@ def test_help_needs_no_heavy_import(command):
 def test_e2_lists_every_command_and_loads_none():
     modules, shown = imported("-c", E2, "--help")
     verbs = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
-    assert sorted(verbs) == sorted(["pretrain", *(name.replace("_", "-") for name in COMMANDS)])
+    assert sorted(verbs) == sorted(
+        ["pretrain", "train-hf", *(name.replace("_", "-") for name in COMMANDS)]
+    )
     assert not modules & HEAVY
 
 
