@@ -2,6 +2,7 @@
 """The command line of ``train_e2_hf.py``; what Megatron has too is called as there."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -203,9 +204,21 @@ def check(args: argparse.Namespace, world: int) -> None:
         )
     if args.e2_validation_windows and not args.eval_iters:
         raise UserError("--e2-validation-windows: needs --eval-iters above 0")
+    _check_split(args.split)
     _check_lora(args)
     if args.checkpoint_dir is None:
         args.checkpoint_dir = args.save.with_name(f"{args.save.name}-checkpoints")
+
+
+def _check_split(text: str) -> None:
+    try:
+        shares = [float(share) for share in re.split(r"[,/]", text)]
+    except ValueError:
+        shares = []
+    if not 1 <= len(shares) <= 3 or any(share < 0 for share in shares) or not shares[0]:
+        raise UserError(
+            f"--split {text}: up to three shares are needed, as in 969,30,1, the first above 0"
+        )
 
 
 def _check_lora(args: argparse.Namespace) -> None:

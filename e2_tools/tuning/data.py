@@ -99,6 +99,11 @@ class Data:
         built = BlendedMegatronDatasetBuilder(
             WindowDataset, list(sizes), lambda: True, config
         ).build()
+        if validation and built[1] is None:
+            raise UserError(
+                f"--split {args.split}: leaves nothing to validate on; give the second share more, "
+                "or --eval-iters 0"
+            )
         return [
             Windows(dataset, count) if count else None
             for dataset, count in zip(built[:2], sizes, strict=False)

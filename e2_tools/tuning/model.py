@@ -83,6 +83,7 @@ def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
             output matrix as well would be trained.
     """
     from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
 
     modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     unknown = [name for name in args.lora_targets if name not in modules]
@@ -108,6 +109,7 @@ def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
     )
     if args.gradient_checkpointing:  # else no gradient reaches a layer that is computed again
         model.enable_input_require_grads()
+    set_seed(args.seed)  # of the factors that begin at random
     return get_peft_model(model, settings)
 
 

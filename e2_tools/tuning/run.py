@@ -85,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_folders(args: argparse.Namespace) -> None:
     """Every folder that the run will write to, before it computes anything."""
+    if not args.model.is_dir():
+        raise UserError(f"--model {args.model}: no such folder; name a Hugging Face model's")
     if args.save.exists() and (not args.save.is_dir() or any(args.save.iterdir())):
         raise UserError(f"--save {args.save}: already exists; remove it or name another folder")
     for name in ("save", "checkpoint_dir", "tensorboard_dir", "data_cache_path"):

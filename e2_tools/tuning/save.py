@@ -75,7 +75,9 @@ def save_model(
     raw = read_config(source / "config.json")
     with atomic_directory(folder, "--save") as path:
         model.to(dtype).save_pretrained(path, max_shard_size="5GB")
-        config = as_trained(read_json_object(path / "config.json"), exported, method.trained_scale)
+        config = read_json_object(path / "config.json")
+        config["use_cache"] = raw.get("use_cache", True)  # which a Trainer turns off
+        config = as_trained(config, exported, method.trained_scale)
         write_json(path / "config.json", config)
         if tokenizer is not None:
             copy_tokenizer(tokenizer, path)

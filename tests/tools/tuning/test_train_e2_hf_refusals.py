@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user gets wrong on the command line of train_e2_hf.py: one line, exit code 2."""
+
+import json
+import shutil
+
+import pytest
+
+import train_e2_hf
+from tests.helpers.commands import call, refused
+from tests.tools.tuning.test_train_e2_hf import command
+
+WRONG = {
+    "--train-iters 0": ["--train-iters", "0"],
+    "--lr -1.0": ["--lr", "-1"],
+    "--min-lr 1: is above --lr": ["--min-lr", "1"],
+    "--lr-warmup-iters 4: must be below": ["--lr-warmup-iters", "4"],
+    "--global-batch-size 3: is no multiple of 2": ["--global-batch-size", "3"],
+    "--merge is only for --lora": ["--merge"],
+    "--lora-targets is only for --lora": ["--lora-targets", "q_proj"],
+    "--lora-targets proj: no such matrix": ["--lora", "2", "--lora-targets", "proj"],
+    "--lora-dropout 1.0": ["--lora", "2", "--lora-dropout", "1"],
+    "one of --data-path and --text": ["--text", "x.jsonl"],
+    "--e2-validation-windows: needs --eval-iters": ["--e2-validation-windows", "64"],
+    "--e2-max-scale 0": ["--e2-max-scale", "0"],
+    "--seq-length 600 is more than the largest scale": ["--seq-length", "600"],
+    "--no-such-flag": ["--no-such-flag"],
+    "--split a": ["--split", "a"],
+    "--split 80,0,20: leaves nothing to validate": ["--split", "80,0,20", "--eval-iters", "1"],
+    "--split 0,100,0": ["--split", "0,100,0"],
+    "turns end where a loss mask changes": ["--e2-placement", "turns"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_flags(start, tmp_path, capsys, words):
+    argv = command(start, tmp_path / "out", *WRONG[words])
+    refused(capsys, words, call, train_e2_hf.main, *argv, untouched=tmp_path, alone=False)
+
+
+def test_a_missing_model_and_missing_data(start, tmp_path, capsys):
+    argv = command(start, tmp_path / "out")
+    for flag, at in (("--model", 1), ("--data-path", 3)):
+        wrong = [*argv]
+        wrong[at] = tmp_path / "nothing"
+        words = [flag, "nothing"]
+        refused(capsys, words, call, train_e2_hf.main, *wrong, untouched=tmp_path, alone=False)
+
+
+def test_a_folder_that_holds_something_is_left_alone(start, tmp_path, capsys):
+    save = tmp_path / "out"
+    save.mkdir()
+    (save / "precious").write_text("text")
+    argv = command(start, save)
+    refused(capsys, "already exists", call, train_e2_hf.main, *argv, untouched=tmp_path)
+
+
+def test_models_of_other_kinds(start, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(start / "model", model)
+    content = json.loads((model / "config.json").read_text())
+    argv = command(start, tmp_path / "out")
+    argv[1] = model
+    for change, words in (
+        ({"model_type": "gemma3_text"}, "gemma3_text"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}}, "original"),
+        ({"hidden_size": "many"}, "hidden_size"),
+    ):
+        (model / "config.json").write_text(json.dumps(content | change))
+        refused(capsys, words, call, train_e2_hf.main, *argv, untouched=tmp_path, alone=False)
+
+
+def test_ids_of_another_tokenizer(start, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(start / "model", model)
+    content = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(content | {"vocab_size": 100}))
+    argv = command(start, tmp_path / "out")
+    argv[1] = model
+    refused(capsys, "the vocabulary has 100", call, train_e2_hf.main, *argv, alone=False)
