@@ -112,6 +112,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         help="(default: linear)",
     )
     add("--lr-warmup-iters", type=int, default=0, metavar="N", help="steps of warm-up (0)")
+    add("--lr-warmup-fraction", type=float, metavar="X", help="warm-up as a share of the steps")
     add("--weight-decay", type=float, default=0.01, metavar="X", help="of matrices (0.01)")
     add("--clip-grad", type=float, default=1.0, metavar="X", help="largest gradient norm (1.0)")
     add("--adam-beta1", type=float, default=0.9, metavar="X", help="(0.9)")
@@ -188,6 +189,14 @@ def check(args: argparse.Namespace, world: int) -> None:
             raise UserError(f"{_flag(name)} {getattr(args, name)}: must be from 0 to below 1")
     if args.min_lr > args.lr:
         raise UserError(f"--min-lr {args.min_lr:g}: is above --lr {args.lr:g}")
+    if args.lr_warmup_fraction is not None:
+        if args.lr_warmup_iters:
+            raise UserError("--lr-warmup-fraction and --lr-warmup-iters exclude each other")
+        if not 0 <= args.lr_warmup_fraction < 1:
+            raise UserError(
+                f"--lr-warmup-fraction {args.lr_warmup_fraction}: must be from 0 to below 1"
+            )
+        args.lr_warmup_iters = args.lr_warmup_fraction * args.train_iters
     if args.lr_warmup_iters >= args.train_iters:
         raise UserError(
             f"--lr-warmup-iters {args.lr_warmup_iters}: must be below --train-iters "

@@ -15,6 +15,7 @@ WRONG = {
     "--lr -1.0": ["--lr", "-1"],
     "--min-lr 1: is above --lr": ["--min-lr", "1"],
     "--lr-warmup-iters 4: must be below": ["--lr-warmup-iters", "4"],
+    "--lr-warmup-fraction 1.0: must be": ["--lr-warmup-fraction", "1"],
     "--global-batch-size 3: is no multiple of 2": ["--global-batch-size", "3"],
     "--merge is only for --lora": ["--merge"],
     "--lora-targets is only for --lora": ["--lora-targets", "q_proj"],
