@@ -56,7 +56,18 @@ class E2Callback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Tell a curriculum how long the run is."""
+        """Tell a curriculum how long the run is.
+
+        Raises:
+            UserError: the model is another one than the trainer was made with.
+        """
+        if self.positions is None:  # added after the trainer was made
+            self.on_init_end(args, state, control, **kwargs)
+        if not any(module is self.positions.rotary for module in kwargs["model"].modules()):
+            raise UserError(
+                "the model was built anew when the training began (model_init), and takes no "
+                "draws; give the trainer a model"
+            )
         config = self.config
         if not config.planned_samples and (config.curriculum or method_for(config).stages):
             planned = state.max_steps * _batch_size(args)

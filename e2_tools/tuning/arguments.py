@@ -2,7 +2,9 @@
 """The command line of ``train_e2_hf.py``; what Megatron has too is called as there."""
 
 import argparse
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +14,26 @@ from e2_llm.arguments import add_arguments
 DECAY_STYLES = ("constant", "linear", "cosine", "inverse-square-root")
 TRAINED_WHOLE = ("norms", "embeddings")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+
+
+# What the flags of commands whose parts are used here are called here.
+_OURS = {
+    "--hf-model": "--model",
+    "--tokenizer-model": "--model",
+    "--base-window": "--e2-base-window",
+    "--input": "--text",
+    "--json-keys": "--json-key",
+}
+
+
+@contextlib.contextmanager
+def our_flags() -> Iterator[None]:
+    """Have a refusal of the body name the flags of this command."""
+    try:
+        yield
+    except UserError as error:
+        pattern = "|".join(rf"(?<![\w-]){flag}(?![\w-])" for flag in _OURS)
+        raise UserError(re.sub(pattern, lambda found: _OURS[found[0]], str(error))) from error
 
 
 class _Parser(argparse.ArgumentParser):

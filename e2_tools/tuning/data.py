@@ -15,6 +15,7 @@ from e2_common.errors import UserError
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_tools.corpus.quiet import quiet_imports
+from e2_tools.tuning.arguments import our_flags
 from transformers_patches.batch import JOINTS
 from transformers_patches.collator import IGNORED
 
@@ -127,7 +128,14 @@ def open_data(args: argparse.Namespace, config: E2Config, tokenizer: Path | None
     for prefixes, _ in blend.blends_of(args).values():
         for prefix in prefixes:
             _check_files(prefix)
-    return Data(args, config, _megatron_tokenizer(tokenizer))
+    needs_text = "sentences" in method_for(config).joints and config.sentence_ends is None
+    if tokenizer is None and needs_text:
+        raise UserError(
+            f"--e2-placement {config.placement}: --model {args.model} has no tokenizer that says "
+            "which tokens end a sentence; name them with --e2-sentence-ends FILE"
+        )
+    with our_flags():
+        return Data(args, config, _megatron_tokenizer(tokenizer))
 
 
 def tokenised(args: argparse.Namespace, tokenizer: Path | None) -> str:
@@ -142,26 +150,28 @@ def tokenised(args: argparse.Namespace, tokenizer: Path | None) -> str:
 
     if tokenizer is None:
         raise UserError(f"--text: --model {args.model} has no tokenizer to read it with")
-    paths = [Path(source.path).resolve() for source in find_sources(args.text)]
+    with our_flags():
+        paths = [Path(source.path).resolve() for source in find_sources(args.text)]
     known = [(str(path), path.stat().st_mtime_ns) for path in paths]
     name = hashlib.sha256(repr([known, args.json_key]).encode()).hexdigest()[:12]
     prefix = args.checkpoint_dir / "data" / name
     result = f"{prefix}_{args.json_key}_document"
     if Path(f"{result}.idx").is_file():
         return result
-    eod = load_megatron_tokenizer(HUGGING_FACE, str(tokenizer)).eod
-    summary = preprocess(
-        Options(
-            input=args.text,
-            output_prefix=str(prefix),
-            tokenizer_type=HUGGING_FACE,
-            tokenizer_model=str(tokenizer),
-            json_keys=[args.json_key],
-            append_eod=eod is not None,
-            split_sentences=False,
-            workers=1,
+    with our_flags():
+        eod = load_megatron_tokenizer(HUGGING_FACE, str(tokenizer)).eod
+        summary = preprocess(
+            Options(
+                input=args.text,
+                output_prefix=str(prefix),
+                tokenizer_type=HUGGING_FACE,
+                tokenizer_model=str(tokenizer),
+                json_keys=[args.json_key],
+                append_eod=eod is not None,
+                split_sentences=False,
+                workers=1,
+            )
         )
-    )
     print(f"> {summary}", flush=True)
     return result
 

@@ -15,6 +15,7 @@ from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint.import_hf import ImportOptions, Source, read_source
 from e2_tools.checkpoint.sliding import plain_attention
 from e2_tools.evaluation.model import read_model
+from e2_tools.tuning.arguments import our_flags
 
 NORMS = ("norm", "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm")
 EMBEDDINGS = ("embed_tokens", "lm_head")
@@ -42,14 +43,14 @@ def source_of(args: argparse.Namespace) -> Source:
     Raises:
         UserError: the model is of no known family, or its L cannot be decided.
     """
-    return read_source(
-        ImportOptions(
-            hf_model=args.model,
-            rope_scaling=args.rope_scaling,
-            full_attention=args.full_attention,
-            base_window=args.e2_base_window or None,
-        )
+    options = ImportOptions(
+        hf_model=args.model,
+        rope_scaling=args.rope_scaling,
+        full_attention=args.full_attention,
+        base_window=args.e2_base_window or None,
     )
+    with our_flags():
+        return read_source(options)
 
 
 def load(args: argparse.Namespace, source: Source) -> PreTrainedModel:

@@ -97,11 +97,14 @@ def _check_folders(args: argparse.Namespace) -> None:
 
 def _validation_windows(args: argparse.Namespace, data: Any, config: Any) -> dict[int, Any]:
     """Window -> as many of it as hold the tokens of an ordinary validation, at least one."""
+    from megatron_patches.data.datasets import require_window
+
     tokens = args.eval_iters * args.global_batch_size * config.train_window
-    return {
-        window: data.windows(window, 0, max(1, tokens // window))[1]
-        for window in config.validation_windows
-    }
+    found = {}
+    for window in config.validation_windows:
+        found[window] = data.windows(window, 0, max(1, tokens // window))[1]
+        require_window(found[window].dataset, window)
+    return found
 
 
 def _watch(trainer: Any, args: argparse.Namespace) -> None:

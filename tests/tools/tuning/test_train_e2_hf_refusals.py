@@ -29,6 +29,9 @@ WRONG = {
     "--split a": ["--split", "a"],
     "--split 80,0,20: leaves nothing to validate": ["--split", "80,0,20", "--eval-iters", "1"],
     "--split 0,100,0": ["--split", "0,100,0"],
+    "--e2-validation-windows 9999: the validation split holds only": [
+        *("--eval-iters", "1", "--e2-validation-windows", "9999"),
+    ],
     "turns end where a loss mask changes": ["--e2-placement", "turns"],
 }
 
@@ -69,6 +72,23 @@ def test_models_of_other_kinds(start, tmp_path, capsys):
     ):
         (model / "config.json").write_text(json.dumps(content | change))
         refused(capsys, words, call, train_e2_hf.main, *argv, untouched=tmp_path, alone=False)
+
+
+def test_the_flags_of_other_commands_are_not_named(start, tmp_path, capsys):
+    """Parts of the converter and of preprocess_data.py refuse here too."""
+    model = tmp_path / "model"
+    shutil.copytree(start / "model", model)
+    argv = command(start, tmp_path / "out")
+    argv[1] = model
+    texts = [*argv[:2], "--text", tmp_path / "no.jsonl", *argv[6:]]
+    refused(capsys, "--text", call, train_e2_hf.main, *texts, alone=False)
+    (model / "tokenizer.json").write_text("{")
+    said = refused(capsys, "--model", call, train_e2_hf.main, *argv, alone=False)
+    assert "--tokenizer-model" not in said
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).unlink()
+    more = ["--e2-placement", "sentences"]
+    refused(capsys, "--e2-sentence-ends", call, train_e2_hf.main, *argv, *more, alone=False)
 
 
 def test_ids_of_another_tokenizer(start, tmp_path, capsys):

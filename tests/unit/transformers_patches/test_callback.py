@@ -111,6 +111,25 @@ def test_a_model_in_peft_draws_the_same(tmp_path):
     assert wrapped == plain
 
 
+def test_a_callback_that_is_added_late_is_in_time(tmp_path):
+    config = E2Config(base_window=64, train_window=24, max_scale=8)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=1, use_cpu=True, report_to=[], save_strategy="no"
+    )
+    more = {"train_dataset": Samples(), "data_collator": WindowCollator()}
+    trainer = Trainer(make_model("smollm2"), arguments, **more)
+    callback = E2Callback(config)
+    trainer.add_callback(callback)
+    trainer.train()
+    assert callback.positions.rotary.draws
+
+    built = Trainer(None, arguments, model_init=lambda: make_model("smollm2"), **more)
+    built.add_callback(E2Callback(config))
+    built.callback_handler.on_init_end(arguments, built.state, built.control)
+    with pytest.raises(UserError, match="model_init"):
+        built.train()
+
+
 def test_several_gpus_in_one_process_are_refused():
     class Arguments:
         n_gpu, seed = 2, 1
