@@ -65,12 +65,15 @@ mkdir -p "$out"
 if [ ! -f "$out/tuned/config.json" ]; then
     "$python" "${training[@]}"
 fi
+# shellcheck disable=SC2086  # $windows is a list
+stride=$(printf '%s\n' 256 $windows | sort -n | head -n 1)
 # evaluate RESULT MODEL LABEL ARGUMENT...
 evaluate() {
     [ ! -f "$out/$1.json" ] || return 0
     # shellcheck disable=SC2086  # $windows is a list
     "$python" tools/evaluate_perplexity.py --model "$2" --label "$3" --windows $windows \
-        --data "${held_out:-$quickstart/held_out.jsonl}" --max-document-tokens "$document_tokens" \
+        --data "${held_out:-$quickstart/held_out.jsonl}" --stride "$stride" \
+        --max-document-tokens "$document_tokens" \
         --output "$out/$1.partial" --resume "${@:4}"
     mv "$out/$1.partial" "$out/$1.json"
 }
