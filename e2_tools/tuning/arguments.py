@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,11 @@ def check(args: argparse.Namespace, world: int) -> None:
     Raises:
         UserError: naming the flag.
     """
+    for name, value in vars(args).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{_flag(name)} {value}: must be a finite number")
+    if args.seed >= 2**32:  # numpy's limit, which shuffles the data
+        raise UserError(f"--seed {args.seed}: must be below 2^32")
     positive = ("train_iters", "micro_batch_size", "log_interval", "save_interval", "seed")
     positive += ("eval_interval",)
     for name in (*positive, "lr", "seq_length", "global_batch_size", "lora", "lora_alpha"):

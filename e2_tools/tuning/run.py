@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> None:
     from e2_tools.tuning.model import load, require_packages, source_of, with_lora
 
     require_packages(args)
+    import torch
+
     source = source_of(args)
     with quiet_imports():
         from e2_llm.arguments import config_from_args
@@ -77,7 +79,13 @@ def run(args: argparse.Namespace) -> None:
             print(f"WARNING: {warning}", flush=True)
         if resumed is None:
             record.write(args, config, data.parts)
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    try:
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the device's memory does not suffice; lower --micro-batch-size, add "
+            "--gradient-checkpointing, or train a --lora"
+        ) from error
     if hf.process_index == 0:
         _save(args, trainer, callback, tokenizer, data)
     trainer.accelerator.wait_for_everyone()
@@ -91,8 +99,13 @@ def _check_folders(args: argparse.Namespace) -> None:
         raise UserError(f"--save {args.save}: already exists; remove it or name another folder")
     for name in ("save", "checkpoint_dir", "tensorboard_dir", "data_cache_path"):
         folder = getattr(args, name)
-        if folder:
-            check_folder(folder, f"--{name.replace('_', '-')} {folder}")
+        if not folder:
+            continue
+        flag = f"--{name.replace('_', '-')} {folder}"
+        check_folder(folder, flag)
+        save, path = args.save.resolve(), Path(folder).resolve()
+        if name != "save" and save in (path, *path.parents):
+            raise UserError(f"{flag}: lies in --save {args.save}, which holds the model alone")
 
 
 def _validation_windows(args: argparse.Namespace, data: Any, config: Any) -> dict[int, Any]:

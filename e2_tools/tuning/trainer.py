@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from e2_common.errors import UserError, on_one_line
 from e2_tools.tuning.data import Windows
 from transformers_patches import E2Callback, WindowCollator
 from transformers_patches.evaluation import window_loss
@@ -22,6 +24,9 @@ def training_arguments(args: argparse.Namespace) -> TrainingArguments:
 
     Args:
         args: of :func:`e2_tools.tuning.arguments.build_parser`.
+
+    Raises:
+        UserError: transformers refuses them.
     """
     world, checkpointing = int(os.environ.get("WORLD_SIZE", "1")), {}
     if args.gradient_checkpointing:
@@ -29,7 +34,7 @@ def training_arguments(args: argparse.Namespace) -> TrainingArguments:
         name = "activation_checkpointing"  # as transformers 5.2x calls it
         name = name if name in names else "gradient_checkpointing"
         checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}}
-    return TrainingArguments(
+    arguments = dict(
         output_dir=str(args.checkpoint_dir),
         max_steps=args.train_iters,
         per_device_train_batch_size=args.micro_batch_size,
@@ -62,6 +67,10 @@ def training_arguments(args: argparse.Namespace) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         **checkpointing,
     )
+    try:
+        return TrainingArguments(**arguments)
+    except (ImportError, RuntimeError, ValueError) as error:  # as of bf16 on an old GPU
+        raise UserError(f"transformers refuses these flags ({on_one_line(error)})") from error
 
 
 class E2Trainer(Trainer):
@@ -99,6 +108,11 @@ class E2Trainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what was drawn, and print a line."""
         if "loss" in logs:
+            if math.isnan(logs["loss"]):  # the same on every process
+                raise UserError(
+                    f"iteration {self.state.global_step}: the loss is not a number; lower --lr, or "
+                    "look at the data"
+                )
             logs |= self.draws.drawn(self.args, self.state.global_step)
         super().log(logs, *args, **kwargs)
         if self.is_world_process_zero():

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -71,7 +72,9 @@ def test_a_run_ends_in_a_folder_that_serves_any_window(start, tmp_path, capsys):
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("whole", [[], ["--lora-train-whole", "norms"]])
+@pytest.mark.parametrize(
+    "whole", [pytest.param([], marks=pytest.mark.slow), ["--lora-train-whole", "norms"]]
+)
 def test_a_lora_moves_what_it_should_and_merges(start, tmp_path, capsys, whole):
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     lora = ["--lora", "4", "--lora-targets", "q_proj", "v_proj", *whole]
@@ -150,6 +153,21 @@ def test_two_processes_train_what_one_does(start, tmp_path, capsys, lora):
     for step, (loss, scale) in two.items():
         assert loss == pytest.approx(one[step][0], abs=1e-4)
         assert scale == one[step][1]
+
+
+@pytest.mark.slow
+def test_a_model_that_serves_a_long_window_is_tuned_from_its_own(start, tmp_path, capsys):
+    """The scale that stands in its config.json is no part of the training."""
+    folder = tmp_path / "start"
+    shutil.copytree(start, folder)
+    expected = train(capsys, folder, tmp_path / "one")
+    model = folder / "model"
+    set_window(model, 256)
+    assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 256
+    assert train(capsys, folder, tmp_path / "two") == expected
+    contents = [json.loads((tmp_path / n / "config.json").read_text()) for n in ("one", "two")]
+    assert contents[0]["rope_parameters"] == contents[1]["rope_parameters"]
+    assert contents[0]["e2_llm"] == contents[1]["e2_llm"]
 
 
 @pytest.mark.slow

@@ -13,6 +13,10 @@ from tests.tools.tuning.test_train_e2_hf import command
 WRONG = {
     "--train-iters 0": ["--train-iters", "0"],
     "--lr -1.0": ["--lr", "-1"],
+    "--lr nan": ["--lr", "nan"],
+    "--adam-eps inf": ["--adam-eps", "inf"],
+    "--seed 4294967296": ["--seed", str(2**32)],
+    "the loss is not a number": ["--lr", "1e30", "--clip-grad", "0"],
     "--min-lr 1: is above --lr": ["--min-lr", "1"],
     "--lr-warmup-iters 4: must be below": ["--lr-warmup-iters", "4"],
     "--lr-warmup-fraction 1.0: must be": ["--lr-warmup-fraction", "1"],
@@ -39,7 +43,8 @@ WRONG = {
 @pytest.mark.parametrize("words", WRONG)
 def test_flags(start, tmp_path, capsys, words):
     argv = command(start, tmp_path / "out", *WRONG[words])
-    refused(capsys, words, call, train_e2_hf.main, *argv, untouched=tmp_path, alone=False)
+    kept = None if "loss" in words else tmp_path  # it has begun to train
+    refused(capsys, words, call, train_e2_hf.main, *argv, untouched=kept, alone=False)
 
 
 def test_a_missing_model_and_missing_data(start, tmp_path, capsys):
@@ -57,6 +62,12 @@ def test_a_folder_that_holds_something_is_left_alone(start, tmp_path, capsys):
     (save / "precious").write_text("text")
     argv = command(start, save)
     refused(capsys, "already exists", call, train_e2_hf.main, *argv, untouched=tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--checkpoint-dir", "--tensorboard-dir", "--data-cache-path"])
+def test_nothing_else_goes_into_the_folder_of_the_model(start, tmp_path, capsys, flag):
+    argv = command(start, tmp_path / "out", flag, tmp_path / "out" / "more")
+    refused(capsys, [flag, "--save"], call, train_e2_hf.main, *argv, untouched=tmp_path)
 
 
 def test_models_of_other_kinds(start, tmp_path, capsys):
