@@ -106,8 +106,8 @@ def test_a_lora_moves_what_it_should_and_merges(start, tmp_path, capsys, whole):
         torch.testing.assert_close(*logits, atol=1e-4, rtol=0)
 
 
-def test_an_interrupted_run_goes_on(start, tmp_path, capsys, monkeypatch):
-    whole = train(capsys, start, tmp_path / "whole")
+def interrupt(capsys, monkeypatch, start, save):
+    """Train until the fourth of four steps; a checkpoint holds the first two."""
     step = E2Trainer.training_step
 
     def interrupted(trainer, *args, **kwargs):
@@ -118,7 +118,12 @@ def test_an_interrupted_run_goes_on(start, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(E2Trainer, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(capsys, start, tmp_path / "cut")
+            train(capsys, start, save)
+
+
+def test_an_interrupted_run_goes_on(start, tmp_path, capsys, monkeypatch):
+    whole = train(capsys, start, tmp_path / "whole")
+    interrupt(capsys, monkeypatch, start, tmp_path / "cut")
     again = command(start, tmp_path / "cut")
     other = [*again[:-4], "--e2-recipe", "paper"]
     for words, more in (("--e2-placement skips there", other), ("--seed 1234", ["--seed", "5"])):
@@ -142,13 +147,28 @@ def test_texts_are_tokenised_once(start, tmp_path, capsys):
     assert len(lines(out)) == 4
 
 
+def on_two_processes(start, save, *more):
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    words += ["train_e2_hf.py", *command(start, save, *more)]
+    return lines(run_command(*words, timeout=250).stdout)
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_with_two(start, tmp_path, capsys, monkeypatch):
+    whole = train(capsys, start, tmp_path / "whole")
+    interrupt(capsys, monkeypatch, start, tmp_path / "cut")
+    rest = on_two_processes(start, tmp_path / "cut")
+    assert sorted(rest) == [3, 4]
+    for step, (loss, scale) in rest.items():
+        assert loss == pytest.approx(whole[step][0], abs=1e-4)
+        assert scale == whole[step][1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", [[], ["--lora", "4", "--merge"]])
 def test_two_processes_train_what_one_does(start, tmp_path, capsys, lora):
     one = train(capsys, start, tmp_path / "one", *lora)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    words += ["train_e2_hf.py", *command(start, tmp_path / "two", *lora)]
-    two = lines(run_command(*words, timeout=250).stdout)
+    two = on_two_processes(start, tmp_path / "two", *lora)
     assert len(two) == 4
     for step, (loss, scale) in two.items():
         assert loss == pytest.approx(one[step][0], abs=1e-4)
