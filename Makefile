@@ -1,4 +1,5 @@
 # make demo    from an empty machine to the picture of perplexity by window (about 9 minutes, after the installation)
+# make demo-hf the same with its fine-tuning on transformers; goes on in the folder of make demo
 # make demo-retrieval   the same for retrieval: four words told once, asked at up to 32 L
 # make quick   under a minute: lint, the unit tests, and tests of commands that a change can break: what
 #              differs from your upstream's merge base (without an upstream: from HEAD), SINCE=REF else.
@@ -16,7 +17,7 @@ WORKERS ?= 2
 ## A file stays on one worker, for its fixtures; in the order of tests/conftest.py, long ones first.
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo demo-retrieval quick test test-slow bench lint format venv clean
+.PHONY: help demo demo-hf demo-retrieval quick test test-slow bench lint format venv clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -29,6 +30,9 @@ $(STAMP): constraints.txt constraints-lm-eval.txt pyproject.toml
 
 demo: $(STAMP)
 	@PYTHON=$(PYTHON) bash examples/quickstart/run.sh
+
+demo-hf: $(STAMP)
+	@PYTHON=$(PYTHON) bash examples/quickstart/on_transformers.sh
 
 demo-retrieval: $(STAMP)
 	@PYTHON=$(PYTHON) bash examples/retrieval/run.sh --seeds 1 --trials 20

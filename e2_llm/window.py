@@ -201,6 +201,37 @@ def with_window(config: Config, window: int) -> Config:
     return with_scale(config, scale_for(config, window), window)
 
 
+def as_trained(
+    config: Config, exported: Exported, trained_scale: float | None, window: int | None = None
+) -> Config:
+    """Return a copy of a model's ``config.json`` that says how it was trained and what it serves.
+
+    Args:
+        config: at the pre-trained window, with the model's own RoPE or none of it.
+        exported: what training knew.
+        trained_scale: the one g that was trained, None if many were.
+        window: to serve, in tokens. By default the pre-trained L; with a single trained scale g,
+            g * L.
+
+    Raises:
+        UserError: the model was trained at one factor and ``window`` asks for another.
+    """
+    config = exported.to_config(config)
+    config = with_scale(config, 1.0, exported.base_window)
+    trained = round((trained_scale or 1.0) * exported.base_window)
+    if not exported.serves_any_window:
+        if window not in (None, trained):
+            raise UserError(
+                f"--window {window}: this model was trained by --position-method "
+                f"{exported.method} at factor {trained_scale:g} and knows no other scale; "
+                f"its window is {trained}"
+            )
+        return with_scale(config, trained_scale, trained)
+    if window is None and trained_scale is not None:
+        return with_scale(config, trained_scale, trained)
+    return with_window(config, trained if window is None else window)
+
+
 def window_note(config: Config) -> str | None:
     """Say when a window lies beyond the scales that training drew; None when it does not."""
     exported = Exported.from_config(config)

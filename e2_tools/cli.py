@@ -30,6 +30,7 @@ VERBS = {
     "inspect-dataset": Verb("text", "check an indexed dataset and show what it holds"),
     "plan-memory": Verb("training", "memory, speed, hours and cost of a run; layouts that fit"),
     "pretrain": Verb("training", "train; under torchrun use pretrain_e2.py", "pretrain_e2"),
+    "train-hf": Verb("training", "train on transformers, LoRA included", "train_e2_hf"),
     "show-progress": Verb("training", "run a training behind a progress bar, its output in a log"),
     "plot-positions": Verb("training", "draw which positions a training window takes"),
     "convert-hf-to-megatron": Verb("checkpoints", "Hugging Face folder -> torch_dist checkpoint"),

@@ -7,7 +7,7 @@ from typing import Any
 from e2_common.errors import UserError
 from e2_common.model_sizes import ModelSizes
 from e2_llm.exported import KEY, Exported
-from e2_llm.window import Config, with_scale, with_window
+from e2_llm.window import Config, as_trained
 from e2_llm.window_keys import WINDOW, with_config_window
 from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.families import Family
@@ -113,17 +113,4 @@ def served(config: Config, run: RunArgs, window: int | None) -> Config:
     Raises:
         UserError: the model was trained at one linear factor and ``window`` asks for another.
     """
-    config = run.exported.to_config(config)
-    config = with_scale(config, 1.0, run.exported.base_window)
-    trained = round((run.trained_scale or 1.0) * run.exported.base_window)
-    if not run.exported.serves_any_window:
-        if window not in (None, trained):
-            raise UserError(
-                f"--window {window}: this model was trained by --position-method "
-                f"{run.exported.method} at factor {run.trained_scale:g} and knows no other scale; "
-                f"its window is {trained}"
-            )
-        return with_scale(config, run.trained_scale, trained)
-    if window is None and run.trained_scale is not None:
-        return with_scale(config, run.trained_scale, trained)
-    return with_window(config, trained if window is None else window)
+    return as_trained(config, run.exported, run.trained_scale, window)

@@ -3,20 +3,35 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from e2_llm.config import DRAW_UNITS
 from e2_llm.exported import Exported
 from e2_llm.registry import method_class
 from e2_llm.window import Config, own_rope, with_window
-from e2_tools.checkpoint.run_args import RunArgs
 from e2_tools.checkpoint.serving_notes import serving_notes
 
 # What a licence asks to travel with the weights.
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
-def write_model_card(folder: Path, config: Config, run: RunArgs, source: Path | None) -> None:
+class Training(Protocol):
+    """What a card says of a training, on Megatron or on transformers.
+
+    Attributes:
+        exported: what config.json remembers.
+        draw_per: what shared a draw.
+        placed: where tokens were placed; None if that was no choice.
+        data: the blend, as a checkpoint of Megatron stores it.
+    """
+
+    exported: Exported
+    draw_per: str
+    placed: str | None
+    data: list[dict[str, Any]]
+
+
+def write_model_card(folder: Path, config: Config, run: Training, source: Path | None) -> None:
     """Write ``README.md``, and carry over the licence files of the model trained from.
 
     Args:
@@ -32,7 +47,7 @@ def write_model_card(folder: Path, config: Config, run: RunArgs, source: Path | 
                 shutil.copyfile(path, folder / path.name)
 
 
-def model_card(config: Config, run: RunArgs, source: Path | None) -> str:
+def model_card(config: Config, run: Training, source: Path | None) -> str:
     """The card as Markdown with the hub's front matter; see :func:`write_model_card`."""
     exported = run.exported
     title = method_class(exported.method).title

@@ -136,21 +136,7 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
         UserError: it cannot be loaded, lacks weights, or its logits are more than its output
             matrix times the hidden state (which the evaluation relies on).
     """
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except Exception as error:  # transformers raises about anything here
-        raise UserError(f"{path}: transformers cannot load this model ({brief(error)})") from error
-    if info["missing_keys"]:  # transformers would go on with random weights
-        raise UserError(
-            f"{path}: weights are missing, {sorted(info['missing_keys'])[0]} among them"
-        )
+    model = read_model(path, dtype)
     model = model.to(device).eval()
     _rotary_modules(model)
     ids = torch.zeros(1, 2, dtype=torch.long, device=device)
@@ -160,6 +146,36 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
             raise UserError(
                 f"{path}: this kind of model rescales its logits, which is not supported"
             )
+    return model
+
+
+def read_model(path: Path, dtype: torch.dtype, **more: Any) -> PreTrainedModel:
+    """Read the model in ``path`` from its files alone, with sdpa attention unless another is asked.
+
+    Args:
+        path: of the folder.
+        dtype: of its weights.
+        more: for ``from_pretrained``.
+
+    Raises:
+        UserError: it cannot be loaded, or lacks weights.
+    """
+    options = {"attn_implementation": "sdpa", **more}
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # transformers raises about anything here
+        raise UserError(f"{path}: transformers cannot load this model ({brief(error)})") from error
+    if info["missing_keys"]:  # transformers would go on with random weights
+        raise UserError(
+            f"{path}: weights are missing, {sorted(info['missing_keys'])[0]} among them"
+        )
     return model
 
 

@@ -157,7 +157,7 @@ def train_valid_test_datasets(
     if num_samples[Split.valid.value]:
         # Their own datasets are built at the first evaluation, which may be hours away.
         for window in args.e2_validation_windows or ():
-            _require_window(datasets[Split.valid.value], window)
+            require_window(datasets[Split.valid.value], window)
     # Megatron would ask at least one window of a blend that was built for none.
     return [
         dataset if wanted != 0 else None
@@ -190,11 +190,16 @@ def validation_dataset(
     else:
         config.split_matrix = [None, config.split_matrix[Split.valid.value], None]
     dataset = _build(args, [0, num_samples, 0], config, vp_stage)[Split.valid.value]
-    _require_window(dataset, seq_length)
+    require_window(dataset, seq_length)
     return dataset
 
 
-def _require_window(dataset: Any, window: int) -> None:
+def require_window(dataset: Any, window: int) -> None:
+    """Check that a validation split holds a window of so many tokens.
+
+    Raises:
+        UserError: it does not.
+    """
     tokens = _tokens_of(dataset)
     if tokens is not None and tokens <= window:
         raise UserError(

@@ -136,17 +136,28 @@ def receive(sample: Mapping[str, Tensor] | None, shape: tuple[int, int]) -> list
     if group.size() > 1:
         torch.distributed.broadcast(marks, mpu.get_tensor_model_parallel_src_rank(), group=group)
     # Places are made on the host. The first rank has the marks there, the others wait for them.
-    rows = (marks if sample is None else sample[MARKS]).cpu().numpy()
-    return [{kind: np.flatnonzero(row & bit) for kind, bit in _BITS.items()} for row in rows]
+    rows = (marks if sample is None else sample[MARKS]).cpu()
+    return [
+        {kind: np.flatnonzero(found.numpy()) for kind, found in by_kind(row).items()}
+        for row in rows
+    ]
 
 
-def check(args: argparse.Namespace, config: E2Config, parts: Sequence[Part]) -> str | None:
+def by_kind(marks: Tensor) -> dict[str, Tensor]:
+    """Where the joints of each kind lie, from :func:`marks_of`: kind -> uint8 or int32 [s]."""
+    return {kind: marks & bit for kind, bit in _BITS.items()}
+
+
+def check(
+    args: argparse.Namespace, config: E2Config, parts: Sequence[Part], tokenizer: Any = None
+) -> str | None:
     """Refuse a placement whose joints no window of this run could have.
 
     Args:
-        args: Megatron's, validated; its tokenizer is built.
+        args: Megatron's, validated.
         config: of the positions.
         parts: of the blend.
+        tokenizer: of the run; default: the one that Megatron has built.
 
     Returns:
         A line for the report; None if the run needs no joints.
@@ -162,7 +173,8 @@ def check(args: argparse.Namespace, config: E2Config, parts: Sequence[Part]) -> 
         raise UserError(f"{placement}: cuts a text where it ends something; drop --mock-data")
     found = []
     if "sentences" in kinds:
-        found.append(f"{_check_sentence_ends(args, config, placement)} tokens end a sentence")
+        ends = _check_sentence_ends(args, config, placement, tokenizer)
+        found.append(f"{ends} tokens end a sentence")
     if "turns" in kinds:
         if args.ignore_loss_masks:
             raise UserError(
@@ -179,10 +191,12 @@ def check(args: argparse.Namespace, config: E2Config, parts: Sequence[Part]) -> 
     return "; ".join(found)
 
 
-def _check_sentence_ends(args: argparse.Namespace, config: E2Config, placement: str) -> str:
+def _check_sentence_ends(
+    args: argparse.Namespace, config: E2Config, placement: str, tokenizer: Any
+) -> str:
     from megatron.training import get_tokenizer
 
-    ends = sentence_ends(get_tokenizer(), config.sentence_ends)
+    ends = sentence_ends(tokenizer or get_tokenizer(), config.sentence_ends)
     if not len(ends):
         raise UserError(
             f"{placement}: no token of the tokenizer ends a sentence; name the tokens that do with "

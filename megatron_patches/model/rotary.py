@@ -9,7 +9,6 @@ position method on every call; only the frequencies of a scale are kept.
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
 from megatron.core.models.common.embeddings.rotary_pos_embedding import (
     RotaryEmbedding,
@@ -18,6 +17,7 @@ from megatron.core.models.common.embeddings.rotary_pos_embedding import (
 from torch import Tensor
 
 from e2_common.errors import UserError
+from e2_llm.documents import window_positions
 from e2_llm.frequencies import Frequencies, OwnRope
 from e2_llm.methods import PositionMethod
 from e2_llm.sampler import Draw
@@ -84,28 +84,11 @@ class E2RotaryEmbedding(RotaryEmbedding):
         windows = self.documents or [[max_seq_len]] * len(self.draws)
         joints = self.joints or [{}] * len(self.draws)
         angles = [
-            self._positions(draw, lengths, found, device)[:, None]  # [s, 1]
+            window_positions(self.method, draw, lengths, found, device)[:, None]  # [s, 1]
             * self._frequencies(draw.scale).inverse
             for draw, lengths, found in zip(self.draws, windows, joints, strict=True)
         ]
         return torch.stack(angles, dim=1)  # [s, b, d / 2]
-
-    def _positions(
-        self,
-        draw: Draw,
-        lengths: Sequence[int],
-        joints: Mapping[str, Sequence[int]],
-        device: torch.device,
-    ) -> Tensor:
-        """Positions of documents one after another, fp32 [s]; each begins anew."""
-        parts, first = [], 0
-        kind = self.method.placement(draw.placement).joints
-        found = np.asarray(joints.get(kind, ()), dtype=np.int64)
-        for length in lengths:
-            own = found[(found > first) & (found < first + length)] - first
-            parts.append(self.method.positions(draw, length, device, own))
-            first += length
-        return torch.cat(parts)
 
     def _make_frequencies(self, scale: float) -> Frequencies:
         inverse, factor = self.method.frequencies(Draw(scale, 0), self.dim, self.own)

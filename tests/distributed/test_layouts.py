@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from e2_llm import window as window_config
 from e2_tools.checkpoint.export import ExportOptions, export
+from tests.distributed import on_transformers
 from tests.distributed.corpus import make_corpus
 from tests.distributed.layouts import AT_JOINTS, DRAWING, HARDEST, LAYOUTS, METHOD_FLAGS
 from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING, run_world
@@ -34,7 +35,8 @@ def world(tmp_path_factory):
             "start",
             [*common, "--position-method", "none", "--save", str(start), "--save-interval", "10"],
         ),
-        *((name, [*tune, *layout]) for name, layout in LAYOUTS.items()),
+        *((name, [*tune, *layout]) for name, layout in LAYOUTS.items() if name != "TP1"),
+        ("TP1", [*tune, "--save", str(folder / "tuned"), "--save-interval", "10"]),
         (
             "windows",
             [
@@ -92,7 +94,10 @@ def world(tmp_path_factory):
         probe["output"] = str(folder / f"logits_{name}.pt")
         argv += ["--e2-validation-windows", "64"]
         runs.append({"name": f"logits_{name}", "argv": argv, "logits_of": probe})
-    return folder, tokens, run_world(4, runs, folder)
+    results = run_world(4, runs, folder)
+    for name, argv in (run for run in runs if isinstance(run, tuple)):
+        results[name]["argv"] = argv
+    return folder, tokens, results
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "TP1"])
@@ -218,6 +223,33 @@ def test_exported_logits_equal_megatrons(world, exported, run, scale):
         expected = model(tokens).logits
     logits = torch.load(folder / f"logits_{run}.pt")[scale]
     torch.testing.assert_close(logits[..., : expected.size(-1)], expected, atol=1e-4, rtol=0)
+
+
+def draws_of_all(result):
+    """Every micro-batch of a run: the samples before its iteration, and its draws."""
+    return sorted(map(str, sum(result["draws"], [])))
+
+
+@pytest.mark.parametrize("method", [*DRAWING, "TP1", "sample", "joints"])
+def test_transformers_draws_the_same_and_learns_the_same(world, exported, method):
+    folder, _, results = world
+    of_megatron = results[method if method in results else f"{method}/TP1"]
+    of_transformers = on_transformers.train(exported, of_megatron["argv"], folder / "tokenizer")
+    assert sorted(map(str, of_transformers.draws)) == draws_of_all(of_megatron)
+    assert of_transformers.losses == pytest.approx(of_megatron["losses"], abs=1e-4, rel=0)
+
+
+def test_transformers_ends_in_the_same_weights(world, exported):
+    folder, _, results = world
+    export(ExportOptions(load=folder / "tuned", save=folder / "tuned-hf"))
+    expected = AutoModelForCausalLM.from_pretrained(folder / "tuned-hf").state_dict()
+    tuned = on_transformers.train(exported, results["TP1"]["argv"], folder / "tokenizer").model
+    before = AutoModelForCausalLM.from_pretrained(exported).state_dict()
+    for name, weight in tuned.state_dict().items():
+        moved = (expected[name] - before[name]).norm()
+        assert moved > 0, name
+        assert (weight - expected[name]).norm() <= 1e-3 * expected[name].norm(), name
+        assert (weight - expected[name]).norm() <= 2e-2 * moved, name
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def test_the_walks_name_what_is_there():
 
 def test_named_files_are_there():
     """Of the packages; without .py it may be a module or a package."""
-    packages = "e2_common|e2_llm|e2_tools|megatron_patches"
+    packages = "e2_common|e2_llm|e2_tools|megatron_patches|transformers_patches"
     for page in PAGES:
         for path in re.findall(rf"`((?:{packages})/[\w/]*(?:\.py)?)`", read(page)):
             assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), (name(page), path)

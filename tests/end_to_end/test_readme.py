@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 SUBCOMMANDS = "predict|score|pile|sharegpt|longsum|text"
 SCRIPT = re.compile(
-    rf"((?:tools|examples)/[\w/]+\.py(?: (?:{SUBCOMMANDS})\b)?|pretrain_e2\.py)(.*)"
+    rf"((?:tools|examples)/[\w/]+\.py(?: (?:{SUBCOMMANDS})\b)?|(?:pretrain_e2|train_e2_hf)\.py)(.*)"
 )
 
 

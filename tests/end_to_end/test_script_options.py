@@ -16,6 +16,7 @@ SCRIPTS = [
     "retrieval/run",
 ]
 SCRIPTS += ["data/slurm", "domains/run", "smollm2_135m/extend/run"]
+SCRIPTS += ["hf_lora/run", "quickstart/on_transformers"]
 SCRIPTS += [f"llama2_7b/{name}" for name in ("convert", "train", "evaluate")]
 
 

@@ -36,6 +36,7 @@ SECONDS = {
     "tests/tools/evaluation/test_generate.py": 12,
     "tests/tools/reporting/test_report.py": 15,
     "tests/tools/test_light.py": 15,
+    "tests/tools/tuning/test_train_e2_hf.py": 15,
     "tests/unit/megatron_patches/start/test_arguments.py": 20,
     "tests/unit/megatron_patches/start/test_refused_arguments.py": 20,
     "tests/unit/megatron_patches/checkpoint/test_model_fields.py": 10,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tests.helpers import ROOT
 
-PACKAGES = ("e2_common", "e2_llm", "megatron_patches", "e2_tools")  # from the ground up
-SCRIPTS = ("tools", "examples", "benchmarks", "tests", "pretrain_e2")
+# From the ground up; the two engines stand side by side.
+PACKAGES = ("e2_common", "e2_llm", "transformers_patches", "megatron_patches", "e2_tools")
+ENGINES = ("transformers_patches", "megatron_patches")
+SCRIPTS = ("tools", "examples", "benchmarks", "tests", "pretrain_e2", "train_e2_hf")
 
 
 def project_files(root: Path = ROOT) -> dict[str, Path]:

@@ -29,10 +29,18 @@ def test_help_needs_no_heavy_import(command):
     assert modules & HEAVY <= ({"numpy"} if name in WITH_NUMPY else set())
 
 
+def test_help_of_training_on_transformers_is_light():
+    modules, shown = imported(ROOT / "train_e2_hf.py", "--help")
+    assert "--lora-train-whole" in shown
+    assert not modules & HEAVY
+
+
 def test_e2_lists_every_command_and_loads_none():
     modules, shown = imported("-c", E2, "--help")
     verbs = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
-    assert sorted(verbs) == sorted(["pretrain", *(name.replace("_", "-") for name in COMMANDS)])
+    assert sorted(verbs) == sorted(
+        ["pretrain", "train-hf", *(name.replace("_", "-") for name in COMMANDS)]
+    )
     assert not modules & HEAVY
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrows point down: e2_common < e2_llm < megatron_patches < e2_tools < scripts; no circles."""
+"""Arrows point down: e2_common < e2_llm < the engines < e2_tools < scripts; no circles."""
 
 import ast
 import sys
@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-from tests.helpers.imports import PACKAGES, SCRIPTS, graph, imported_names, project_files
+from tests.helpers.imports import ENGINES, PACKAGES, SCRIPTS, graph, imported_names, project_files
 
 FILES = project_files()
 
@@ -29,6 +29,18 @@ def test_a_package_imports_none_above_it_and_no_script(package):
         for module, path in within(package).items()
         for name in imported_names(path, module)
         if name.split(".")[0] in above
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_does_not_know_the_other(engine):
+    others = {*ENGINES} - {engine} | ({"megatron"} if engine == "transformers_patches" else set())
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in within(engine).items()
+        for name in imported_names(path, module)
+        if name.split(".")[0] in others
     ]
     assert not wrong
 

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model that a run starts from: its RoPE and window as they were pre-trained, LoRA if asked."""
+
+import argparse
+import copy
+import importlib.util
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, PreTrainedModel, logging
+
+from e2_common.errors import UserError
+from e2_llm.exported import KEY
+from e2_llm.window_keys import WINDOW
+from e2_tools.checkpoint.import_hf import ImportOptions, Source, read_source
+from e2_tools.checkpoint.sliding import plain_attention
+from e2_tools.evaluation.model import read_model
+from e2_tools.tuning.arguments import our_flags
+
+NORMS = ("norm", "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm")
+EMBEDDINGS = ("embed_tokens", "lm_head")
+
+
+def require_packages(args: argparse.Namespace) -> None:
+    """Check that what transformers itself needs for this run is installed.
+
+    Raises:
+        UserError: naming the package.
+    """
+    needed = {"accelerate": "training on transformers"}
+    if args.lora:
+        needed["peft"] = "--lora"
+    if args.tensorboard_dir:
+        needed["tensorboard"] = "--tensorboard-dir"
+    for package, reason in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{reason} needs {package}: pip install {package}")
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    """Read the config.json of --model; what is refused is what the converter refuses.
+
+    Raises:
+        UserError: the model is of no known family, or its L cannot be decided.
+    """
+    options = ImportOptions(
+        hf_model=args.model,
+        rope_scaling=args.rope_scaling,
+        full_attention=args.full_attention,
+        base_window=args.e2_base_window or None,
+    )
+    with our_flags():
+        return read_source(options)
+
+
+def load(args: argparse.Namespace, source: Source) -> PreTrainedModel:
+    """Load the model with its own RoPE at the pre-trained window, whatever window it serves now.
+
+    Weights are fp32, so that bf16 rounds no update; of a model that a LoRA leaves as it is they
+    are bf16 with --bf16.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    rope = source.rope.own.to_hf()
+    if rope is None:
+        raise UserError(f"{source.path}: {source.rope.own.scaling()} cannot be trained together")
+    content = copy.deepcopy(source.config) | {"rope_parameters": rope, WINDOW: source.rope.window}
+    for name in ("rope_scaling", "rope_theta", KEY):
+        content.pop(name, None)
+    if args.full_attention:
+        content = plain_attention(content, source.family)
+    config = CONFIG_MAPPING[source.family.model_type].from_dict(content)
+    dtype = torch.bfloat16 if args.bf16 and args.lora else torch.float32
+    logging.disable_progress_bar()
+    return read_model(args.model, dtype, config=config, attn_implementation=args.attention)
+
+
+def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
+    """The model with a LoRA by PEFT, and with what is trained whole beside it.
+
+    Raises:
+        UserError: a name of --lora-targets is no matrix of the model, or embeddings that are the
+            output matrix as well would be trained.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    unknown = [name for name in args.lora_targets if name not in modules]
+    if unknown:
+        raise UserError(f"--lora-targets {' '.join(unknown)}: no such matrix in {args.model}")
+    whole = []
+    if "norms" in args.lora_train_whole:
+        whole += [name for name in NORMS if name in modules]
+    if "embeddings" in args.lora_train_whole:
+        if model.config.tie_word_embeddings:
+            raise UserError(
+                "--lora-train-whole embeddings: this model uses one matrix for both ends "
+                "(tie_word_embeddings); leave embeddings out"
+            )
+        whole += EMBEDDINGS
+    settings = LoraConfig(
+        r=args.lora,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout,
+        target_modules=args.lora_targets,
+        modules_to_save=whole or None,
+        task_type="CAUSAL_LM",
+    )
+    if args.gradient_checkpointing:  # else no gradient reaches a layer that is computed again
+        model.enable_input_require_grads()
+    set_seed(args.seed)  # of the factors that begin at random
+    return get_peft_model(model, settings)
+
+
+def trained_parameters(model: Any) -> str:
+    """How many numbers are trained, for the report."""
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    whole = sum(count for count, _ in counts)
+    trained = sum(count for count, moves in counts if moves)
+    return f"{trained:,} of {whole:,} parameters ({trained / whole:.2%})"

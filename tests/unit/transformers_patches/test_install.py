@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which models take draws, and what becomes of their config."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig
+
+from e2_common.errors import UserError
+from e2_llm.config import E2Config
+from e2_tools.checkpoint.families import FAMILIES
+from e2_tools.checkpoint.set_window import set_window
+from tests.helpers.families import make_model
+from transformers_patches import MODEL_TYPES, install
+
+CONFIG = E2Config(base_window=64, train_window=64, max_scale=8)
+
+
+def test_the_models_are_those_of_the_converters():
+    assert set(MODEL_TYPES) == set(FAMILIES)
+
+
+def test_other_models_are_refused_by_name():
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 32}
+    config = GemmaConfig(**small, num_attention_heads=2, num_key_value_heads=1, head_dim=16)
+    with pytest.raises(UserError, match="model_type 'gemma': .*llama, mistral, qwen2, qwen3"):
+        install(AutoModelForCausalLM.from_config(config), CONFIG, 1)
+
+
+def test_a_rope_that_is_not_the_configs_is_refused():
+    model = make_model("llama")
+    model.model.rotary_emb.inv_freq *= 0.5
+    with pytest.raises(UserError, match="is not the one that its config describes"):
+        install(model, CONFIG, 1)
+
+
+def test_a_scaled_rope_is_refused():
+    yarn = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 10000.0}
+    model = AutoModelForCausalLM.from_config(
+        LlamaConfig(hidden_size=32, num_hidden_layers=1, vocab_size=32, rope_parameters=yarn)
+    )
+    with pytest.raises(UserError, match="yarn"):
+        install(model, CONFIG, 1)
+
+
+def test_a_second_time_is_refused():
+    model = make_model("llama")
+    install(model, CONFIG, 1)
+    with pytest.raises(UserError, match="takes draws already"):
+        install(model, CONFIG, 1)
+
+
+def test_another_base_window_than_the_models_is_refused():
+    model = make_model("llama")
+    install(model, CONFIG, 1)
+    again = AutoModelForCausalLM.from_config(type(model.config).from_dict(model.config.to_dict()))
+    with pytest.raises(UserError, match="base_window 32: .* 64 tokens"):
+        install(again, E2Config(base_window=32, train_window=32), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "window"),
+    [({}, 64), ({"frequencies": "yarn"}, 64), ({"frequencies": "ntk"}, 64)],
+)
+def test_a_saved_model_serves_any_window(tmp_path, options, window):
+    model = make_model("qwen3")
+    positions = install(model, E2Config(base_window=64, train_window=64, max_scale=8, **options), 1)
+    positions.note_iteration(12)
+    model.save_pretrained(tmp_path / "model")
+    content = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert content["max_position_embeddings"] == window
+    assert content["e2_llm"]["iteration"] == 12
+    set_window(tmp_path / "model", 256)
+    served = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    tokens = torch.arange(40)[None]
+    with torch.no_grad(), positions.window(256):
+        torch.testing.assert_close(model(tokens).logits, served(tokens).logits, atol=2e-4, rtol=0)
+
+
+def test_a_method_of_one_scale_is_saved_at_it(tmp_path):
+    model = make_model("llama")
+    config = E2Config(position_method="linear", base_window=64, train_window=64, factor=4.0)
+    positions = install(model, config, 1)
+    model.save_pretrained(tmp_path)
+    served = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert served.config.max_position_embeddings == 256
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens).logits, served(tokens).logits, atol=2e-4, rtol=0)
+    assert positions.rotary.method.trained_scale == 4
