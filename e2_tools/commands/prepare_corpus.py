@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--input", nargs="+", required=True, metavar="FILE", help="files or glob patterns, "
-        "`-` for standard input; .gz, .zst and .xz are decompressed")  # fmt: skip
+        "`-` for standard input; .parquet by rows; .gz, .zst and .xz are decompressed")  # fmt: skip
     add(
         "--output",
         type=OutputFile,

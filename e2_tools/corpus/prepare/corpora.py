@@ -2,7 +2,10 @@
 """From a record of each corpus to the text to train on."""
 
 import argparse
+import ast
+import contextlib
 import difflib
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +52,7 @@ class Pile:
     def __call__(self, record: Any) -> Output | None:
         """Return the record if its subset is wanted."""
         text = _text(record, "text")
-        meta = record.get("meta")
+        meta = _meta(record.get("meta"))
         if self._wanted or self._unwanted:
             name = meta.get("pile_set_name") if isinstance(meta, dict) else None
             if not isinstance(name, str):
@@ -121,6 +124,16 @@ def _text(record: Any, key: str) -> str:
     if not isinstance(record.get(key), str):
         raise Broken(f"no text under {key}")
     return record[key]
+
+
+def _meta(value: Any) -> Any:
+    """Return the object that some mirrors write as a text, of JSON or of Python."""
+    for parse in (json.loads, ast.literal_eval) if isinstance(value, str) else ():
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = parse(value)
+            if isinstance(found, dict):
+                return found
+    return value
 
 
 def _sentences(record: Any, key: str, or_key: str) -> str:

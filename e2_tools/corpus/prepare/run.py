@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
@@ -144,7 +145,7 @@ def _line(
             summary.left_out += 1
             return None
         unused = result.pop(UNUSED, Counter())
-        line = json.dumps(result, ensure_ascii=False) + "\n"
+        line = _json_line(result)
         _require_unicode(line)
     except (Broken, RecursionError) as broken:
         reason = str(broken) if isinstance(broken, Broken) else "nested too deep"
@@ -162,6 +163,13 @@ def _line(
         spans = result["loss_spans"]
         summary.learnt = (summary.learnt or 0) + sum(end - begin for begin, end in spans)
     return line
+
+
+def _json_line(result: dict[str, Any]) -> str:
+    try:
+        return json.dumps(result, ensure_ascii=False) + "\n"
+    except TypeError as error:  # a table's dates and bytes
+        raise Broken("meta of what JSON has no form for") from error
 
 
 def _require_unicode(line: str) -> None:
