@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.outputs import OutputFile
 from e2_tools.arguments import check_counts, command_parser
-from e2_tools.corpus.interrupt import exit_when_interrupted
 from e2_tools.corpus.prepare import corpora
 from e2_tools.corpus.prepare.chat import TEMPLATES
 from e2_tools.corpus.prepare.run import prepare
@@ -94,8 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         raise UserError(f"--template {args.template!r}: needs {{article}} and then {{summary}}")
     check_counts(args, ["max_documents"])
-    with exit_when_interrupted():
-        convert = CORPORA[args.corpus][0](args)
-        print(prepare(args, convert))
-        for note in convert.notes() if isinstance(convert, corpora.Pile) else ():
-            print(f"note: {note}", file=sys.stderr)
+    convert = CORPORA[args.corpus][0](args)
+    print(prepare(args, convert))
+    for note in convert.notes() if isinstance(convert, corpora.Pile) else ():
+        print(f"note: {note}", file=sys.stderr)
