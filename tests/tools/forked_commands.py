@@ -80,10 +80,15 @@ def main():
 
 def outcome(case):
     """Run one; exit code, standard error, seconds."""
-    told, begun = Path(case["folder"]) / "stderr", time.monotonic()
+    told = Path(case["folder"]) / "stderr"
+    reads, writes = os.pipe()
     process = os.fork()
     if process == 0:
-        child(case, told)
+        child(case, told, writes)
+    os.read(reads, 1)
+    os.close(reads)
+    os.close(writes)
+    begun = time.monotonic()
     sent = case["how"] in HOW
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -101,8 +106,8 @@ def outcome(case):
     return [os.waitstatus_to_exitcode(status), text, seconds]
 
 
-def child(case, told):
-    """The command in its surroundings; never returns."""
+def child(case, told, ready):
+    """The command in its surroundings, after a word that it begins; never returns."""
     code = 1
     try:
         os.chdir(case["folder"])
@@ -113,6 +118,10 @@ def child(case, told):
         module = importlib.import_module(f"e2_tools.commands.{case['command']}")
         sys.argv = [case["command"], *case["argv"]]
         HOW.get(case["how"], HOW["plain"])()
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # whatever the shell of the tests ignores
+            default = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+            signal.signal(getattr(signal, name), default)
+        os.write(ready, b".")
         module.main()
         code = 0
     except SystemExit as stop:
@@ -120,6 +129,7 @@ def child(case, told):
     except BaseException:
         traceback.print_exc()
     finally:
+        os.write(ready, b".")
         with contextlib.suppress(Exception):
             if sys.stdout is not None:
                 sys.stdout.flush()
