@@ -43,11 +43,13 @@ class Trust:
         if text.isascii():
             return True
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        states = self._states[codes]
+        beyond = codes[codes > 127]
+        states = self._states[beyond]
+        if states.max() == _TRUSTED:
+            return True
         if (states == _UNKNOWN).any():
-            self._learn(text, codes, np.flatnonzero(states == _UNKNOWN))
-            states = self._states[codes]
-        return bool(states.max() == _TRUSTED)
+            self._learn(text, codes)
+        return bool(self._states[beyond].max() == _TRUSTED)
 
     def compare(self, texts: list[str]) -> None:
         """Compare short texts of trusted characters, many at once, and blame where they differ."""
@@ -83,7 +85,8 @@ class Trust:
                 return text
             text = part
 
-    def _learn(self, text: str, codes: np.ndarray, places: np.ndarray) -> None:
+    def _learn(self, text: str, codes: np.ndarray) -> None:
+        places = np.flatnonzero(self._states[codes] == _UNKNOWN)
         new, first = np.unique(codes[places], return_index=True)
         chars = [chr(code) for code in new]
         self._states[new] = _DIFFERENT
