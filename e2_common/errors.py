@@ -5,6 +5,9 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
+
+from e2_common.ending import BROKEN_PIPE, INTERRUPTED, interruptible, standard_output_fails
 
 _LONGEST = 200  # characters of somebody else's message inside one of ours
 
@@ -28,18 +31,45 @@ def on_one_line(error: BaseException | str) -> str:
 
 
 def exit_on_user_error[**P, R](main: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a ``main`` so that a :class:`UserError` becomes one line and exit code 2."""
+    """Decorate a ``main`` so that a :class:`UserError` becomes one line and exit code 2.
+
+    Ctrl-C, SIGTERM and SIGHUP become a line and exit code 130, after what was begun is undone. A
+    reader that has gone, such as ``head``, ends the command in silence with exit code 141.
+    """
 
     @functools.wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return main(*args, **kwargs)
+            with interruptible():
+                result = main(*args, **kwargs)
         except UserError as error:
-            if _speaks():
-                print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(2)
+            _exit(2, f"error: {error}")
+        except KeyboardInterrupt:
+            _exit(INTERRUPTED, "interrupted")
+        except SystemExit:
+            _check_standard_output()
+            raise
+        except OSError as error:
+            _check_standard_output(probe=error.filename is None)
+            raise
+        _check_standard_output()
+        return result
 
     return wrapper
+
+
+def _exit(code: int, line: str) -> NoReturn:
+    if _speaks():
+        print(line, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _check_standard_output(probe: bool = False) -> None:
+    error = standard_output_fails(probe)
+    if isinstance(error, BrokenPipeError):
+        sys.exit(BROKEN_PIPE)
+    if error is not None:
+        _exit(2, f"error: standard output: cannot be written ({error.strerror})")
 
 
 def _speaks() -> bool:

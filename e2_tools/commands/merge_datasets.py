@@ -5,7 +5,6 @@ import argparse
 from collections.abc import Sequence
 
 from e2_common.errors import exit_on_user_error
-from e2_tools.corpus.interrupt import exit_when_interrupted
 from e2_tools.corpus.merge import merge
 
 
@@ -38,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 2 bad input or flags, 130 interrupted. Nothing is written unless 0.
     """
     args = build_parser().parse_args(argv)
-    with exit_when_interrupted():
-        merged = merge(args.datasets, args.output_prefix)
+    merged = merge(args.datasets, args.output_prefix)
     print(
         f"Joined {merged.datasets:,} datasets: {merged.documents:,} documents, "
         f"{merged.tokens:,} tokens ({merged.dtype})" + ", with a loss mask" * merged.loss_mask

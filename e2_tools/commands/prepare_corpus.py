@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.outputs import OutputFile
 from e2_tools.arguments import check_counts, command_parser
-from e2_tools.corpus.interrupt import exit_when_interrupted
 from e2_tools.corpus.prepare import corpora
 from e2_tools.corpus.prepare.chat import TEMPLATES
 from e2_tools.corpus.prepare.run import prepare
@@ -64,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--input", nargs="+", required=True, metavar="FILE", help="files or glob patterns, "
-        "`-` for standard input; .gz, .zst and .xz are decompressed")  # fmt: skip
+        "`-` for standard input; .parquet by rows; .gz, .zst and .xz are decompressed")  # fmt: skip
     add(
         "--output",
         type=OutputFile,
@@ -94,8 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         raise UserError(f"--template {args.template!r}: needs {{article}} and then {{summary}}")
     check_counts(args, ["max_documents"])
-    with exit_when_interrupted():
-        convert = CORPORA[args.corpus][0](args)
-        print(prepare(args, convert))
-        for note in convert.notes() if isinstance(convert, corpora.Pile) else ():
-            print(f"note: {note}", file=sys.stderr)
+    convert = CORPORA[args.corpus][0](args)
+    print(prepare(args, convert))
+    for note in convert.notes() if isinstance(convert, corpora.Pile) else ():
+        print(f"note: {note}", file=sys.stderr)

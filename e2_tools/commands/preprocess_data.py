@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from e2_common.errors import exit_on_user_error
 from e2_tools.corpus.broken import SKIP, STOP
 from e2_tools.corpus.fast import AUTO, ENCODERS
-from e2_tools.corpus.interrupt import exit_when_interrupted
 from e2_tools.corpus.preprocess import Options, preprocess
 from e2_tools.corpus.tiktoken import TIKTOKEN, add_flags, take_options
 from e2_tools.corpus.tokenizer import TOKENIZER_TYPES
@@ -116,6 +115,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     flags = vars(build_parser().parse_args(argv))
     tiktoken = take_options(flags, flags["tokenizer_type"] == TIKTOKEN)
-    with exit_when_interrupted():
-        summary = preprocess(Options(**flags, tiktoken=tiktoken))
+    summary = preprocess(Options(**flags, tiktoken=tiktoken))
     print(summary)

@@ -2,6 +2,7 @@
 """Turn a batch of JSON records into token ids: what each worker runs."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,8 @@ class EncodedText:
 class EncodedBatch:
     """A batch's tokens by JSON key, and the batch's sizes as in :class:`Batch`.
 
-    ``records`` are those encoded; ``broken`` says what is wrong with each of the others.
+    ``records`` are those encoded; ``broken`` says what is wrong with each of the others; ``counts``
+    is what the tokenizer counted.
     """
 
     by_key: dict[str, EncodedText]
@@ -48,6 +50,7 @@ class EncodedBatch:
     blank_lines: int
     text_bytes: int
     file_bytes: int
+    counts: Counter[str]
 
 
 class Encoder:
@@ -103,6 +106,8 @@ class Encoder:
             else:
                 for key, document in documents.items():
                     collected[key].add(*document)
+        counts = self.tokenizer.counts.copy()
+        self.tokenizer.counts.clear()
         return EncodedBatch(
             {key: texts.encoded() for key, texts in collected.items()},
             len(batch.records) - len(broken),
@@ -110,6 +115,7 @@ class Encoder:
             batch.blank_lines,
             batch.text_bytes,
             batch.file_bytes,
+            counts,
         )
 
     def texts(self, batch: Batch | LineRange) -> Iterator[str]:

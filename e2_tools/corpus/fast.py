@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encode with gigatoken instead of Hugging Face's library, where both give the same ids.
 
-Of every run the two are compared on texts known to be awkward and on the first documents, before
-anything is written, and on every thousandth text after that.
+Texts for which they may differ go to the reference: those of characters that they treat unlike
+(:mod:`e2_tools.corpus.trust`) and those of bytes that the vocabulary lacks. Of every run both are
+compared on texts known to be awkward and on the first documents, before anything is written, and
+on every thousandth text after that.
 """
 
 import ctypes
+import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from e2_common.errors import UserError
 from e2_tools.corpus.tokenizer import Tokenizer
+from e2_tools.corpus.trust import Trust, compositions
 
 AUTO, GIGATOKEN, REFERENCE = "auto", "gigatoken", "reference"
 ENCODERS = (AUTO, GIGATOKEN, REFERENCE)
@@ -44,6 +48,10 @@ _AWKWARD = (
 )
 
 
+# What a run counts: texts left to the reference, later ones compared, and those that differed.
+BY_REFERENCE, COMPARED, DIFFERED = "by reference", "compared", "differed"
+
+
 class Refused(Exception):
     """Why gigatoken cannot stand in for the reference.
 
@@ -57,20 +65,20 @@ class Refused(Exception):
 
 
 def use_fast(tokenizer: Tokenizer, texts: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer of the same ids that encodes with gigatoken.
+    """Return a tokenizer of the same ids that encodes with gigatoken where it can be trusted.
 
     Args:
         tokenizer: a Hugging Face tokenizer, the reference.
         texts: the first texts of the corpus.
 
     Raises:
-        Refused: gigatoken is missing, does not know this tokenizer, or gives other ids.
+        Refused: gigatoken is missing, does not know this tokenizer, or gives other ids for what
+            is in every text.
     """
     model = _Gigatoken(tokenizer)
     for text in _first(texts, CHECK_CHARACTERS):
-        if not model.agrees(text):
-            raise Refused(f"gives other ids than the reference for {_shorten(text)}")
-    return replace(tokenizer, model=model)
+        model.require_agreement(text)
+    return replace(tokenizer, model=model, counts=model.counts)
 
 
 class _Gigatoken:
@@ -78,43 +86,64 @@ class _Gigatoken:
 
     def __init__(self, tokenizer: Tokenizer):
         self._reference = tokenizer.model
+        self.counts: Counter[str] = Counter()
         hugging_face = self._hugging_face(tokenizer.model)
         try:
             import gigatoken
         except ImportError as error:
             raise Refused("is not installed (pip install gigatoken)", installed=False) from error
-        self._make = lambda: gigatoken.Tokenizer(hugging_face).encode
         try:
+            source, self._made_up = _complete(hugging_face)
+            self._make = lambda: gigatoken.Tokenizer(source).encode
             self._encode = self._make()
             self._prefix, self._suffix = self._around()
         except Refused:
             raise
         except Exception as error:  # whatever it raises, the reference remains
             raise Refused(f"does not take this tokenizer ({_shorten(str(error))})") from error
+        self._trust: Trust | None = Trust(self._agrees)
         self._calls = self._characters = 0
         self._process, self._resident = 0, 0
         special = hugging_face.all_special_tokens
         spaced = [f"a {token} b" for token in special]
-        for text in (*_AWKWARD, *special, *spaced, "".join(special)):
-            if not self.agrees(text):
-                raise Refused(f"gives other ids than the reference for {_shorten(text)}")
+        pairs = self._pairs_of_ascii()
+        for text in (*_AWKWARD, *special, *spaced, "".join(special), *pairs):
+            self.require_agreement(text)
+        if _composes(hugging_face):
+            self._trust.compare(compositions())
 
-    def tokenize(self, text: str) -> np.ndarray:
-        """Return the ids of ``text``, shape (tokens,), uint32."""
+    def tokenize(self, text: str) -> np.ndarray | list[int]:
+        """Return the ids of ``text``, shape (tokens,), uint32 where gigatoken encodes."""
         self._calls += 1
-        if self._calls % CHECK_EVERY == 0 and not self.agrees(text[:CHECK_CHARACTERS]):
-            raise UserError(
-                f"--encoder: gigatoken gives other ids than the reference for {_shorten(text)}; "
-                f"run again with --encoder {REFERENCE}"
-            )
+        if self._calls % CHECK_EVERY == 0:
+            self._compare(text[:CHECK_CHARACTERS])
         self._characters += len(text)
         if self._characters >= LOOK_EVERY:
             self._characters = 0
             self._bound_memory()
-        ids = self._encode(text)
-        if len(self._prefix) or len(self._suffix):
-            return np.concatenate([self._prefix, ids, self._suffix])
+        ids = self._ids(text) if self._trust and self._trust.allows(text) else None
+        if ids is None:
+            self.counts[BY_REFERENCE] += 1
+            return self._reference.tokenize(text)
         return ids
+
+    def require_agreement(self, text: str) -> None:
+        """Compare; let the reference have the characters for which the ids differ.
+
+        Raises:
+            Refused: they differ for a text of ASCII alone.
+        """
+        if self._trust.allows(text) and not self._agrees(text) and not self._trust.blame(text):
+            raise Refused(f"gives other ids than the reference for {_shorten(text)}")
+
+    def _compare(self, text: str) -> None:
+        """Compare, while it runs: after a difference without an explanation trust nothing more."""
+        if self._trust and self._trust.allows(text):
+            self.counts[COMPARED] += 1
+            if not self._agrees(text):
+                self.counts[DIFFERED] += 1
+                if not self._trust.blame(text):
+                    self._trust = None
 
     def _bound_memory(self) -> None:
         """Begin with empty caches once they have grown: gigatoken remembers every word it saw."""
@@ -124,10 +153,24 @@ class _Gigatoken:
             self._encode = self._make()
             _return_freed_memory()
 
-    def agrees(self, text: str) -> bool:
-        """Whether the reference gives the same ids."""
-        ids = np.concatenate([self._prefix, self._encode(text), self._suffix])
-        return ids.tolist() == list(self._reference.tokenize(text))
+    def _ids(self, text: str) -> np.ndarray | None:
+        """Return the ids, or None if the vocabulary lacks a byte of the text."""
+        ids = self._encode(text)
+        if self._made_up is not None and len(ids) and ids.max() >= self._made_up:
+            return None
+        if len(self._prefix) or len(self._suffix):
+            return np.concatenate([self._prefix, ids, self._suffix])
+        return ids
+
+    def _agrees(self, text: str) -> bool:
+        """Whether the reference gives the same ids, or has to be asked anyway."""
+        ids = self._ids(text)
+        return ids is None or ids.tolist() == list(self._reference.tokenize(text))
+
+    def _pairs_of_ascii(self) -> Iterator[str]:
+        ascii_ = [char for char in map(chr, range(128)) if self._ids(char) is not None]
+        for first in ascii_:
+            yield "".join(f"{first}{second}" for second in ascii_)
 
     def _around(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids that the reference puts before and after every text."""
@@ -148,6 +191,38 @@ class _Gigatoken:
         if backend.truncation is not None or backend.padding is not None:
             raise Refused("does not truncate or pad as this tokenizer.json asks")
         return hugging_face
+
+
+def _composes(hugging_face: Any) -> bool:
+    normalizer = hugging_face.backend_tokenizer.normalizer
+    return normalizer is not None and normalizer.normalize_str("e\u0301") == "\u00e9"
+
+
+def _complete(hugging_face: Any) -> tuple[Any, int | None]:
+    """Return a tokenizer whose vocabulary has every byte, as gigatoken wants it.
+
+    Returns:
+        The tokenizer, and the first of the ids that were made up for bytes that it lacked. No merge
+        holds them, so they come out where such a byte goes in. None: it lacks none.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    backend = hugging_face.backend_tokenizer
+    if not isinstance(backend.model, BPE):
+        return hugging_face, None
+    alphabet = ByteLevel.alphabet()
+    if backend.model.byte_fallback:
+        alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
+    missing = sorted(token for token in alphabet if backend.model.token_to_id(token) is None)
+    if not missing:
+        return hugging_face, None
+    content = json.loads(backend.to_str())
+    ids = [*content["model"]["vocab"].values(), *(each["id"] for each in content["added_tokens"])]
+    first = max(ids) + 1
+    content["model"]["vocab"] |= {token: first + n for n, token in enumerate(missing)}
+    return Backend.from_str(json.dumps(content)), first
 
 
 def _resident_bytes() -> int:

@@ -176,8 +176,13 @@ def _source(path: str) -> Source:
     try:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file; check --input")
-        if not Path(path).is_file():
+        if Path(path).is_dir():
             raise UserError(f"{path}: not a file; name its files, for instance {path}/*.jsonl")
+        if not Path(path).is_file():  # a pipe, for instance of <(zcat FILE)
+            raise UserError(
+                f"{path}: a pipe or device, which cannot be read by parts; send JSON lines to "
+                "standard input instead: … | … --input -"
+            )
         with open(path, "rb") as stream:
             size = stream.seek(0, io.SEEK_END)
     except OSError as error:

@@ -6,6 +6,7 @@ import itertools
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,16 @@ from e2_common.disk.loss_mask import SUFFIX, mask_files
 from e2_common.errors import UserError
 from e2_tools.corpus.broken import STOP
 from e2_tools.corpus.encoder import LOSS_MASK, Encoder
-from e2_tools.corpus.fast import AUTO, GIGATOKEN, REFERENCE, Refused, use_fast
+from e2_tools.corpus.fast import (
+    AUTO,
+    BY_REFERENCE,
+    COMPARED,
+    DIFFERED,
+    GIGATOKEN,
+    REFERENCE,
+    Refused,
+    use_fast,
+)
 from e2_tools.corpus.inputs import Piece, cut, find_sources, parse_shard, whole
 from e2_tools.corpus.pool import ordered_map
 from e2_tools.corpus.progress import Progress
@@ -62,6 +72,7 @@ class Summary:
         text_bytes: input read, after decompression.
         seconds: the time it took, loading the tokenizer left out.
         encoder: the library that encoded.
+        by_reference: texts that gigatoken left to the tokenizer's own library.
         dtype: the name of the ids' type on disk.
         paths: the files.
     """
@@ -74,6 +85,7 @@ class Summary:
     text_bytes: int
     seconds: float
     encoder: str
+    by_reference: int
     dtype: str
     paths: list[str]
 
@@ -81,11 +93,13 @@ class Summary:
         seconds = max(self.seconds, 1e-9)
         speed = f"{self.text_bytes / 1e6 / seconds:.1f} MB/s"
         broken = f", left out {self.broken:,} broken records" if self.broken else ""
-        speed += f", {self.tokens / 1e6 / seconds:.2f} M tokens/s"
+        speed += f", {self.tokens / 1e6 / seconds:.2f} M tokens/s ({self.encoder}"
+        if self.by_reference:
+            speed += f", {self.by_reference:,} of the texts {HUGGING_FACE}"
         return (
             f"Wrote {self.documents:,} documents, {self.tokens:,} tokens ({self.dtype}); skipped "
             f"{self.empty:,} empty documents and {self.blank_lines:,} blank lines{broken}; "
-            f"{speed} ({self.encoder}). Files: {', '.join(self.paths)}"
+            f"{speed}). Files: {', '.join(self.paths)}"
         )
 
 
@@ -140,7 +154,7 @@ def preprocess(options: Options) -> Summary:
             path = paths[0] + SUFFIX
             paths.append(path)
             everything[LOSS_MASK] = stack.enter_context(open_writer(path, np.uint8))
-        documents, broken, blank_lines, text_bytes = _write(
+        documents, broken, blank_lines, text_bytes, counts = _write(
             encoder, batches, pieces, options.workers, everything
         )
         # Part of a corpus may well hold nothing; the whole is a mistake.
@@ -150,6 +164,7 @@ def preprocess(options: Options) -> Summary:
                     f"--input: none of the {documents} documents holds a token; "
                     f"{writer.path} would be empty"
                 )
+    _note_differences(counts)
     return Summary(
         documents,
         broken,
@@ -159,6 +174,7 @@ def preprocess(options: Options) -> Summary:
         text_bytes,
         time.monotonic() - start,
         library,
+        counts[BY_REFERENCE],
         encoder.dtype.__name__,
         [f"{path}.{suffix}" for path in paths for suffix in ("bin", "idx")],
     )
@@ -199,15 +215,27 @@ def _choose(
     return itertools.chain(first, batches), library
 
 
+def _note_differences(counts: Counter[str]) -> None:
+    if counts[DIFFERED]:
+        share = f"{counts[DIFFERED]:,} of {counts[COMPARED]:,}"
+        print(
+            f"note: gigatoken gave other ids for {share} texts "
+            "compared; the reference took their like from there on, but earlier ones may be wrong; "
+            f"--encoder {REFERENCE} is exact",
+            file=sys.stderr,
+        )
+
+
 def _write(
     encoder: Encoder,
     batches: Iterator[Batch | LineRange],
     pieces: Sequence[Piece],
     workers: int,
     writers: dict[str, CorpusWriter],
-) -> tuple[int, int, int, int]:
-    """Encode the pieces; return documents, broken records, blank lines and bytes of text."""
+) -> tuple[int, int, int, int, Counter[str]]:
+    """Encode the pieces; return documents, broken, blank lines, bytes of text, other counts."""
     documents = broken = blank_lines = text_bytes = 0
+    counts: Counter[str] = Counter()
     sizes = [piece.disk_bytes for piece in pieces]
     output = Path(next(iter(writers.values())).path)
     with contextlib.ExitStack() as stack:
@@ -226,9 +254,10 @@ def _write(
             broken += len(batch.broken)
             blank_lines += batch.blank_lines
             text_bytes += batch.text_bytes
+            counts += batch.counts
             tokens = sum(writer.tokens for key, writer in writers.items() if key != LOSS_MASK)
             progress.update(batch.file_bytes, documents, text_bytes, tokens)
-    return documents, broken, blank_lines, text_bytes
+    return documents, broken, blank_lines, text_bytes, counts
 
 
 def _append(batch: SpilledBatch, writers: dict[str, CorpusWriter]) -> None:

@@ -4,6 +4,7 @@
 import errno
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ class SpilledBatch:
     blank_lines: int
     text_bytes: int
     file_bytes: int
+    counts: Counter[str]
 
 
 class SpillingEncoder:
@@ -92,6 +94,7 @@ class SpillingEncoder:
             encoded.blank_lines,
             encoded.text_bytes,
             encoded.file_bytes,
+            encoded.counts,
         )
 
 

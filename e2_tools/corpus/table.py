@@ -38,13 +38,13 @@ def count_rows(path: str) -> int:
 
 
 def read_rows(
-    path: str, keys: Sequence[str], begin: int, end: int | None, batch_rows: int
+    path: str, keys: Sequence[str] | None, begin: int, end: int | None, batch_rows: int
 ) -> Iterator[Rows]:
     """Yield the rows from ``begin`` up to, not including, ``end``; row groups before are skipped.
 
     Args:
         path: the file.
-        keys: the columns to read.
+        keys: the columns to read, or None for all.
         begin: the first row, from 0.
         end: the row after the last, or None for all.
         batch_rows: rows yielded at a time, at most.
@@ -54,13 +54,14 @@ def read_rows(
     """
     with _open(path) as file:
         columns = file.schema_arrow.names
+        keys = list(columns if keys is None else keys)
         for key in keys:
             if key not in columns:
                 names = ", ".join(map(repr, columns[:8])) or "none"
                 raise UserError(f"{path}: no column {key!r}, its columns: {names}; see --json-keys")
         end = file.metadata.num_rows if end is None else end
         groups, start = _groups(file.metadata, begin, end)
-        batches = file.iter_batches(batch_rows, row_groups=groups, columns=list(keys))
+        batches = file.iter_batches(batch_rows, row_groups=groups, columns=keys)
         while (batch := _next(batches, path)) is not None:
             first, last = max(begin - start, 0), min(end - start, batch.num_rows)
             if first < last:

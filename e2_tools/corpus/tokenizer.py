@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Megatron's own tokenizers, loaded from a local path with clear errors."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,13 @@ class Tokenizer:
     Attributes:
         eod: the id that ends a document, or None if the tokenizer has no such token.
         vocab_size: the number of ids, padding for the model left out.
+        counts: what the model counted of the texts since somebody took it out.
     """
 
     model: Any
     eod: int | None
     vocab_size: int
+    counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def dtype(self) -> type[np.number]:

@@ -16,8 +16,10 @@ usage: examples/data/slurm.sh [options] [-- any argument of preprocess_data.py]
   --parts N               tasks of the array                  (PARTS: $parts)
   --cpus N                cores of a task, all of a node's    (CPUS: $cpus)
   --sbatch "OPTION…"      for every job, as one word          (SBATCH_OPTIONS: ${sbatch:-none})
+  --no-append-eod         for texts that end themselves, as Vicuna's conversations do: see docs/data.md
+                                                              (NO_APPEND_EOD: ${no_append_eod:-off})
   --dry-run               print what would be submitted, submit nothing
---append-eod is always given. The parts are contiguous and alike in size. A part that failed is submitted again by
+Each document ends with the tokenizer's EOS unless --no-append-eod is given. The parts are contiguous and alike in size. A part that failed is submitted again by
 itself, as --dry-run shows it but with --array=I, and then the job that joins. In brackets: the environment
 variable that sets it, and what it is now.
 TEXT
@@ -32,9 +34,10 @@ loss_mask_key=${LOSS_MASK_KEY:-}
 parts=${PARTS:-8}
 cpus=${CPUS:-64}
 sbatch=${SBATCH_OPTIONS:-}
+no_append_eod=${NO_APPEND_EOD:-}
 dry_run=
 take_options "--input=text --output-prefix=text --tokenizer-type=text --tokenizer-model=text --keys=text --loss-mask-key=text \
-    --parts=text --cpus=count --sbatch=text --dry-run=switch --" "$@"
+    --parts=text --cpus=count --sbatch=text --no-append-eod=switch --dry-run=switch --" "$@"
 [ -n "$input" ] || refuse "--input: name the files; see --help"
 [ -n "$tokenizer_model" ] || refuse "--tokenizer-model: name the tokenizer; see --help"
 [[ $parts =~ ^[1-9][0-9]{0,4}$ ]] || refuse "--parts $parts: must be a number from 1 to 99999"
@@ -45,9 +48,11 @@ python=${PYTHON:-python}
 read -ra inputs <<< "$input"
 read -ra keys <<< "$keys"
 read -ra options <<< "$sbatch"
+ends=(--append-eod)
+[ -z "$no_append_eod" ] || ends=()
 command=("$python" tools/preprocess_data.py --input "${inputs[@]}" --output-prefix "$output_prefix" --json-keys "${keys[@]}"
-    --tokenizer-type "$tokenizer_type" --tokenizer-model "$tokenizer_model" --append-eod --workers "$cpus"
-    ${loss_mask_key:+--loss-mask-key "$loss_mask_key"} "${rest[@]}")
+    --tokenizer-type "$tokenizer_type" --tokenizer-model "$tokenizer_model" --workers "$cpus"
+    "${ends[@]}" ${loss_mask_key:+--loss-mask-key "$loss_mask_key"} "${rest[@]}")
 # The task's number is known to the task only.
 part="$(printf '%q ' "${command[@]}")--shard \$SLURM_ARRAY_TASK_ID/$parts"
 join=

@@ -85,6 +85,16 @@ def test_what_would_be_submitted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("how", ["", "option", "environment"])
+def test_the_eod_is_left_out_where_texts_end_themselves(tmp_path, how):
+    options = ("--input", "a", "--tokenizer-model", "m", "--dry-run", "--loss-mask-key", "k")
+    variables = {"NO_APPEND_EOD": "1"} if how == "environment" else {}
+    found = submit(*options, *["--no-append-eod"] * (how == "option"), **variables)
+    array = shlex.split(shlex.split(found.stdout.splitlines()[0])[-1])
+    assert ("--append-eod" in array) == (not how)
+    assert array[array.index("--loss-mask-key") + 1] == "k"
+
+
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [

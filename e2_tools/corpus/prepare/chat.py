@@ -10,10 +10,12 @@ from typing import Any
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.corpus.prepare.records import Broken
+from e2_tools.corpus.prepare.turns import ASSISTANT, SAID, TOOL, USER, Conversation, beside
 
-Turns = list[dict[str, str]]  # role (system, user, assistant) and content
+Turns = list[dict[str, Any]]  # role, content and what else is said of a turn
 Spans = list[list[int]]
-Template = Callable[[Turns], tuple[str, Spans]]
+# From a conversation, whose unused keys it counts, to its text and [begin, end) of what is learnt.
+Template = Callable[[Conversation], tuple[str, Spans]]
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # Vicuna v1.1's, with which models of that family were tuned on ShareGPT.
@@ -21,69 +23,20 @@ _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
-_ROLES = {
-    "system": "system",
-    **dict.fromkeys(("human", "user"), "user"),
-    **dict.fromkeys(("gpt", "chatgpt", "assistant", "bing", "bard"), "assistant"),
-}
 
 
-def turns_of(record: Any) -> Turns:
-    """Return a record's turns: a system one perhaps, then user and assistant in alternation.
-
-    What the assistant says before the user does and what the user says last, unanswered, is left
-    out.
-
-    Args:
-        record: with ``conversations`` of ``from`` and ``value`` as ShareGPT's, or ``messages`` of
-            ``role`` and ``content``.
-
-    Raises:
-        Broken: it is not of that form.
-    """
-    if not isinstance(record, dict):
-        raise Broken("not an object")
-    listed = record.get("conversations", record.get("messages"))
-    if not isinstance(listed, list):
-        raise Broken("no list under conversations or messages")
-    turns = [_turn(item) for item in listed]
-    system = [turn for turn in turns[:1] if turn["role"] == "system"]
-    rest = turns[len(system) :]
-    while rest and rest[0]["role"] == "assistant":
-        rest = rest[1:]
-    if rest and rest[-1]["role"] == "user":
-        rest = rest[:-1]
-    if not rest:
-        raise Broken("no question with an answer")
-    roles = [turn["role"] for turn in rest]
-    if roles != ["user", "assistant"] * (len(roles) // 2):
-        raise Broken("user and assistant do not alternate")
-    return system + rest
-
-
-def _turn(item: Any) -> dict[str, str]:
-    if not isinstance(item, dict):
-        raise Broken("a turn that is not an object")
-    role = item.get("from", item.get("role"))
-    content = item.get("value", item.get("content"))
-    if not isinstance(role, str) or role not in _ROLES:
-        raise Broken("a turn of nobody known")
-    if not isinstance(content, str) or not content.strip():
-        raise Broken("a turn without text")
-    return {"role": _ROLES[role], "content": content}
-
-
-def vicuna(turns: Turns) -> tuple[str, Spans]:
+def vicuna(conversation: Conversation) -> tuple[str, Spans]:
     """Vicuna v1.1: ``SYSTEM USER: … ASSISTANT: …</s>USER: …``.
 
     Returns:
         The text, and [begin, end) of each answer with the ``</s>`` that ends it.
     """
+    turns = _plain(conversation, "vicuna")
     text, spans = _VICUNA_SYSTEM + " ", []
     if turns[0]["role"] == "system":
         text, turns = turns[0]["content"] + " ", turns[1:]
     for turn in turns:
-        if turn["role"] == "user":
+        if turn["role"] == USER:
             text += f"USER: {turn['content']} "
         else:
             text += "ASSISTANT: "
@@ -92,21 +45,40 @@ def vicuna(turns: Turns) -> tuple[str, Spans]:
     return text, spans
 
 
-def chatml(turns: Turns) -> tuple[str, Spans]:
+def chatml(conversation: Conversation) -> tuple[str, Spans]:
     """ChatML: ``<|im_start|>role``, a line break, what is said, ``<|im_end|>``.
 
     Returns:
         The text, and [begin, end) of each answer with the ``<|im_end|>`` that ends it.
     """
     text, spans = "", []
-    for turn in turns:
+    for turn in _plain(conversation, "chatml"):
         text += f"<|im_start|>{turn['role']}\n"
         begin = len(text)
         text += turn["content"] + "<|im_end|>"
-        if turn["role"] == "assistant":
+        if turn["role"] == ASSISTANT:
             spans.append([begin, len(text)])
         text += "\n"
     return text, spans
+
+
+def _plain(conversation: Conversation, name: str) -> Turns:
+    """Return the turns for a form that knows roles and contents only.
+
+    Raises:
+        Broken: the assistant has tools, or says something beside its content.
+    """
+    no_form = f"for which --chat-template {name} has no form"
+    if conversation.tools:
+        raise Broken(f"tools, {no_form}")
+    for turn in conversation.turns:
+        if turn["role"] == TOOL:
+            raise Broken(f"a tool's turn, {no_form}")
+        for key in beside(turn):
+            if key in SAID:
+                raise Broken(f"{key}, {no_form}")
+            conversation.unused[key] += 1
+    return conversation.turns
 
 
 TEMPLATES: dict[str, Template] = {"vicuna": vicuna, "chatml": chatml}
@@ -120,6 +92,9 @@ def tokenizer_template(path: str) -> Template:
     what a rendering that ends with it adds to one that ends with the prompt for it, without the
     blanks behind the mark that ends it.
 
+    The template gets all that is said of a turn. What changes nothing of its text is counted as not
+    used, and refused if it is tools, calls or reasoning.
+
     Raises:
         UserError: there is no tokenizer or template; or, on a call, a template without the mark
             renders the beginning of a conversation otherwise once it goes on.
@@ -130,38 +105,60 @@ def tokenizer_template(path: str) -> Template:
     if not tokenizer.chat_template:
         raise UserError(f"--tokenizer-model {path}: has no chat template; use --chat-template")
     source = tokenizer.get_chat_template()
-    if _GENERATION.search(source):
-        return lambda turns: _marked(tokenizer, source, turns)
 
-    def template(turns: Turns) -> tuple[str, Spans]:
-        text, spans = _render(tokenizer, turns, False), []
+    def template(conversation: Conversation) -> tuple[str, Spans]:
+        turns, tools = conversation.turns, conversation.tools
+        text = _render(tokenizer, turns, tools, False)
+        if tools and _render(tokenizer, turns, None, False) == text:
+            raise Broken("tools, which the tokenizer's chat template does not write")
         for number, turn in enumerate(turns):
-            if turn["role"] == "assistant":
-                before = _render(tokenizer, turns[:number], True)
-                after = _render(tokenizer, turns[: number + 1], False)
-                if not (text.startswith(after) and after.startswith(before)):
-                    raise UserError(
-                        f"--tokenizer-model {path}: its chat template changes what came before "
-                        "when a turn is added, so answers cannot be told; use --chat-template"
-                    )
-                spans.append([len(before), _end_of_answer(after, turn["content"])])
-        return text, spans
+            for key in beside(turn):
+                without = {name: value for name, value in turn.items() if name != key}
+                others = [*turns[:number], without, *turns[number + 1 :]]
+                if _render(tokenizer, others, tools, False) == text:
+                    if key in SAID:
+                        raise Broken(f"{key}, which the tokenizer's chat template does not write")
+                    conversation.unused[key] += 1
+        if _GENERATION.search(source):
+            return _marked(tokenizer, source, turns, tools)
+        return text, _added(tokenizer, text, turns, tools, path)
 
     return template
 
 
-def _marked(tokenizer: Any, source: str, turns: Turns) -> tuple[str, Spans]:
+def _added(tokenizer: Any, text: str, turns: Turns, tools: list[Any] | None, path: str) -> Spans:
+    """Return what each answer adds to the prompt for it."""
+    spans = []
+    for number, turn in enumerate(turns):
+        if turn["role"] == ASSISTANT:
+            before = _render(tokenizer, turns[:number], tools, True)
+            after = _render(tokenizer, turns[: number + 1], tools, False)
+            if not (text.startswith(after) and after.startswith(before)):
+                if tools or any(map(beside, turns)):  # other conversations may be good
+                    raise Broken("calls or reasoning that the chat template rewrites afterwards")
+                raise UserError(
+                    f"--tokenizer-model {path}: its chat template changes what came before "
+                    "when a turn is added, so answers cannot be told; use --chat-template"
+                )
+            spans.append([len(before), _end_of_answer(after, turn["content"])])
+    return spans
+
+
+def _marked(
+    tokenizer: Any, source: str, turns: Turns, tools: list[Any] | None
+) -> tuple[str, Spans]:
     """Return the text, and what the template marks as the assistant's."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     with _refusals():
         texts, spans = render_jinja_template(
             [turns],
+            tools=tools,
             chat_template=source,
             return_assistant_tokens_mask=True,
             **tokenizer.special_tokens_map,
         )
-    return texts[0], [[begin, end] for begin, end in spans[0] if begin < end]
+    return texts[0], [[begin, end] for begin, end in spans[0]]
 
 
 def _end_of_answer(text: str, answer: str) -> int:
@@ -172,9 +169,25 @@ def _end_of_answer(text: str, answer: str) -> int:
     return len(text.rstrip()) if mark.strip() else len(text)
 
 
-def _render(tokenizer: Any, turns: Turns, prompt: bool) -> str:
+def _render(tokenizer: Any, turns: Turns, tools: list[Any] | None, prompt: bool) -> str:
     with _refusals():
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+        return tokenizer.apply_chat_template(
+            turns, tools=tools, tokenize=False, add_generation_prompt=prompt
+        )
+
+
+def only_learnt(conversation: Conversation, spans: Spans) -> Spans:
+    """Return the spans of the answers that the record lets count in the loss.
+
+    Raises:
+        Broken: the spans are not one for each answer, so they cannot be told.
+    """
+    answers = conversation.answers()
+    if not all(answers):
+        if len(answers) != len(spans):
+            raise Broken("a weight of 0 among answers of which the chat template marks parts")
+        spans = [span for span, learnt in zip(spans, answers, strict=True) if learnt]
+    return [[begin, end] for begin, end in spans if begin < end]
 
 
 @contextlib.contextmanager

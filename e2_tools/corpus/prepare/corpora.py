@@ -2,16 +2,21 @@
 """From a record of each corpus to the text to train on."""
 
 import argparse
+import ast
+import contextlib
 import difflib
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.corpus.prepare.chat import TEMPLATES, tokenizer_template, turns_of
+from e2_tools.corpus.prepare.chat import TEMPLATES, only_learnt, tokenizer_template
 from e2_tools.corpus.prepare.records import Broken
+from e2_tools.corpus.prepare.turns import conversation_of
 
 ALL, ASSISTANT = "all", "assistant"
+UNUSED = "<unused>"  # among what a record gives: keys that are not in it, counted
 Output = dict[str, Any]
 # None: a good record that was not asked for.
 Convert = Callable[[Any], Output | None]
@@ -47,7 +52,7 @@ class Pile:
     def __call__(self, record: Any) -> Output | None:
         """Return the record if its subset is wanted."""
         text = _text(record, "text")
-        meta = record.get("meta")
+        meta = _meta(record.get("meta"))
         if self._wanted or self._unwanted:
             name = meta.get("pile_set_name") if isinstance(meta, dict) else None
             if not isinstance(name, str):
@@ -63,15 +68,20 @@ class Pile:
 
 
 def sharegpt(args: argparse.Namespace) -> Convert:
-    """ShareGPT: conversations of a user and an assistant; ``chat`` reads them."""
+    """ShareGPT and the like: conversations of a user and an assistant."""
     if args.tokenizer_model:
         template = tokenizer_template(args.tokenizer_model)
     else:
         template = TEMPLATES[args.chat_template]
 
     def convert(record: Any) -> Output:
-        text, spans = template(turns_of(record))
-        return {"text": text} | ({"loss_spans": spans} if args.loss_on == ASSISTANT else {})
+        conversation = conversation_of(record)
+        text, spans = template(conversation)
+        output = {"text": text, UNUSED: conversation.unused}
+        if args.loss_on == ASSISTANT:
+            return output | {"loss_spans": only_learnt(conversation, spans)}
+        conversation.unused["weight or train of 0"] += conversation.answers().count(False)
+        return output
 
     return convert
 
@@ -79,14 +89,15 @@ def sharegpt(args: argparse.Namespace) -> Convert:
 def longsum(args: argparse.Namespace) -> Convert:
     """arXiv and PubMed summarization (Cohan et al. 2018): ``article_text``, ``abstract_text``.
 
-    Both are lists of sentences, the abstract's within ``<S>`` and ``</S>``. The summary is what
+    Both are lists of sentences, the abstract's within ``<S>`` and ``</S>``; or texts under
+    ``article`` and ``abstract``, as the Hugging Face hub has them. The summary is what
     ``--loss-on assistant`` learns.
     """
     before, _, after = args.template.partition("{summary}")
 
     def convert(record: Any) -> Output:
-        article = _sentences(record, "article_text")
-        summary = _sentences(record, "abstract_text")
+        article = _sentences(record, "article_text", "article")
+        summary = _sentences(record, "abstract_text", "abstract")
         begin = before.replace("{article}", article)
         spans = [[len(begin), len(begin) + len(summary)]]
         text = begin + summary + after.replace("{article}", article)
@@ -115,10 +126,20 @@ def _text(record: Any, key: str) -> str:
     return record[key]
 
 
-def _sentences(record: Any, key: str) -> str:
+def _meta(value: Any) -> Any:
+    """Return the object that some mirrors write as a text, of JSON or of Python."""
+    for parse in (json.loads, ast.literal_eval) if isinstance(value, str) else ():
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = parse(value)
+            if isinstance(found, dict):
+                return found
+    return value
+
+
+def _sentences(record: Any, key: str, or_key: str) -> str:
     if not isinstance(record, dict):
         raise Broken("not an object")
-    value = record.get(key)
+    value = record.get(or_key) if record.get(key) is None else record[key]
     sentences = [value] if isinstance(value, str) else value
     if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
         raise Broken(f"no sentences under {key}")

@@ -10,11 +10,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 from e2_common.errors import UserError
 from e2_tools.corpus.compression import DAMAGE, decompressed
-from e2_tools.corpus.inputs import JSON_LINES, STANDARD_INPUT, TEXT, Source
+from e2_tools.corpus.inputs import PARQUET, STANDARD_INPUT, TEXT, Source
 from e2_tools.corpus.lines import BOM, TooLong, is_blank, lines_of
 from e2_tools.corpus.prepare.array import CutShort, Elements
+from e2_tools.corpus.table import read_rows
 
 _CHUNK = 256 * 1024  # bytes of lines read at a time
+_ROWS = 256  # rows of a table read at a time
 _HEAD = 4096  # bytes read to see whether it is an array
 
 
@@ -37,14 +39,15 @@ class Record(NamedTuple):
 
 
 def read_records(source: Source) -> Iterator[Record]:
-    """Yield the records of JSON lines, of a JSON array, or a text file's only one.
+    """Yield the records of JSON lines, a JSON array or a Parquet file, or a text file's only one.
 
     Raises:
         UserError: the file cannot be read to its end.
     """
-    if source.kind not in (JSON_LINES, TEXT):
-        raise UserError(f"{source.name}: {source.kind} is not what this corpus is released as")
     if source.size == 0:
+        return
+    if source.kind == PARQUET:
+        yield from _rows(source)
         return
     with _open(source) as (raw, stream):
         if source.kind == TEXT:
@@ -57,6 +60,15 @@ def read_records(source: Source) -> Iterator[Record]:
             position = content.passed if source.size is None else raw.tell()
             yield Record(f"{source.name}, {where}", value, position - before)
             before = position
+
+
+def _rows(source: Source) -> Iterator[Record]:
+    passed = 0
+    for batch in read_rows(source.path, None, 0, None, _ROWS):
+        position = int(batch.share * source.size)
+        for number, row in batch.rows:
+            yield Record(f"{source.name}, row {number}", row, position - passed)
+            passed = position
 
 
 def _lines(source: Source, content: "_Joined") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
@@ -16,12 +17,13 @@ from e2_common.outputs import same_file
 from e2_common.progress import progress_bar
 from e2_tools.corpus.compression import compressing, suffix_of
 from e2_tools.corpus.inputs import JSON_LINES, TEXT, Source, find_sources, no_documents, note_empty
-from e2_tools.corpus.prepare.corpora import Convert
+from e2_tools.corpus.prepare.corpora import UNUSED, Convert
 from e2_tools.corpus.prepare.records import Broken, Record, read_records
 
 # What preprocess_data.py reads as something else, or other tools.
 _OTHER_KINDS = {".txt", ".parquet", ".bz2", ".zip", ".lz4", ".7z", ".Z"}
 SHOWN = 3  # broken records of a kind that are named
+_UNUSED_SHOWN = 20  # keys that are not used, at most
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Summary:
         written: records.
         left_out: good records that were not asked for.
         broken: records by reason.
+        unused: keys of the records written that their texts do not show, and turns left out.
         characters: of the texts written.
         learnt: characters of them within ``loss_spans``; None if there are no spans.
     """
@@ -41,6 +44,7 @@ class Summary:
     written: int = 0
     left_out: int = 0
     broken: Counter = field(default_factory=Counter)
+    unused: Counter = field(default_factory=Counter)
     characters: int = 0
     learnt: int | None = None
 
@@ -53,6 +57,11 @@ class Summary:
         if self.left_out:
             lines.append(f"{self.left_out:,} left out as asked")
         lines += [f"{count:,} broken: {reason}" for reason, count in self.broken.most_common()]
+        if self.unused:
+            shown = self.unused.most_common(_UNUSED_SHOWN)
+            named = ", ".join(f"{key[:40]!r} {count:,}" for key, count in shown)
+            more = len(self.unused) - len(shown)
+            lines.append(f"not used: {named}" + (f" and {more:,} more" if more else ""))
         return "\n".join(lines)
 
 
@@ -135,7 +144,8 @@ def _line(
         if result is None or len(result["text"]) < args.min_characters:
             summary.left_out += 1
             return None
-        line = json.dumps(result, ensure_ascii=False) + "\n"
+        unused = result.pop(UNUSED, Counter())
+        line = _json_line(result)
         _require_unicode(line)
     except (Broken, RecursionError) as broken:
         reason = str(broken) if isinstance(broken, Broken) else "nested too deep"
@@ -147,11 +157,19 @@ def _line(
             print(f"{before}skipped {record.where}: {reason}", file=sys.stderr)
         return None
     summary.written += 1
+    summary.unused += unused
     summary.characters += len(result["text"])
     if "loss_spans" in result:
         spans = result["loss_spans"]
         summary.learnt = (summary.learnt or 0) + sum(end - begin for begin, end in spans)
     return line
+
+
+def _json_line(result: dict[str, Any]) -> str:
+    try:
+        return json.dumps(result, ensure_ascii=False) + "\n"
+    except TypeError as error:  # a table's dates and bytes
+        raise Broken("meta of what JSON has no form for") from error
 
 
 def _require_unicode(line: str) -> None:

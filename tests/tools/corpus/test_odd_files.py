@@ -4,6 +4,7 @@
 import gzip
 import json
 import lzma
+import os
 
 import pytest
 
@@ -160,3 +161,19 @@ def test_a_line_beyond_the_limit_is_one_broken_record(
     (tmp_path / "good.jsonl").write_bytes(b"".join(good))
     preprocess_data.main(arguments(str(tmp_path / "good.jsonl"), tmp_path / "out", tokenizer))
     assert output_bytes(tmp_path / "out_text_document") == wanted
+
+
+def test_a_pipe_is_sent_to_standard_input(tmp_path, tokenizer, capfd):
+    """As `--input <(zcat a.gz)` names one: it is not waited for."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    commands = (
+        (preprocess_data.main, arguments(str(pipe), tmp_path / "out", tokenizer)),
+        (
+            prepare_corpus.main,
+            ["text", "--input", str(pipe), "--output", str(tmp_path / "o.jsonl")],
+        ),
+    )
+    for main, command in commands:
+        refused(capfd, [str(pipe), "a pipe or device", "--input -"], main, command)
+    assert list(tmp_path.iterdir()) == [pipe]

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from e2_tools.commands.prepare_corpus import main
 from e2_tools.corpus.prepare import array, records
-from e2_tools.corpus.prepare.chat import TEMPLATES, turns_of
+from e2_tools.corpus.prepare.chat import TEMPLATES
 from e2_tools.corpus.prepare.corpora import Pile, longsum, plain, sharegpt
 from e2_tools.corpus.prepare.records import Broken
+from e2_tools.corpus.prepare.turns import conversation_of
 from tests.helpers.commands import refused
 from tests.tools.corpus.test_prepare_corpus import CHAT, prepared
 
@@ -228,7 +229,7 @@ def test_spans_are_the_answers(pairs):
     if not listed:
         return
     for name, end in (("vicuna", "</s>"), ("chatml", "<|im_end|>")):
-        text, spans = TEMPLATES[name](turns_of({"conversations": listed}))
+        text, spans = TEMPLATES[name](conversation_of({"conversations": listed}))
         assert [text[b:e] for b, e in spans] == [answer + end for _, answer in pairs]
 
 
