@@ -10,8 +10,8 @@ from types import ModuleType
 import nltk
 import pytest
 
+from e2_tools.evaluation.needle import prompt
 from e2_tools.evaluation.needle.haystack import Noise, Text
-from e2_tools.evaluation.needle.prompt import PROMPT
 from e2_tools.evaluation.ruler.tasks import NEEDLE
 from e2_tools.evaluation.ruler.text import SENTENCE_END
 from e2_tools.evaluation.ruler.words import word_list
@@ -77,7 +77,8 @@ def test_prompts_equal_given_the_same_draws(lm_eval, tmp_path, kind, values):
             needle = NEEDLE.format(values=values, key=key, value=value)
             contexts = (ours.around(needle, size, depth) for depth in depths)
             kinds = {"kind": values.removesuffix("s"), "key": key}
-            assert any(PROMPT.format(context=each, **kinds) == theirs for each in contexts)
+            asked = prompt.TEMPLATE + prompt.ANSWER_PREFIX
+            assert any(asked.format(context=each, **kinds) == theirs for each in contexts)
 
 
 def test_keys_are_of_the_same_words(lm_eval):

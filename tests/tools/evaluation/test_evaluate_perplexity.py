@@ -258,7 +258,7 @@ def test_finished_windows_survive_a_crash(model_dir, data, tmp_path, monkeypatch
     whole = run.evaluate_jobs
     monkeypatch.setattr(run, "evaluate_jobs", crash_at_64)
     output = tmp_path / "results.json"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         evaluate(model_dir, data, output, "--windows", 16, 64, "--stride", 8)
     assert [row["window"] for row in json.loads(output.read_text())["results"]] == [16]
     assert {file.name for file in tmp_path.iterdir()} == {"data.jsonl", "results.json"}

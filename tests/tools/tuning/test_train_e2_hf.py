@@ -117,7 +117,7 @@ def interrupt(capsys, monkeypatch, start, save):
 
     with monkeypatch.context() as patch:
         patch.setattr(E2Trainer, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             train(capsys, start, save)
 
 

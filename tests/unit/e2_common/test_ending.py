@@ -64,10 +64,13 @@ def test_a_process_forked_by_a_command_ends_as_any(monkeypatch):
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def main():
+        reads, writes = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(writes, b"!")  # Python drops signals that come while it still forks
             time.sleep(5)
             os._exit(0)
+        os.read(reads, 1)
         os.kill(child, signal.SIGTERM)
         return os.waitpid(child, 0)[1]
 
