@@ -41,3 +41,20 @@ def iteration_draws(
         indices = range(first, first + micro_batch_size)
         draws += micro_batch_draws(config, seed, indices, consumed_samples)
     return draws
+
+
+def shown(config: E2Config, draws: list[Draw]) -> dict[str, float]:
+    """What a log shows of the draws of an iteration.
+
+    Args:
+        config: of the positions.
+        draws: of all samples, or of what shares one.
+
+    Returns:
+        ``e2 scale``, the mean g, and ``e2 max position``, the largest R - 1 + t in tokens of the
+        extended window.
+    """
+    return {
+        "e2 scale": sum(draw.scale for draw in draws) / len(draws),
+        "e2 max position": config.train_window - 1 + max(draw.offset for draw in draws),
+    }

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from e2_common.errors import UserError
-from e2_llm.batch_draws import iteration_draws
+from e2_llm.batch_draws import iteration_draws, shown
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import sample_indices
@@ -101,18 +101,14 @@ class E2Callback(TrainerCallback):
             step: from 1.
 
         Returns:
-            ``e2 scale``, the mean g, and ``e2 max position``, the largest R - 1 + t; nothing of a
-            method that draws no scale.
+            See :func:`~e2_llm.batch_draws.shown`; nothing of a method that draws no scale.
         """
         if step < 1 or not self.positions.rotary.method.draws_scale():
             return {}
         batch, own = _batch_size(args), self.positions
         before = (step - 1) * batch
         draws = iteration_draws(own.config, own.seed, before, batch, args.train_batch_size)
-        return {
-            "e2 scale": sum(draw.scale for draw in draws) / len(draws),
-            "e2 max position": own.config.train_window - 1 + max(draw.offset for draw in draws),
-        }
+        return shown(own.config, draws)
 
     def _set_samples(self, args: TrainingArguments, state: TrainerState) -> None:
         consumed = state.global_step * _batch_size(args)

@@ -44,7 +44,6 @@ def measure_all(
     """
     end = time.monotonic() + options.time_limit
     queue = list(runs)
-    body = {"variants": rows, "ratios": ratios(rows, options.seed)}
     while queue:
         run = queue.pop(0)
         names = NAMES[run["variant"]]
@@ -65,9 +64,12 @@ def measure_all(
         rows += told.get("rows") or [
             {"name": name, "layers": run["layers"], **failed} for name in names
         ]
-        body = {"variants": rows, "ratios": ratios(rows, options.seed)}
-        keep(body)
-    return body
+        keep(_result(rows, options))
+    return _result(rows, options)
+
+
+def _result(rows: Rows, options: argparse.Namespace) -> dict[str, Any]:
+    return {"variants": rows, "ratios": ratios(rows, options.seed)}
 
 
 def _alone(run: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -5,14 +5,13 @@ Megatron's stand-ins take one tensor after the other: the norm waits for the dev
 parameter, and the scaling makes a copy of each gradient. These have the same arguments.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from megatron_patches.runtime.replace import replace
+from megatron_patches.runtime.replace import replace_everywhere
 
 Lists = Sequence[Sequence[Tensor]]
 
@@ -65,15 +64,5 @@ def install() -> None:
 
     if utils.local_multi_tensor_scale is scale:
         return
-    _rebind(utils, "local_multi_tensor_l2_norm", l2_norm)
-    _rebind(utils, "local_multi_tensor_scale", scale)
-
-
-def _rebind(owner: Any, name: str, new: Callable[..., Any]) -> None:
-    """Rebind a function, also where it was imported by another name."""
-    old = replace(owner, name, new)
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("megatron."):
-            for key, value in list(vars(module).items()):
-                if value is old:
-                    setattr(module, key, new)
+    replace_everywhere(utils, "local_multi_tensor_l2_norm", l2_norm)
+    replace_everywhere(utils, "local_multi_tensor_scale", scale)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a name of torch or Megatron is changed in place: loudly, when it is gone."""
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -21,3 +22,17 @@ def replace(owner: ModuleType | type, name: str, new: Any) -> Any:
         )
     setattr(owner, name, new)
     return old
+
+
+def replace_everywhere(owner: ModuleType, name: str, new: Any) -> None:
+    """Set ``owner.name = new``, also where a module of Megatron has imported it by any name.
+
+    Raises:
+        RuntimeError: ``owner`` has no such name.
+    """
+    old = replace(owner, name, new)
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("megatron."):
+            for key, value in list(vars(module).items()):
+                if value is old:
+                    setattr(module, key, new)

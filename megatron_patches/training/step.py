@@ -14,7 +14,7 @@ from megatron.core.utils import get_attr_wrapped_model
 from megatron.training import get_args, get_timers
 from torch import Tensor
 
-from e2_llm.batch_draws import iteration_draws, micro_batch_draws
+from e2_llm.batch_draws import iteration_draws, micro_batch_draws, shown
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw, sample_indices
@@ -135,8 +135,8 @@ def draws_of(args: argparse.Namespace, micro_batch: int, config: E2Config) -> li
 def draw_log(args: argparse.Namespace, config: E2Config) -> dict[str, float]:
     """What the console line and TensorBoard show of an iteration's draws, over all ranks.
 
-    ``e2 scale``: mean g. ``e2 max position``: the largest R - 1 + t, in tokens of the extended
-    window. Megatron's console line averages both over --log-interval iterations.
+    See :func:`~e2_llm.batch_draws.shown`; nothing of a method that draws no scale. Megatron's
+    console line averages over --log-interval iterations.
     """
     if not method_for(config).draws_scale():
         return {}
@@ -153,11 +153,7 @@ def draw_log(args: argparse.Namespace, config: E2Config) -> dict[str, float]:
 
 @lru_cache(maxsize=2)  # asked by every micro-batch of an iteration
 def _draw_log(config: E2Config, *where: int) -> dict[str, float]:
-    draws = iteration_draws(config, *where)
-    return {
-        "e2 scale": sum(draw.scale for draw in draws) / len(draws),
-        "e2 max position": config.train_window - 1 + max(draw.offset for draw in draws),
-    }
+    return shown(config, iteration_draws(config, *where))
 
 
 def loss_function(

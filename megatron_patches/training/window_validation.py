@@ -114,12 +114,13 @@ class WindowValidation:
         if window not in self.loaders:
             self.loaders[window] = self._build_loaders(args, model, window, micro_batches)
         # Every stage of the pipeline takes part in both; the last one gets to know the losses.
-        whole = self._run(model, window, 0)
-        half = self._run(model, window, window // 2) if _has_halves(args, window) else None
+        run = partial(self._run, model, window, micro_batches)
+        whole = run(0)
+        half = run(window // 2) if _has_halves(args, window) else None
         return WindowLoss(*whole, half and half[1]) if whole else None
 
     def _run(
-        self, model: list[MegatronModule], window: int, first: int
+        self, model: list[MegatronModule], window: int, micro_batches: int, first: int
     ) -> tuple[float, float] | None:
         """The mean loss of windows from token ``first`` on, and that of their last quarter."""
         iterators = [iter(loader) if loader else None for loader in self.loaders[window]]
@@ -128,7 +129,7 @@ class WindowValidation:
             forward_step_func=partial(_forward_step, window=window, first=first, draw=draw),
             data_iterator=iterators if len(model) > 1 else iterators[0],
             model=model,
-            num_microbatches=self._micro_batches(get_args(), window),
+            num_microbatches=micro_batches,
             seq_length=window - first,
             micro_batch_size=1,
             decoder_seq_length=window - first,
