@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """examples/smollm2_135m/extend at toy size: stopped, gone on with, and what its tables hold."""
 
+import argparse
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 
 from examples.smollm2_135m.extend import step as step_module
 from examples.smollm2_135m.extend.costs import Costs, hours_left
-from examples.smollm2_135m.extend.experiment import main
+from examples.smollm2_135m.extend.experiment import Experiment, in_turn, main
 from examples.smollm2_135m.extend.plan import COLUMNS, arms_of, cells, columns_of
 from examples.smollm2_135m.extend.runner import Runner
 from examples.smollm2_135m.extend.step import Running, Step
@@ -103,11 +104,65 @@ SIZES = (
 )
 def test_refusals(options, word, tmp_path, capsys):
     words = dict.fromkeys("tokens books trials seq-length batch max-scale ranks jobs".split(), 1)
+    words |= {"micro-batch": 1, "device": "cpu"}
     words |= {"arms": "best", "columns": "", "windows": "2", "tests": "noise", "depths": "0"}
     words |= {"out": tmp_path, "model": tmp_path, "texts": tmp_path} | options
     (tmp_path / "settings.json").write_text('{"tokens": 1}')
     flags = [text for name, value in words.items() for text in (f"--{name}", str(value))]
     refused(capsys, word, main, flags, untouched=tmp_path)
+
+
+def experiment(folder, **options):
+    """The steps of a command line in a folder where nothing is."""
+    words = {"arms": "best", "columns": "", "windows": "2 9000", "tests": "perplexity noise"}
+    words |= {"depths": "0", "out": folder, "model": folder, "texts": folder}
+    for name in "tokens books trials seq_length batch max_scale ranks jobs micro_batch".split():
+        words[name] = 1
+    return Experiment(argparse.Namespace(**{**words, **options}))
+
+
+def test_a_gpu_gets_few_processes(tmp_path):
+    """Starting one takes longer than its questions."""
+    one_by_one = experiment(tmp_path, device="cpu").steps()[-1]
+    in_groups = experiment(tmp_path, device="cuda").steps()[-1]
+    names = {
+        f"{test}-{name}"
+        for test in ("perplexity", "noise")
+        for name in ("base", "best", "linear", "yarn")
+    }
+    assert sorted(names) == sorted(step.name for step in in_groups)
+    assert all(step.command[-1] != "--" and "cuda" in step.command for step in in_groups)
+    commands = sum(step.command.count("--") + 1 for step in in_groups)
+    assert commands == len(one_by_one) == 2 * (2 + 4)
+    seconds = sum(step.core_seconds for step in in_groups)
+    assert seconds < sum(step.core_seconds for step in one_by_one) / 10
+
+
+def test_a_group_of_steps_is_one_process(runner, tmp_path, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, pathlib, sys\n"
+        "assert len(sys.argv) == 2\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\n"
+    )
+    files = [tmp_path / "a", tmp_path / "b"]
+    steps = [
+        Step(file.name, "needle 8", [sys.executable, str(script), str(file)], file.exists, 2.0)
+        for file in files
+    ]
+    group = in_turn("both", steps)
+    assert (group.kind, group.core_seconds, group.done()) == ("needle", 4.0, False)
+    runner.run([group])
+    assert group.done()
+    assert len({file.read_text() for file in files}) == 1
+
+
+def test_what_fits_beside_what_runs(runner):
+    one, two, three = (replace(shell("", ""), cores=cores) for cores in (1, 2, 3))
+    busy = [argparse.Namespace(step=one)]
+    assert runner.fits(one, busy)
+    assert not runner.fits(two, busy)
+    assert runner.fits(three, [])  # alone
 
 
 @pytest.fixture
@@ -140,7 +195,7 @@ def test_a_step_that_fails(runner, capsys, script, code, told, tmp_path):
         shell("last", f"touch {last}", last.exists),
     ]
     with pytest.raises(SystemExit) as end:
-        runner.run(steps, jobs=2)
+        runner.run(steps)
     assert end.value.code == code
     assert capsys.readouterr().err.startswith(f"{told}\n(the whole output: {tmp_path}")
     assert not last.exists()

@@ -19,12 +19,11 @@ from examples.smollm2_135m.extend.costs import Costs, hours_left
 from examples.smollm2_135m.extend.plan import (
     ARMS,
     BASE,
-    TOKENS_A_SECOND,
+    SPEEDS,
     Cell,
     arms_of,
     cells,
     columns_of,
-    seconds_of,
 )
 from examples.smollm2_135m.extend.runner import Runner, refuse_a_second
 from examples.smollm2_135m.extend.step import Step
@@ -45,6 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", required=True, help="as one word")
     for name in ("tokens", "books", "trials", "seq-length", "batch", "max-scale", "ranks", "jobs"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--micro-batch", type=int, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--dry-run", action="store_true")
     return parser
 
@@ -67,6 +68,7 @@ class Experiment:
         for test in self.tests:
             if test not in TESTS:
                 raise UserError(f"--tests {test}: choose from {' '.join(TESTS)}")
+        self.speed = SPEEDS[args.device]
         self.iterations = -(-args.tokens // (args.batch * args.seq_length))
         config = args.model / "config.json"
         self.base_window = (
@@ -89,11 +91,11 @@ class Experiment:
             name: str(getattr(self.args, name).resolve()) for name in ("model", "texts")
         }
 
-    def preparation(self) -> list[Step]:
-        """Model and texts, converted."""
+    def preparation(self) -> list[list[Step]]:
+        """Model and texts, then both converted."""
         args, out, here = self.args, self.out, "examples/smollm2_135m"
         texts = [args.texts / name for name in ("train.jsonl", "held_out.jsonl", "haystack.txt")]
-        return [
+        fetched = [
             self._step(
                 "model", [f"{here}/get_model.py", "--save", args.model],
                 lambda: (args.model / "config.json").exists(), 60,
@@ -102,6 +104,8 @@ class Experiment:
                 "texts", [f"{here}/extend/texts.py", "--output", args.texts],
                 lambda: all(path.exists() for path in texts), 30,
             ),
+        ]  # fmt: skip
+        converted = [
             self._step(
                 "conversion",
                 ["tools/convert_hf_to_megatron.py", "--hf-model", args.model, "--save", out / BASE,
@@ -116,16 +120,17 @@ class Experiment:
                 (out / "train_text_document.idx").exists,
             ),
         ]  # fmt: skip
+        return [fetched, converted]
 
     def _step(self, name: str, command: list[object], done, seconds: float = 30.0) -> Step:
         return Step(name, "preparation", [sys.executable, *map(str, command)], done, seconds)
 
-    def training(self, arm: str) -> list[Step]:
-        """Train an arm, export it."""
-        args, folder, exported = self.args, self.out / arm, self._model(arm)
+    def training(self, arm: str) -> Step:
+        """Train an arm."""
+        args, folder = self.args, self.out / arm
         tokens = self.iterations * args.batch * args.seq_length
-        speed = TOKENS_A_SECOND * args.ranks
-        interval = max(1, round(SAVE_SECONDS * speed / (args.batch * args.seq_length)))
+        speed = self.speed.tokens_a_second
+        interval = max(1, round(SAVE_SECONDS * speed * args.ranks / (args.batch * args.seq_length)))
         command = [
             *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", args.ranks),
             *("--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT", "pretrain_e2.py"),
@@ -134,9 +139,9 @@ class Experiment:
             *("--save-interval", interval, "--save-retain-interval", interval * 10**6),
             *("--exit-signal-handler", "--load-newest-whole", "--use-distributed-optimizer"),
             *("--train-data-path", self.out / "train_text_document", "--eval-iters", 0),
-            *("--data-cache-path", self.out / "cache", "--log-interval", 1),
+            *("--data-cache-path", self.out / "cache" / arm, "--log-interval", 1),
             *("--tensorboard-dir", self.out / "tensorboard" / arm, "--seed", 1234),
-            *("--seq-length", args.seq_length, "--micro-batch-size", 1),
+            *("--seq-length", args.seq_length, "--micro-batch-size", args.micro_batch),
             *("--global-batch-size", args.batch, "--train-iters", self.iterations, "--bf16"),
             *("--lr", "1e-4", "--min-lr", "1e-5", "--lr-decay-style", "cosine"),
             *("--lr-warmup-iters", max(1, self.iterations // 20)),
@@ -146,16 +151,33 @@ class Experiment:
         if arm != "control":
             command += ["--e2-max-scale", args.max_scale, "--e2-draw-per", "sample"]
         latest = folder / "latest_checkpointed_iteration.txt"
-        train = Step(
+        return Step(
             f"train {arm}", f"training {arm}", [sys.executable, *map(str, command)],
             lambda: latest.exists() and latest.read_text().strip() == str(self.iterations),
-            tokens / TOKENS_A_SECOND, args.ranks, saves=True,
+            tokens / speed, args.ranks, saves=True,
         )  # fmt: skip
-        export = ["tools/convert_megatron_to_hf.py", "--load", folder, "--save", exported]
-        return [
-            train,
-            self._step(f"export {arm}", [*export, "--hf-model", args.model], exported.exists),
-        ]
+
+    def export(self, arm: str) -> Step:
+        """Export a trained arm."""
+        exported = self._model(arm)
+        command = ["tools/convert_megatron_to_hf.py", "--load", self.out / arm, "--save", exported]
+        return self._step(
+            f"export {arm}", [*command, "--hf-model", self.args.model], exported.exists
+        )
+
+    def evaluations(self) -> list[Step]:
+        """Ask the cells: one by one on CPUs; on a GPU, a process for a column's windows of a test.
+
+        A process is started in a moment beside what a CPU takes for a cell, and a long time beside
+        what a GPU does.
+        """
+        if self.args.device == "cpu":
+            return [self.evaluation(cell) for cell in self.cells]
+        groups: dict[tuple[str, str], list[Step]] = {}
+        for cell in self.cells:
+            key = (cell.test, cell.column.name)
+            groups.setdefault(key, []).append(self.evaluation(cell))
+        return [in_turn(f"{test}-{name}", steps) for (test, name), steps in groups.items()]
 
     def evaluation(self, cell: Cell) -> Step:
         """Ask a cell."""
@@ -164,6 +186,7 @@ class Experiment:
             f"tools/evaluate_{COMMANDS.get(cell.test, 'needle')}.py",
             *("--model", self._model(cell.column.model), "--label", cell.column.label),
             *("--windows", cell.window, "--output", path, "--resume", "--dtype", "bf16"),
+            *("--device", args.device),
             *cell.column.serving,
         ]
         if cell.test == "perplexity":
@@ -185,7 +208,7 @@ class Experiment:
             kind = f"needle {cell.test} {cell.window}"
         return Step(
             cell.name, kind, [sys.executable, *map(str, command)], lambda: self.answered(cell),
-            seconds_of(cell, args.books, questions),
+            self.speed.seconds_of(cell, args.books, questions),
         )  # fmt: skip
 
     def path(self, cell: Cell) -> Path:
@@ -210,9 +233,10 @@ class Experiment:
         return self.args.model if name == BASE else self.out / f"{name}-hf"
 
     def steps(self) -> list[list[Step]]:
-        """All steps, in stages one after the other; those of the last may run side by side."""
+        """All steps, in stages one after the other; those of one may run side by side."""
         trained = [self.training(arm) for arm in self.arms]
-        return [self.preparation(), *trained, [self.evaluation(cell) for cell in self.cells]]
+        exported = [self.export(arm) for arm in self.arms]
+        return [*self.preparation(), trained, exported, self.evaluations()]
 
     def write_tables(self) -> str:
         """See :func:`examples.smollm2_135m.extend.tables.write_tables`."""
@@ -220,6 +244,17 @@ class Experiment:
         return write_tables(
             self.out, self.columns, self.cells, files, self.base_window, self.args.seq_length
         )
+
+
+def in_turn(name: str, steps: list[Step]) -> Step:
+    """One step of several that are to run one after another in one process."""
+    words = [sys.executable, "examples/common/in_turn.py"]
+    for step in steps:
+        words += [*step.command[1:], "--"]
+    return Step(
+        name, steps[0].kind.rsplit(" ", 1)[0], words[:-1],
+        lambda: all(step.done() for step in steps), sum(step.core_seconds for step in steps),
+    )  # fmt: skip
 
 
 def keep_settings(path: Path, settings: dict[str, object]) -> None:
@@ -257,9 +292,8 @@ def main(arguments: list[str] | None = None) -> None:
     with refuse_a_second(args.out):
         runner = Runner(args.out, plan, args.jobs)
         try:
-            for stage in stages[:-1]:
+            for stage in stages:
                 runner.run(stage)
-            runner.run(stages[-1], jobs=args.jobs)
         finally:
             if any(map(experiment.answered, experiment.cells)):
                 print(f"\n{experiment.write_tables()}\nalso in {args.out / 'tables.md'}")

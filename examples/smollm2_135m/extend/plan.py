@@ -129,20 +129,38 @@ def cells(
                 yield from (Cell(test, window, column, trial) for column in served)
 
 
-# First estimates in seconds of one core, corrected by what steps take: from a pilot on two calm
-# cores of an AMD EPYC with AVX512-BF16. With W for the window, a forward pass takes A W + B W^2, a
-# new token C + D W. A busy machine needed more processor time: 1.4-fold for a pass of 16k.
-FORWARD = (2.0e-3, 4.0e-7)
-TOKEN = (0.05, 6.0e-6)
+@dataclass(frozen=True)
+class Speed:
+    """First estimates in seconds of a process, corrected by what steps take.
+
+    Attributes:
+        forward: A and B of A W + B W^2, a forward pass of W tokens.
+        token: C and D of C + D W, a new token behind W others.
+        start: until a command has loaded its model.
+        tokens_a_second: of training.
+    """
+
+    forward: tuple[float, float]
+    token: tuple[float, float]
+    start: float
+    tokens_a_second: float
+
+    def seconds_of(self, cell: Cell, books: int, questions: int) -> float:
+        """Estimate the seconds of a cell."""
+        window = cell.window
+        forward = self.forward[0] * window + self.forward[1] * window**2
+        if cell.test == "perplexity":
+            return self.start + books * forward
+        return self.start + questions * (
+            forward + ANSWER * (self.token[0] + self.token[1] * window)
+        )
+
+
 ANSWER = 128  # tokens
-START = 20.0  # until a command has loaded its model
-TOKENS_A_SECOND = 200.0  # of training
-
-
-def seconds_of(cell: Cell, books: int, questions: int) -> float:
-    """Estimate the core-seconds of a cell."""
-    window = cell.window
-    forward = FORWARD[0] * window + FORWARD[1] * window**2
-    if cell.test == "perplexity":
-        return START + books * forward
-    return START + questions * (forward + ANSWER * (TOKEN[0] + TOKEN[1] * window))
+SPEEDS = {
+    # A pilot on two calm cores of an AMD EPYC with AVX512-BF16. A busy machine needed more
+    # processor time: 1.4-fold for a pass of 16k.
+    "cpu": Speed((2.0e-3, 4.0e-7), (0.05, 6.0e-6), 20.0, 200.0),
+    # Arithmetic for an H100 that several processes share.
+    "cuda": Speed((2.0e-5, 4.0e-10), (0.03, 2.0e-7), 2.0, 50_000.0),
+}

@@ -24,8 +24,10 @@ usage: examples/smollm2_135m/extend/run.sh [options]
   --max-scale G        largest scale drawn              (8)
   --seq-length R       of training, in tokens           (512)
   --batch N            windows a step                   (8)
+  --micro-batch N      of them at once                  (1)
   --ranks N            processes of a training          (2)
-  --jobs N             evaluations at a time, a core each (2)
+  --jobs N             processes at a time: on CPUs a core each (2)
+  --device D           cpu or cuda                      (cpu)
   --dry-run            print the steps left with their hours, run nothing
 Estimated hours on two calm cores: each arm 0.7; the windows up to 8k 0.5, 16k 1.9, 32k 6.1; in all 10.7. A window of
 64k takes three to four times as long as one of 32k. For a run of 2 hours: --tokens 400000 --windows "2048 16384"
@@ -49,15 +51,20 @@ trials=1
 max_scale=8
 seq_length=512
 batch=8
+micro_batch=1
 ranks=2
 jobs=2
+device=cpu
 dry_run=
 take_options "--out=text --model=text --texts=text --arms=text --tokens=count --columns=text --windows=counts \
     --tests=text --books=count --depths=numbers --trials=count --max-scale=count --seq-length=count --batch=count \
-    --ranks=count --jobs=count --dry-run=switch" "$@"
-[ $((batch % ranks)) -eq 0 ] || refuse "--batch $batch: is no multiple of --ranks $ranks"
+    --micro-batch=count --ranks=count --jobs=count --device=text --dry-run=switch" "$@"
+[ $((batch % (ranks * micro_batch))) -eq 0 ] ||
+    refuse "--batch $batch: is no multiple of --ranks $ranks times --micro-batch $micro_batch"
+[ "$device" = cpu ] || [ "$device" = cuda ] || refuse "--device $device: cpu or cuda"
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore PYTHON=${PYTHON:-.venv/bin/python}
 exec "$PYTHON" examples/smollm2_135m/extend/experiment.py --out "$out" --model "${model:-$out/model}" \
     --texts "${texts:-$out/texts}" --arms "$arms" --tokens "$tokens" --columns "$columns" --windows "$windows" \
     --tests "$tests" --books "$books" --depths "$depths" --trials "$trials" --max-scale "$max_scale" \
-    --seq-length "$seq_length" --batch "$batch" --ranks "$ranks" --jobs "$jobs" ${dry_run:+--dry-run}
+    --seq-length "$seq_length" --batch "$batch" --micro-batch "$micro_batch" --ranks "$ranks" --jobs "$jobs" \
+    --device "$device" ${dry_run:+--dry-run}

@@ -21,7 +21,7 @@ class Runner:
     Args:
         folder: for logs and costs.
         plan: all steps, for the time that is left.
-        jobs: steps of one core at a time.
+        jobs: cores, or on a GPU processes, to use at a time.
     """
 
     def __init__(self, folder: Path, plan: list[Step], jobs: int) -> None:
@@ -37,8 +37,8 @@ class Runner:
         self.patient = self.stopped is None  # a second signal waits for nothing
         self.stopped = number
 
-    def run(self, steps: list[Step], jobs: int = 1) -> None:
-        """Run what is not finished of some steps, ``jobs`` at a time.
+    def run(self, steps: list[Step]) -> None:
+        """Run what is not finished of some steps side by side, as far as there are cores.
 
         Raises:
             SystemExit: a step failed, or a signal came; what ran is stopped then.
@@ -47,7 +47,7 @@ class Runner:
         running: list[Running] = []
         try:
             while (waiting or running) and self.stopped is None:
-                while waiting and len(running) < jobs:
+                while waiting and self.fits(waiting[0], running):
                     step = waiting.pop(0)
                     self._say(step)
                     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -65,6 +65,11 @@ class Runner:
         if self.stopped is not None:
             print("stopped; the same command goes on from here", flush=True)
             sys.exit(128 + self.stopped)
+
+    def fits(self, step: Step, running: list[Running]) -> bool:
+        """Whether there are cores for a step beside those that run; alone, any fits."""
+        busy = sum(each.step.cores for each in running)
+        return not running or busy + step.cores <= self.jobs
 
     def _say(self, step: Step) -> None:
         left = [each for each in self.plan if not each.done()]
