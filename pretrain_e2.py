@@ -10,6 +10,7 @@ Runs on CUDA, and without a CUDA device by itself on the CPU. ``--help`` lists e
 import os
 from functools import partial
 
+from e2_common.ending import run_script
 from e2_common.errors import exit_on_user_error
 
 
@@ -73,4 +74,4 @@ def as_single_process() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,6 +8,7 @@ The draws and the windows are those of pretrain_e2.py with the same seed and dat
 every argument.
 """
 
+from e2_common.ending import run_script
 from e2_common.errors import exit_on_user_error
 
 
@@ -24,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

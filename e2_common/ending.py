@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a command ends when it is told to, or when nobody reads what it prints."""
+"""How a command ends when it is told to, when it fails, or when nobody reads what it prints."""
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 INTERRUPTED = 130  # as shells give it after Ctrl-C
 BROKEN_PIPE = 141  # after SIGPIPE
+CLEANING_SECONDS = 30  # that a failed rank has
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -60,3 +63,40 @@ def standard_output_fails(probe: bool = False) -> OSError | None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return error
     return None
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Call the ``main`` of a script whose processes work together; a failure ends this one.
+
+    Python cleans up behind an exception, and that may last for ever in a rank whose communication
+    broke (NCCL without memory, a peer that is gone), and torchrun waits for it. So what is
+    registered with ``atexit`` gets half a minute, and nothing else is cleaned up.
+
+    Args:
+        main: which returns, raises, or exits with a code.
+    """
+    try:
+        main()
+        return
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        code = end.code if isinstance(end.code, int) else 1
+        if not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    limit = threading.Timer(CLEANING_SECONDS, os._exit, (code,))
+    limit.daemon = True
+    limit.start()
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)

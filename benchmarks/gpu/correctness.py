@@ -144,10 +144,16 @@ class _Case:
             return self._loss_and_gradients(model, stock)
 
     def e2_against_plain_positions(self) -> Iterator[dict[str, Any]]:
-        """E2 at g and t = 0 against Megatron's own module with that interpolation factor."""
+        """E2 at g and t = 0 against Megatron's own module with that interpolation factor.
+
+        In fp32: Megatron computes its frequencies on the device, whose powers may differ in the
+        last place. That is 2e-6 of the gradients in fp32, but 7e-3 in bf16, which rounds the
+        cosines.
+        """
+        dtype = torch.float32
         for scale in (1.0, 5.0):
-            ours = self.run(_flags(PLAIN), [Draw(scale, 0)], self.dtype)
-            with self._model(_flags(PLAIN), self.dtype, False) as model:
+            ours = self.run(_flags(PLAIN), [Draw(scale, 0)], dtype)
+            with self._model(_flags(PLAIN), dtype, False) as model:
                 model.rotary_pos_emb = RotaryEmbedding(
                     kv_channels=2 * len(model.rotary_pos_emb.inv_freq),
                     rotary_percent=1.0,
@@ -160,7 +166,7 @@ class _Case:
                 "kernel": f"E2 at g = {scale:g}, t = 0",
                 "draws": "against Megatron's RoPE",
                 **errors,
-                "passed": all(error <= FLOOR[self.dtype] for error in errors.values()),
+                "passed": all(error <= FLOOR[dtype] for error in errors.values()),
             }
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
-from e2_common.errors import UserError, on_one_line
+from e2_common.errors import UserError, brief, on_one_line
 from megatron_patches.start.likely_flags import Flags, likely_flags, read_directly, refuses
 
 # Function of Megatron -> what is being made in it; the innermost one in a traceback counts.
@@ -42,6 +42,10 @@ PHASES = {
     "train": "the first iteration",
     "evaluate_and_print_results": "the first evaluation",
 }
+MEMORY = (
+    "Lower --micro-batch-size, add --recompute-granularity full --recompute-method uniform "
+    "--recompute-num-layers 1, or use more GPUs; tools/plan_memory.py says what fits"
+)
 _CHECKS = "parse_and_validate_args"
 RUNNING = ("train", "evaluate_and_print_results")
 _FOUND_OUT = (ImportError, OSError)  # as good as a refusal: a package or a file is not there
@@ -55,14 +59,18 @@ def one_line() -> Iterator[None]:
     """Turn what Megatron raises inside into one line; with E2_TRACEBACK set let it be.
 
     Raises:
-        UserError: Megatron refused something, or broke on something that a flag asks for.
+        UserError: Megatron refused something, or broke on something that a flag asks for; or the
+            GPU's memory did not suffice, at any time.
     """
+    import torch
     from torch.distributed.checkpoint import CheckpointException
 
     try:
         yield
     except UserError:
         raise
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{brief(error)} {MEMORY}") from error
     except (Exception, CheckpointException) as error:  # the latter is no Exception
         line = None if os.environ.get("E2_TRACEBACK") else explain(error, sys.argv[1:])
         if line is None:

@@ -86,7 +86,12 @@ COUNTS = "must be whole numbers from 1 on, as one word"
             "0 x",
             "must be whole numbers from 0 on, as one word",
         ),
-        ("smollm2_135m/extend/run", "--batch", "3", "is no multiple of --ranks 2 times --micro-batch 1"),
+        (
+            "smollm2_135m/extend/run",
+            "--batch",
+            "3",
+            "is no multiple of --ranks 2 times --micro-batch 1",
+        ),
     ],
 )
 def test_a_value_that_is_no_number(name, flag, value, reason):

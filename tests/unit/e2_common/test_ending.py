@@ -3,13 +3,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from e2_common.ending import run_script
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
+from tests.helpers import ROOT
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -139,3 +143,58 @@ def test_other_errors_stay_what_they_are(capsys):
 def test_without_standard_output(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     assert exit_on_user_error(lambda: print("nowhere"))() is None
+
+
+# What keeps Python from ending, or from ending soon.
+HANGING = {
+    "nothing": "",
+    "a thread": "threading.Thread(target=time.sleep, args=(1000,)).start()",
+    "an object": "builtins.kept = type('Kept', (), {'__del__': lambda _: time.sleep(1000)})()",
+    "atexit": "ending.CLEANING_SECONDS = 1; atexit.register(time.sleep, 1000)",
+}
+
+
+@pytest.mark.parametrize("hanging", HANGING)
+@pytest.mark.parametrize(
+    ("statement", "code", "told"),
+    [
+        ("raise ValueError('no memory')", 1, "ValueError: no memory"),
+        ("raise UserError('--x 1: choose 2')", 2, "error: --x 1: choose 2"),
+        ("sys.exit('left')", 1, "left"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+    ],
+)
+def test_a_script_that_fails_ends(tmp_path, hanging, statement, code, told):
+    kept = tmp_path / "kept"
+    program = (
+        "import atexit, builtins, pathlib, sys, threading, time\n"
+        "from e2_common import ending\n"
+        "from e2_common.errors import UserError, exit_on_user_error\n"
+        "@exit_on_user_error\n"
+        "def main():\n"
+        f"    {HANGING[hanging]}\n"
+        f"    atexit.register(pathlib.Path({str(kept)!r}).touch)\n"
+        "    print('printed')\n"
+        f"    {statement}\n"
+        "ending.run_script(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+    assert (run.returncode, run.stdout) == (code, "printed\n")
+    assert run.stderr.splitlines()[-1] == told
+    assert kept.exists()
+
+
+def test_a_script_that_succeeds_goes_on():
+    done = []
+    run_script(lambda: done.append(1))
+    with pytest.raises(SystemExit):
+        run_script(lambda: sys.exit(0))
+    assert done == [1]
