@@ -30,8 +30,14 @@ _TYPES = {
     8: np.uint16,
 }
 _CODES = {kind: code for code, kind in _TYPES.items()}
+_LARGEST_OF_UINT16 = 65500  # as megatron.core.datasets.indexed_dataset.DType has it
 # Entries handled at a time, so that memory does not grow with the corpus.
 _CHUNK = 1 << 18
+
+
+def token_type(vocab_size: int) -> type[np.number]:
+    """The type that Megatron's tools store tokens of a vocabulary in."""
+    return np.uint16 if vocab_size < _LARGEST_OF_UINT16 else np.int32
 
 
 class IndexWriter:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from e2_common.disk.indexed_dataset import token_type
 from e2_common.errors import UserError, on_one_line
-from e2_tools.corpus.quiet import quiet_imports
+from e2_tools.corpus.light_import import parts_of_megatron
 from e2_tools.corpus.tiktoken import TIKTOKEN, TiktokenOptions
 
 HUGGING_FACE = "HuggingFaceTokenizer"
@@ -54,9 +55,7 @@ class Tokenizer:
     @property
     def dtype(self) -> type[np.number]:
         """The integer type Megatron stores this vocabulary in: uint16 if it fits, else int32."""
-        with quiet_imports():
-            from megatron.core.datasets.indexed_dataset import DType
-        return DType.optimal_dtype(self.vocab_size)
+        return token_type(self.vocab_size)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, with the special tokens the tokenizer itself adds.
@@ -108,8 +107,6 @@ def load_megatron_tokenizer(
         UserError: the path is missing or does not load.
     """
     check_tokenizer_path(tokenizer_type, path)
-    with quiet_imports():
-        from megatron.core.tokenizers import MegatronTokenizer
     if tokenizer_type == TIKTOKEN:
         tiktoken = tiktoken or TiktokenOptions()
         tiktoken.check(path)
@@ -117,13 +114,16 @@ def load_megatron_tokenizer(
     else:
         library, options = _MEGATRON_DEFAULTS[tokenizer_type]
     try:
-        model = MegatronTokenizer.from_pretrained(
-            tokenizer_path=path, metadata_path={"library": library}, **options
-        )
+        with parts_of_megatron():
+            from megatron.core.tokenizers import MegatronTokenizer
+
+            model = MegatronTokenizer.from_pretrained(
+                tokenizer_path=path, metadata_path={"library": library}, **options
+            )
+            eod, size = model.eod, model.vocab_size
     except Exception as error:  # whatever the libraries raise, the mend is the same
         raise UserError(
             f"--tokenizer-model {path}: does not load as a {tokenizer_type} ({on_one_line(error)})"
         ) from error
-    eod = model.eod
     # SentencePiece says -1 where a Hugging Face tokenizer says None.
-    return Tokenizer(model, None if eod is None or eod < 0 else eod, model.vocab_size)
+    return Tokenizer(model, None if eod is None or eod < 0 else eod, size)
