@@ -18,7 +18,12 @@ from e2_tools.evaluation.longbench.summaries import differences as longbench_dif
 from e2_tools.evaluation.needle.prompt import Needle
 from e2_tools.evaluation.passkey.prompt import Passkey
 from e2_tools.evaluation.perplexity.plots import draw
-from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
+from e2_tools.evaluation.perplexity.results import (
+    KEY_TOKENS,
+    METRICS,
+    differences,
+    read_results,
+)
 from e2_tools.evaluation.perplexity.results import SCHEMA as PERPLEXITY
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
@@ -80,24 +85,35 @@ def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
 def _perplexity(page: Page, results: list[Result]) -> list[Section]:
     files = [(path, read_results(path)) for path, _ in results]
     labelled = over_seeds(files, METRICS) if page.seeds else by_label(files)
-    # Over documents; where a line stands for several seeds, their range is shown instead.
-    intervals = not page.seeds and all(
-        row.get("perplexity_interval") for each in labelled.values() for row in each["results"]
-    )
-    caption = "Perplexity of held-out documents by window"
-    caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
     section = Section(
         "Perplexity by window",
         "Lower is better. Every row is one model; only the scale of RoPE changes between columns.",
-        figures=[(caption, draw(labelled, intervals=intervals, looks=page.looks))],
-        tables=[
-            Table(*perplexity_rows(labelled, "perplexity", intervals)),
-            _conditions(page, files, "How the perplexities were measured."),
-        ],
     )
+    _by_window(page, section, labelled, "perplexity", "Perplexity of held-out documents by window")
+    keyed = {label: each for label, each in labelled.items() if each.get("key_tokens")}
+    if keyed:
+        caption = "Perplexity of the tokens that a long context makes easy (LongPPL), by window"
+        _by_window(page, section, keyed, KEY_TOKENS, caption)
+    section.tables.append(_conditions(page, files, "How the perplexities were measured."))
     for setting in differences([content for _, content in files], "perplexity"):
         section.notes.append(f"These files differ in {setting}: do not compare their numbers.")
+    if keyed and "key_tokens" in differences(list(keyed.values()), KEY_TOKENS):
+        section.notes.append("These files differ in the key tokens: do not compare these.")
     return [section]
+
+
+def _by_window(
+    page: Page, section: Section, labelled: dict[str, Results], metric: str, caption: str
+) -> None:
+    """Add a perplexity's picture and table."""
+    # Over documents; where a line stands for several seeds, their range is shown instead.
+    intervals = not page.seeds and all(
+        row.get(f"{metric}_interval") for each in labelled.values() for row in each["results"]
+    )
+    caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
+    figure = draw(labelled, metric, intervals=intervals, looks=page.looks)
+    section.figures.append((caption, figure))
+    section.tables.append(Table(*perplexity_rows(labelled, metric, intervals), caption))
 
 
 def _conditions(page: Page, files: list[tuple[Path, Results]], caption: str) -> Table:

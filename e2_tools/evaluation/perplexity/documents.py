@@ -134,9 +134,7 @@ def sample_of(args: argparse.Namespace) -> Sample | None:
     return Sample(args.sample_documents, args.seed or 0) if args.sample_documents else None
 
 
-def load_selected(
-    args: argparse.Namespace, tokenizer: Any, *, bos: bool, shortest: int
-) -> Corpus:
+def load_selected(args: argparse.Namespace, tokenizer: Any, *, bos: bool, shortest: int) -> Corpus:
     """Load what ``evaluate_perplexity.py``'s command line takes, see :func:`load_corpus`."""
     return load_corpus(
         args.data,
