@@ -33,11 +33,13 @@ from e2_tools.evaluation.retrieval.results import draw_results
 from e2_tools.evaluation.ruler.results import SCHEMA as RULER
 from e2_tools.evaluation.ruler.results import draw_scores, means, rows, told_effective
 from e2_tools.evaluation.ruler.score import THRESHOLD, effective_window
+from e2_tools.evaluation.short import SCHEMA as SHORT
 from e2_tools.evaluation.table import by_label, number
 from e2_tools.plotting import Looks
 from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.curves import draw_curves, read_scalars
 from e2_tools.reporting.page import Section, Table
+from e2_tools.reporting.short_tasks import short_tasks
 
 
 class Page(NamedTuple):
@@ -289,5 +291,6 @@ MAKERS: dict[str, Maker] = {
         "the first comes again, by window and depth.",
     ),
     kind_of(RULER): _ruler,
+    kind_of(SHORT): lambda page, results: short_tasks(page.run.folder, results),
     kind_of(ATTENTION): _attention,
 }
