@@ -60,7 +60,7 @@ def _chosen(args: argparse.Namespace) -> Results:
         dtype=args.dtype,
         device=args.device,
     )
-    config = models.config_of(evaluator)
+    config = models.config_of(evaluator, "--evaluator")
     load = models.model_loader(evaluator)
     tokenizer = load_hf_tokenizer(args.evaluator, "--evaluator")
     prefix = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []

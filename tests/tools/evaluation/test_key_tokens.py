@@ -210,9 +210,13 @@ def command(both, data, tmp_path, *flags):
         (["--evaluator", "{}"], ["--evaluator", "add --key-tokens"]),
         (["--min-gain", "1"], ["--min-gain", "add --key-tokens"]),
         (["--key-tokens", "no.json"], ["no.json", "no such file", "--evaluator"]),
+        (["--key-tokens", "{tmp}"], ["{tmp}"]),
         (["--key-tokens", "no.json", "--protocol", "yarn"], ["--key-tokens", "yarn", "press"]),
         (["--key-tokens", "{tmp}/new/r.json", "--evaluator", "{}"], ["--output"]),
-        (["--key-tokens", "{tmp}/k", "--evaluator", "{tmp}/none"], ["none", "no such folder"]),
+        (
+            ["--key-tokens", "{tmp}/k", "--evaluator", "{tmp}/none"],
+            ["no such folder", "--evaluator"],
+        ),
         (["--key-tokens", "{tmp}/k", "--evaluator", "{}"], ["no key token", "--short-context"]),
     ],
 )
@@ -220,6 +224,7 @@ def test_flags(both, data, tmp_path, capsys, flags, words):
     flags = [
         flag.replace("{}", str(both["words"])).replace("{tmp}", str(tmp_path)) for flag in flags
     ]
+    words = [word.replace("{tmp}", str(tmp_path)) for word in words]
     refused(capsys, words, call, main, *command(both, data, tmp_path, *flags), alone=False)
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "k").exists()
