@@ -115,7 +115,8 @@ def _by_window(
     caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
     figure = draw(labelled, metric, intervals=intervals, looks=page.looks)
     section.figures.append((caption, figure))
-    section.tables.append(Table(*perplexity_rows(labelled, metric, intervals), caption))
+    told = caption if metric == KEY_TOKENS else ""  # the first table is what the section is about
+    section.tables.append(Table(*perplexity_rows(labelled, metric, intervals), told))
 
 
 def _conditions(page: Page, files: list[tuple[Path, Results]], caption: str) -> Table:

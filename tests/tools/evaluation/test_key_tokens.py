@@ -169,6 +169,17 @@ def test_at_smaller_windows_the_same_tokens_are_scored(both, data, tmp_path):
     assert len({row["perplexity_key_tokens"] for row in rows}) == 3
 
 
+def test_resuming_needs_the_same_key_tokens(both, data, tmp_path, capsys):
+    flags = ["--evaluator", both["words"], *RULE]
+    first = run(both["words"], data, tmp_path, *flags)
+    more = ["--windows", WINDOW, "--resume"]
+    line = [*("--model", both["words"], "--data", data, "--output", tmp_path / "r.json"), *more]
+    line += ["--scale", "none", "--device", "cpu"]
+    refused(capsys, ["key_tokens differ"], call, main, *line, alone=False)
+    again = run(both["words"], data, tmp_path, "--resume")
+    assert again["results"] == first["results"]
+
+
 def test_what_is_drawn_and_told(both, data, tmp_path, capsys):
     run(both["words"], data, tmp_path, "--evaluator", both["words"], *RULE)
     scored = json.loads((tmp_path / "r.json").read_text())
