@@ -9,6 +9,10 @@ those papers, for comparison with their numbers: docs/perplexity.md. yarn gives 
 vote, steps by the stride exactly (at stride = window it leaves a token out between windows, where
 press does not), and is not weighted by tokens; longlora gives each window one vote too, where its
 code gives one to each batch, so that windows of a last, smaller batch count more there.
+
+With --key-tokens there is another number, the perplexity of the tokens that a long context makes
+easy (LongPPL, arXiv 2410.23771). --evaluator chooses them once and writes them to that file; then
+the file chooses the documents as well, so that all models are scored on the same text.
 """
 
 import argparse
@@ -17,9 +21,29 @@ from pathlib import Path
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.outputs import OutputFile
 from e2_tools.arguments import command_parser, count_argument, flag_of
-from e2_tools.evaluation.arguments import add_model_arguments
+from e2_tools.evaluation.arguments import add_model_arguments, scale_argument
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
 from e2_tools.evaluation.perplexity.windows import check_windows
+
+KEY_FLAGS = (
+    "evaluator",
+    "evaluator_scale",
+    "short_context",
+    "short_step",
+    "min_gain",
+    "max_loss",
+)
+
+
+def nats_argument(text: str) -> float:
+    """Parse a loss or a difference of losses: a finite number from 0 on."""
+    try:
+        nats = float(text)
+    except ValueError:
+        nats = -1.0
+    if not 0 <= nats < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return nats
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,6 +92,38 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="S", help="of --sample-documents (default: 0)")
     add("--json-key", default="text", metavar="KEY", help="of a record's text (default: text)")
     add("--no-bos", action="store_true", help="no BOS, even if the tokenizer adds one by default")
+    keys = parser.add_argument_group("key tokens").add_argument
+    keys("--key-tokens", type=Path, metavar="FILE.json", help="which tokens; made if missing")
+    keys("--evaluator", type=Path, metavar="DIR", help="Hugging Face model that chooses them")
+    keys(
+        "--evaluator-scale",
+        type=scale_argument,
+        help="its RoPE scale, as --scale; auto is what the longest document needs (default: auto)",
+    )
+    keys(
+        "--short-context",
+        type=count_argument,
+        metavar="K",
+        help="tokens of the short context (default: 4096)",
+    )
+    keys(
+        "--short-step",
+        type=count_argument,
+        metavar="D",
+        help="tokens that share a short context (default: 1024)",
+    )
+    keys(
+        "--min-gain",
+        type=nats_argument,
+        metavar="NATS",
+        help="by how much the long context lowers a key token's loss (default: 2)",
+    )
+    keys(
+        "--max-loss",
+        type=nats_argument,
+        metavar="NATS",
+        help="below which its loss is with the long context (default: 2)",
+    )
     add(
         "--resume",
         action="store_true",
@@ -89,11 +145,27 @@ def check_sample(args: argparse.Namespace) -> None:
             )
 
 
+def check_key_tokens(args: argparse.Namespace) -> None:
+    """Refuse flags that would mean nothing without ``--key-tokens``, or beside it."""
+    if args.key_tokens is None:
+        for name in KEY_FLAGS:
+            if getattr(args, name) is not None:
+                raise UserError(f"{flag_of(name)}: chooses key tokens; add --key-tokens FILE.json")
+        return
+    if not PROTOCOLS[args.protocol].full_context:
+        raise UserError(
+            f"--key-tokens: protocol {args.protocol} does not score every token once; use press"
+        )
+    if args.key_tokens.resolve() == args.output.resolve():
+        raise UserError(f"--key-tokens {args.key_tokens}: is the --output as well; name another")
+
+
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Run the evaluation of the command line and print its table."""
     args = build_parser().parse_args(arguments)
     check_sample(args)
+    check_key_tokens(args)
     slides = PROTOCOLS[args.protocol].slides
     if args.stride is not None and not slides:
         raise UserError(f"--stride {args.stride}: protocol {args.protocol} has none; drop it")

@@ -32,7 +32,8 @@ def write_collection(
     Raises:
         UserError: the file cannot be written.
     """
-    columns = ("window", "scale", *metrics)
+    told = {name for _, results in runs for row in results["results"] for name in row}
+    columns = ("window", "scale", *(metric for metric in metrics if metric in told))
     settings = [
         {key: value for key, value in results.items() if key not in _LEFT_OUT}
         for _, results in runs

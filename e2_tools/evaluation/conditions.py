@@ -7,7 +7,7 @@ from e2_tools.evaluation.result_file import Results
 
 FEW = 5  # scales and windows that are all named
 OWN_ROPE = "own RoPE"
-COUNTED = ("documents", "scored tokens", "trials a cell", "runs")
+COUNTED = ("documents", "scored tokens", "key tokens", "trials a cell", "runs")
 # How pages and pictures call a test, by the middle of its schema.
 TESTS = {
     "perplexity": "Perplexity",
@@ -65,6 +65,7 @@ def _perplexity(results: Results) -> dict[str, str]:
         "stride": results.get("stride"),
         "documents": documents,
         "scored tokens": _between(tokens),
+        "key tokens": (results.get("key_tokens") or {}).get("scored"),
     }
     return _told(found)
 

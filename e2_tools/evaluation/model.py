@@ -29,38 +29,41 @@ from e2_tools.checkpoint.pretrained_window import completed, pretrained
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, flag: str = "--model") -> Config:
     """Read the ``config.json`` of the model in ``path``.
+
+    Args:
+        path: of its folder.
+        flag: that names it, for messages.
 
     Raises:
         UserError: the folder or the file is missing or malformed.
     """
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; name a Hugging Face model folder with --model")
+        raise UserError(f"{path}: no such folder; name a Hugging Face model folder with {flag}")
     file = path / "config.json"
     if not file.is_file():
-        raise UserError(
-            f"{path}: has no config.json; name a Hugging Face model folder with --model"
-        )
+        raise UserError(f"{path}: has no config.json; name a Hugging Face model folder with {flag}")
     config = completed(read_config(file), path)
     if config.get(WINDOW) is None:
         raise UserError(f"{file}: has no {WINDOW}; use a RoPE language model")
     return config
 
 
-def config_of(args: argparse.Namespace) -> Config:
+def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
     """Read the ``config.json`` of the command line's model, with the rule that it asks for.
 
     Says on stderr if the model serves another scale than it was trained for.
 
     Args:
         args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
+        flag: that names the model, for messages.
 
     Raises:
         UserError: see :func:`load_config`; L cannot be decided or the RoPE not be rescaled, unless
             ``--scale`` is none; a rule is named and nothing is rescaled.
     """
-    config, notes = load_config(args.model), []
+    config, notes = load_config(args.model, flag), []
     try:
         found = pretrained(config, args.model)
     except UserError:

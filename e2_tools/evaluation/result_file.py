@@ -49,8 +49,12 @@ def require_same_settings(
     for setting in settings:
         old, new = (comparable(each.get(setting)) for each in (before, now))
         if old != new:
-            # Lists of documents would fill pages.
-            change = " differ" if setting == "documents" else f" was {old} and now is {new}"
+            # Lists of documents would fill pages, all that key tokens depend on a line.
+            change = (
+                " differ"
+                if setting in ("documents", "key_tokens")
+                else f" was {old} and now is {new}"
+            )
             raise UserError(
                 f"{path}: --resume needs the same settings, but {setting}{change}; "
                 "drop --resume or name another --output"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
+from e2_tools.evaluation import collection
 from e2_tools.evaluation.longbench import answered
 
 OURS = "e2-llm/"
@@ -51,7 +52,7 @@ def collect(folder: Path) -> Run:
         elif path.suffix == ".json" and _is_ours(path):
             content = read_json_object(path, "remove it or evaluate anew", "whole JSON")
             kind = kind_of(content["schema"])
-            if kind != kind_of(answered.SCHEMA):  # settings of predictions: the summary has them
+            if kind not in NO_RESULT:
                 results.setdefault(kind, []).append(Result(path, content))
     if not results and not events:
         raise UserError(
@@ -64,6 +65,10 @@ def collect(folder: Path) -> Run:
 def kind_of(schema: str) -> str:
     """Return a schema without its version."""
     return schema.rpartition("/")[0]
+
+
+# Settings of predictions, which the summary has, and collections of files that have been drawn.
+NO_RESULT = (kind_of(answered.SCHEMA), kind_of(collection.SCHEMA))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -18,7 +18,12 @@ from e2_tools.evaluation.longbench.summaries import differences as longbench_dif
 from e2_tools.evaluation.needle.prompt import Needle
 from e2_tools.evaluation.passkey.prompt import Passkey
 from e2_tools.evaluation.perplexity.plots import draw
-from e2_tools.evaluation.perplexity.results import METRICS, differences, read_results
+from e2_tools.evaluation.perplexity.results import (
+    KEY_TOKENS,
+    METRICS,
+    differences,
+    read_results,
+)
 from e2_tools.evaluation.perplexity.results import SCHEMA as PERPLEXITY
 from e2_tools.evaluation.perplexity.seeds import over_seeds
 from e2_tools.evaluation.perplexity.tables import perplexity_rows
@@ -28,11 +33,13 @@ from e2_tools.evaluation.retrieval.results import draw_results
 from e2_tools.evaluation.ruler.results import SCHEMA as RULER
 from e2_tools.evaluation.ruler.results import draw_scores, means, rows, told_effective
 from e2_tools.evaluation.ruler.score import THRESHOLD, effective_window
+from e2_tools.evaluation.short import SCHEMA as SHORT
 from e2_tools.evaluation.table import by_label, number
 from e2_tools.plotting import Looks
 from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.curves import draw_curves, read_scalars
 from e2_tools.reporting.page import Section, Table
+from e2_tools.reporting.short_tasks import short_tasks
 
 
 class Page(NamedTuple):
@@ -80,24 +87,36 @@ def sections_of(run: Run, *, seeds: bool = False) -> list[Section]:
 def _perplexity(page: Page, results: list[Result]) -> list[Section]:
     files = [(path, read_results(path)) for path, _ in results]
     labelled = over_seeds(files, METRICS) if page.seeds else by_label(files)
-    # Over documents; where a line stands for several seeds, their range is shown instead.
-    intervals = not page.seeds and all(
-        row.get("perplexity_interval") for each in labelled.values() for row in each["results"]
-    )
-    caption = "Perplexity of held-out documents by window"
-    caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
     section = Section(
         "Perplexity by window",
         "Lower is better. Every row is one model; only the scale of RoPE changes between columns.",
-        figures=[(caption, draw(labelled, intervals=intervals, looks=page.looks))],
-        tables=[
-            Table(*perplexity_rows(labelled, "perplexity", intervals)),
-            _conditions(page, files, "How the perplexities were measured."),
-        ],
     )
+    _by_window(page, section, labelled, "perplexity", "Perplexity of held-out documents by window")
+    keyed = {label: each for label, each in labelled.items() if each.get("key_tokens")}
+    if keyed:
+        caption = "Perplexity of the tokens that a long context makes easy (LongPPL), by window"
+        _by_window(page, section, keyed, KEY_TOKENS, caption)
+    section.tables.append(_conditions(page, files, "How the perplexities were measured."))
     for setting in differences([content for _, content in files], "perplexity"):
         section.notes.append(f"These files differ in {setting}: do not compare their numbers.")
+    if keyed and "key_tokens" in differences(list(keyed.values()), KEY_TOKENS):
+        section.notes.append("These files differ in the key tokens: do not compare these.")
     return [section]
+
+
+def _by_window(
+    page: Page, section: Section, labelled: dict[str, Results], metric: str, caption: str
+) -> None:
+    """Add a perplexity's picture and table."""
+    # Over documents; where a line stands for several seeds, their range is shown instead.
+    intervals = not page.seeds and all(
+        row.get(f"{metric}_interval") for each in labelled.values() for row in each["results"]
+    )
+    caption += ", with 95 % bootstrap intervals over documents." if intervals else "."
+    figure = draw(labelled, metric, intervals=intervals, looks=page.looks)
+    section.figures.append((caption, figure))
+    told = caption if metric == KEY_TOKENS else ""  # the first table is what the section is about
+    section.tables.append(Table(*perplexity_rows(labelled, metric, intervals), told))
 
 
 def _conditions(page: Page, files: list[tuple[Path, Results]], caption: str) -> Table:
@@ -273,5 +292,6 @@ MAKERS: dict[str, Maker] = {
         "the first comes again, by window and depth.",
     ),
     kind_of(RULER): _ruler,
+    kind_of(SHORT): lambda page, results: short_tasks(page.run.folder, results),
     kind_of(ATTENTION): _attention,
 }

@@ -13,6 +13,7 @@ SCRIPTS = [
     "position_methods/run",
     "ablations/run",
     "evaluation/run",
+    "evaluation/short",
     "retrieval/run",
 ]
 SCRIPTS += ["data/slurm", "domains/run", "smollm2_135m/extend/run"]
@@ -74,6 +75,8 @@ COUNTS = "must be whole numbers from 1 on, as one word"
         ("position_methods/run", "--seeds", "0 x", "must be whole numbers from 0 on, as one word"),
         ("position_methods/run", "--windows", " ", COUNTS),
         ("evaluation/run", "--trials", "1.5", COUNT),
+        ("evaluation/short", "--window", "4k", COUNT),
+        ("evaluation/short", "--shots", "-1", "must be a whole number from 0 on"),
         ("llama2_7b/evaluate", "--windows", "128,256", COUNTS),
         ("llama2_7b/train", "--nodes", "two", COUNT),
         ("llama2_7b/train", "--tp", "a[$(touch pwned)]", COUNT),  # bash's arithmetic would run it

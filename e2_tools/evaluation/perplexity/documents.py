@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents to score: the records of a JSON lines file, as token ids."""
 
+import argparse
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def load_corpus(
         ids = np.array((prefix + ids)[:max_document_tokens], dtype=np.int32)
         return Document(text.line, text.sha256, ids)
 
-    texts = _texts(path, key)
+    texts = texts_of(path, key)
     if sample:
         documents = draw_sample(texts, sample.documents, sample.seed, tokenize)
     else:
@@ -118,9 +119,35 @@ def load_corpus(
         raise UserError(f"{too_few}lower --min-document-tokens or use longer documents")
     if sample and len(documents) < sample.documents:
         raise UserError(f"{too_few}lower --sample-documents, now {sample.documents}")
+    return corpus_of(path, bos, documents)
+
+
+def corpus_of(path: Path, bos: bool, documents: list[Document]) -> Corpus:
+    """Put documents of a file together, with the file's own SHA-256."""
     with _bar(path, "hashing") as bar:
         digest = sha256_of(path, bar.update)
     return Corpus(str(path), digest, bos, documents)
+
+
+def sample_of(args: argparse.Namespace) -> Sample | None:
+    """Return the sample that ``evaluate_perplexity.py``'s command line asks for."""
+    return Sample(args.sample_documents, args.seed or 0) if args.sample_documents else None
+
+
+def load_selected(args: argparse.Namespace, tokenizer: Any, *, bos: bool, shortest: int) -> Corpus:
+    """Load what ``evaluate_perplexity.py``'s command line takes, see :func:`load_corpus`."""
+    return load_corpus(
+        args.data,
+        tokenizer,
+        key=args.json_key,
+        bos=bos,
+        max_tokens=args.max_tokens,
+        max_documents=args.max_documents,
+        min_document_tokens=args.min_document_tokens,
+        max_document_tokens=args.max_document_tokens,
+        shortest=shortest,
+        sample=sample_of(args),
+    )
 
 
 def _first(
@@ -144,7 +171,16 @@ def _first(
             return
 
 
-def _texts(path: Path, key: str) -> Iterator[Text]:
+def texts_of(path: Path, key: str) -> Iterator[Text]:
+    """Yield the records of a JSON lines file.
+
+    Args:
+        path: of the file.
+        key: which value of a record is the text.
+
+    Raises:
+        UserError: the file is missing, empty or malformed.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; name a JSON lines file with --data")
     empty = True

@@ -7,6 +7,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from e2_common.errors import UserError
 from e2_tools.evaluation.conditions import conditions_of_all, test_name, told_scales
+from e2_tools.evaluation.perplexity.results import KEY_TOKENS
 from e2_tools.evaluation.result_file import Results
 from e2_tools.plotting import INK, Looks, style_axes, tick_label, wrapped
 
@@ -14,6 +15,7 @@ LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides t
 _LABELS = {
     "perplexity": "perplexity",
     "perplexity_full_context": "perplexity (full context)",
+    KEY_TOKENS: "perplexity (key tokens)",
     "on_first": "attention on the first tokens",
     "on_last": "attention on the last tokens",
 }
@@ -35,8 +37,8 @@ def draw(
 
     Args:
         files: label -> results.
-        metric: ``perplexity``, ``perplexity_full_context``, ``accuracy``, ``on_first`` or
-            ``on_last``.
+        metric: one of :data:`e2_tools.evaluation.perplexity.results.METRICS`, ``accuracy``,
+            ``on_first`` or ``on_last``.
         title: above the picture.
         train_window: R, in tokens, to mark as the trained window.
         intervals: with the 95 % intervals over documents as bars.
@@ -52,12 +54,15 @@ def draw(
     windows: set[int] = set()
     for number, (label, results) in enumerate(files.items()):
         points = sorted(
-            (row["window"], row[metric]) for row in results["results"] if row[metric] is not None
+            (row["window"], row[metric])
+            for row in results["results"]
+            if row.get(metric) is not None
         )
         if not points:
+            why = "its documents are shorter than its largest window"
+            why = "it was made without --key-tokens" if metric == KEY_TOKENS else why
             raise UserError(
-                f"--metric {metric}: {label!r} has no value of it (its documents are shorter than "
-                "its largest window); use --metric perplexity"
+                f"--metric {metric}: {label!r} has no value of it ({why}); use --metric perplexity"
             )
         x, y = zip(*points, strict=True)
         values += y
@@ -133,7 +138,7 @@ def _bars(
     axes: Axes, label: str, results: Results, metric: str, color: str, aside: float
 ) -> list[float]:
     """Draw the intervals of a file; return their ends."""
-    rows = [row for row in results["results"] if row[metric] is not None]
+    rows = [row for row in results["results"] if row.get(metric) is not None]
     ends = [row.get(f"{metric}_interval") for row in rows]
     if None in ends:
         raise UserError(

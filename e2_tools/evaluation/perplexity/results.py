@@ -15,7 +15,9 @@ from e2_common.errors import UserError
 from e2_tools.evaluation.result_file import Results, comparable, read_schema, require_same_settings
 
 SCHEMA = "e2-llm/perplexity/1"
-METRICS = ("perplexity", "perplexity_full_context")
+_ALWAYS = ("perplexity", "perplexity_full_context")
+KEY_TOKENS = "perplexity_key_tokens"  # with --key-tokens
+METRICS = (*_ALWAYS, KEY_TOKENS)
 
 # What has to be the same for windows of two runs to belong into one file.
 _SETTINGS = (
@@ -30,6 +32,7 @@ _SETTINGS = (
     "scale_mode",
     "frequencies",
     "full_context_from",
+    "key_tokens",
 )
 
 
@@ -46,7 +49,7 @@ def read_results(path: Path) -> Results:
         and isinstance(rows, list)
         and rows
         and all(
-            isinstance(row, dict) and {"window", "scale", *METRICS} <= row.keys() for row in rows
+            isinstance(row, dict) and {"window", "scale", *_ALWAYS} <= row.keys() for row in rows
         )
     )
     if not complete:
@@ -94,6 +97,8 @@ def differences(files: list[Results], metric: str) -> list[str]:
         settings.append("documents")
     if metric == "perplexity_full_context":
         settings.append("full_context_from")
+    if metric == KEY_TOKENS:
+        settings.append("key_tokens")
     first, *others = files
     return [
         setting

@@ -5,13 +5,17 @@ import argparse
 import sys
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.outputs import check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.perplexity.documents import Corpus, Sample, load_corpus
+from e2_tools.evaluation.key_tokens.run import described, key_list, load_listed
+from e2_tools.evaluation.perplexity.documents import Corpus, load_selected, sample_of
 from e2_tools.evaluation.perplexity.protocols import PROTOCOLS
 from e2_tools.evaluation.perplexity.results import SCHEMA, rows_to_keep
 from e2_tools.evaluation.perplexity.sampling import RULE
@@ -19,7 +23,7 @@ from e2_tools.evaluation.perplexity.scoring import Job, Material, evaluate_jobs,
 from e2_tools.evaluation.perplexity.streams import streams_of
 from e2_tools.evaluation.perplexity.tables import run_table
 from e2_tools.evaluation.perplexity.windows import full_context_from
-from e2_tools.evaluation.result_file import write_results
+from e2_tools.evaluation.result_file import Results, write_results
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -37,8 +41,11 @@ def evaluate(args: argparse.Namespace) -> str:
     config = models.config_of(args)
     base, scales = models.scales_for(config, args.windows, args.scale)
     load = models.model_loader(args)
-    corpus, material = _material(args)
+    key_tokens = key_list(args) if args.key_tokens is not None else None
+    corpus, keys, material = _material(args, key_tokens)
     results = _header(args, config, base, corpus, material)
+    if key_tokens:
+        results["key_tokens"] = described(args.key_tokens, key_tokens, keys)
     jobs = {window: _jobs(args, material, window) for window in args.windows}
     check_output(args.output)
     if args.resume:
@@ -69,28 +76,24 @@ def evaluate(args: argparse.Namespace) -> str:
     return run_table(results)
 
 
-def _material(args: argparse.Namespace) -> tuple[Corpus, Material]:
-    """Read the documents and lay them out as the protocol wants them."""
+def _material(
+    args: argparse.Namespace, key_tokens: Results | None
+) -> tuple[Corpus, list[NDArray[np.bool_]], Material]:
+    """Read the documents, find their key tokens, and lay them out as the protocol wants them."""
     protocol = PROTOCOLS[args.protocol]
     tokenizer = load_hf_tokenizer(args.model)
     prefix: list[int] = []
     if protocol.bos == "window" and not args.no_bos and tokenizer.bos_token_id is not None:
         prefix = [tokenizer.bos_token_id]
-    corpus = load_corpus(
-        args.data,
-        tokenizer,
-        key=args.json_key,
-        bos=protocol.bos == "document" and not args.no_bos,
-        max_tokens=args.max_tokens,
-        max_documents=args.max_documents,
-        min_document_tokens=args.min_document_tokens,
-        max_document_tokens=args.max_document_tokens,
-        shortest=1 if prefix or protocol.joined else 2,
-        sample=_sample(args),
-    )
+    if key_tokens:
+        corpus, keys = load_listed(args, key_tokens, tokenizer)
+    else:
+        bos = protocol.bos == "document" and not args.no_bos
+        shortest = 1 if prefix or protocol.joined else 2
+        corpus, keys = load_selected(args, tokenizer, bos=bos, shortest=shortest), []
     tokens = [document.tokens for document in corpus.documents]
-    streams = streams_of(tokens, joined=protocol.joined)
-    return corpus, Material(protocol, streams, prefix, len(tokens))
+    streams = streams_of(tokens, joined=protocol.joined, keys=keys or None)
+    return corpus, keys, Material(protocol, streams, prefix, len(tokens))
 
 
 def _header(
@@ -101,7 +104,7 @@ def _header(
     material: Material,
 ) -> dict[str, Any]:
     """Everything of the result file but the windows."""
-    sample = _sample(args)
+    sample = sample_of(args)
     return {
         "schema": SCHEMA,
         **models.described(args, config),
@@ -128,10 +131,6 @@ def _header(
         "results": [],
         "provenance": provenance(args.model),
     }
-
-
-def _sample(args: argparse.Namespace) -> Sample | None:
-    return Sample(args.sample_documents, args.seed or 0) if args.sample_documents else None
 
 
 def _jobs(args: argparse.Namespace, material: Material, window: int) -> list[Job]:

@@ -46,6 +46,11 @@ class Material:
     prefix: list[int]
     documents: int
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether key tokens were chosen."""
+        return any(stream.key is not None for stream in self.streams)
+
     def jobs(self, window: int, stride: int) -> list[Job]:
         """Return the windows of all streams, the longest first (equal ones can be batched)."""
         jobs = [
@@ -89,8 +94,8 @@ def evaluate_jobs(
         ``perplexity_interval``, its 95 % bootstrap interval over documents, None of a single one;
         ``tokens``, how many were scored, and ``windows``; the same with ``_full_context`` over the
         tokens at ``full_context_from`` and later (None and 0 if no document is that long);
-        ``documents``, a list of each document's ``nll_sum`` and ``count``: nll is
-        sum(nll_sum) / sum(count); ``seconds``.
+        the same with ``_key_tokens`` where the streams have such; ``documents``, a list of each
+        document's ``nll_sum`` and ``count``: nll is sum(nll_sum) / sum(count); ``seconds``.
 
     Raises:
         UserError: the loss is not finite, or the GPU's memory does not suffice.
@@ -99,18 +104,18 @@ def evaluate_jobs(
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // window)
     device = model.get_output_embeddings().weight.device
     read = reader_of(model)
+    names = ["", "_full_context"] + ["_key_tokens"] * material.has_keys
     # fp64: a sum over millions of tokens. On the device: no wait for it after every batch.
-    sums = torch.zeros(2, material.documents, dtype=torch.float64, device=device)  # all, full
-    counts = torch.zeros(2, material.documents, dtype=torch.float64)
-    tokens = torch.zeros(2, dtype=torch.int64)
+    sums = torch.zeros(len(names), material.documents, dtype=torch.float64, device=device)
+    counts = torch.zeros(len(names), material.documents, dtype=torch.float64)
+    tokens = torch.zeros(len(names), dtype=torch.int64)
     try:
         for batch in _batches(jobs, batch_size):
             nll, scored = _score(model, material, batch, read)
             weight = scored.share if material.protocol.per_window else torch.ones_like(scored.share)
-            parts = [torch.ones_like(scored.index, dtype=torch.bool)]
-            if full_context_from is not None:
-                parts.append(scored.index >= full_context_from)
-            for part, chosen in enumerate(parts):
+            full = float("inf") if full_context_from is None else full_context_from
+            parts = (torch.ones_like(scored.key), scored.index >= full, scored.key)
+            for part, chosen in zip(range(len(names)), parts, strict=False):
                 owner, share = scored.owner[chosen], weight[chosen]
                 weighted = nll[chosen.to(device)] * share.to(device)
                 sums[part].index_add_(0, owner.to(device), weighted)
@@ -126,10 +131,10 @@ def evaluate_jobs(
     if not nll < 700:  # NaN too; beyond it exp() overflows
         raise UserError(f"window {window}: the loss is {nll}; check the model, or use --dtype fp32")
     row: dict[str, Any] = {"nll": nll, "windows": len(jobs), "documents": {}}
-    for part, suffix in enumerate(("", "_full_context")):
+    for part, suffix in enumerate(names):
         row |= _summary(material.protocol, sums[part].tolist(), counts[part].tolist(), suffix)
         row[f"tokens{suffix}"] = int(tokens[part])
-        if full_context_from is not None or not suffix:
+        if full_context_from is not None or suffix != "_full_context":
             row["documents"][f"nll_sum{suffix}"] = sums[part].tolist()
             row["documents"][f"count{suffix}"] = counts[part].round().long().tolist()
     row["seconds"] = round(time.perf_counter() - started, 3)
@@ -168,6 +173,7 @@ class _Scored(NamedTuple):
     index: torch.Tensor  # in its stream
     owner: torch.Tensor  # number of its document
     share: torch.Tensor  # 1 / (tokens scored in its window), fp64
+    key: torch.Tensor  # whether it is a key token
 
 
 @torch.inference_mode()
@@ -180,6 +186,28 @@ def _score(
     ids = torch.from_numpy(np.stack(tokens)).long().to(model.device)  # [batch, length]
     # The hidden state at position p predicts the token at p + 1; position 0 is the prefix's first.
     start = max(0, prefix + _shape(batch[0])[1] - 1)
+    nll = token_losses(model, read, ids, start)
+    begin = torch.tensor([[job.window.begin] for job in batch])  # [batch, 1]
+    index = begin - prefix + torch.arange(start + 1, ids.shape[1])  # [batch, scored of a window]
+    owner = torch.from_numpy(np.stack(owners))[:, start + 1 - prefix :]
+    share = torch.full(index.shape, 1 / index.shape[1], dtype=torch.float64)
+    key = torch.from_numpy(np.stack([_key(material, job) for job in batch]))
+    key = key[:, start + 1 - prefix :]
+    return nll, _Scored(index.flatten(), owner.flatten(), share.flatten(), key.flatten())
+
+
+@torch.inference_mode()
+def token_losses(
+    model: PreTrainedModel, read: Reader, ids: torch.Tensor, start: int
+) -> torch.Tensor:
+    """Return the nll [batch * (length - start - 1)], fp64, in nats, of tokens behind ``start``.
+
+    Args:
+        model: a causal language model.
+        read: from :func:`e2_tools.evaluation.perplexity.last_layer.reader_of` of it.
+        ids: [batch, length].
+        start: the position that predicts the first token whose loss is wanted.
+    """
     # Only the scored positions go through the last layer and through the output matrix, the
     # dearest layer of a small model.
     hidden = read(ids, start)[:, :-1].flatten(0, 1)  # [scored, hidden]
@@ -190,12 +218,13 @@ def _score(
         cross_entropy(head(some).float(), target, reduction="none")
         for some, target in zip(hidden.split(rows), targets.split(rows), strict=True)
     ]
-    begin = torch.tensor([[job.window.begin] for job in batch])  # [batch, 1]
-    index = begin - prefix + torch.arange(start + 1, ids.shape[1])  # [batch, scored of a window]
-    owner = torch.from_numpy(np.stack(owners))[:, start + 1 - prefix :]
-    share = torch.full(index.shape, 1 / index.shape[1], dtype=torch.float64)
-    scored = _Scored(index.flatten(), owner.flatten(), share.flatten())
-    return torch.cat(nll).double(), scored
+    return torch.cat(nll).double()
+
+
+def _key(material: Material, job: Job) -> np.ndarray:
+    """Which tokens [length] of a window are key tokens; none where nobody chose any."""
+    stream, (begin, _, end) = material.streams[job.stream], job.window
+    return np.zeros(end - begin, dtype=bool) if stream.key is None else stream.key[begin:end]
 
 
 def _cut(material: Material, job: Job) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,8 @@ def _together(label: str, group: list[tuple[Path, Results]], metrics: tuple[str,
     for number, row in enumerate(first["results"]):
         together: dict[str, Any] = {"window": row["window"], "scale": row["scale"]}
         for metric in metrics:
-            together |= _statistics(metric, [run["results"][number][metric] for _, run in group])
+            values = [run["results"][number].get(metric) for _, run in group]
+            together |= _statistics(metric, values)
         rows.append(together)
     return {**first, "results": rows, "runs": len(group)}
 
@@ -53,7 +54,7 @@ def _windows(results: Results) -> list[int]:
 
 
 def _statistics(metric: str, values: list[float | None]) -> dict[str, Any]:
-    if None in values:  # no token with full context
+    if None in values:  # no token with full context, or no key tokens chosen
         return {metric: None}
     return {
         metric: fmean(values),

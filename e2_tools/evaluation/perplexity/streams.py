@@ -17,23 +17,28 @@ class Stream:
     Attributes:
         tokens: ids [n].
         owner: number [n] of the document that each token is from.
+        key: whether each token [n] is a key token; None if nobody chose any.
     """
 
     tokens: Tokens
     owner: NDArray[np.int64]
+    key: NDArray[np.bool_] | None = None
 
 
-def streams_of(documents: Sequence[Tokens], *, joined: bool) -> list[Stream]:
+def streams_of(
+    documents: Sequence[Tokens], *, joined: bool, keys: Sequence[NDArray[np.bool_]] | None = None
+) -> list[Stream]:
     """Make streams of documents.
 
     Args:
         documents: token ids.
         joined: one stream of all, nothing between them; else a stream of each.
+        keys: which tokens of each document are key tokens, if that was found out.
     """
     if joined:
         owner = np.repeat(np.arange(len(documents)), [len(tokens) for tokens in documents])
-        return [Stream(np.concatenate(documents), owner)]
+        return [Stream(np.concatenate(documents), owner, keys and np.concatenate(keys))]
     return [
-        Stream(tokens, np.broadcast_to(np.int64(number), tokens.shape))
+        Stream(tokens, np.broadcast_to(np.int64(number), tokens.shape), keys and keys[number])
         for number, tokens in enumerate(documents)
     ]

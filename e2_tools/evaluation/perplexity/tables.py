@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from e2_tools.evaluation.perplexity.results import KEY_TOKENS
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.table import aligned_text, number
 
@@ -10,6 +11,7 @@ from e2_tools.evaluation.table import aligned_text, number
 def run_table(results: Results) -> str:
     """Return the windows of one result file as an aligned table, a row a window."""
     full_context = results["full_context_from"] is not None
+    key_tokens = results.get("key_tokens") is not None
     head = ["label", "window", "scale", "tokens", "perplexity", "95 % over documents"]
     rows = [
         [
@@ -20,10 +22,12 @@ def run_table(results: Results) -> str:
             number(row["perplexity"]),
             interval(row.get("perplexity_interval")),
             *([number(row["perplexity_full_context"])] if full_context else []),
+            *([number(row[KEY_TOKENS]), str(row["tokens_key_tokens"])] if key_tokens else []),
         ]
         for row in results["results"]
     ]
-    return aligned_text([head + ["full context"] * full_context, *rows], left=1)
+    head += ["full context"] * full_context + ["on key tokens", "key tokens"] * key_tokens
+    return aligned_text([head, *rows], left=1)
 
 
 def perplexity_rows(
@@ -33,7 +37,7 @@ def perplexity_rows(
 
     Args:
         files: label -> results, see :func:`by_label`.
-        metric: ``perplexity`` or ``perplexity_full_context``.
+        metric: one of :data:`e2_tools.evaluation.perplexity.results.METRICS`.
         intervals: with the 95 % intervals over documents.
     """
     windows = sorted({row["window"] for results in files.values() for row in results["results"]})
@@ -45,7 +49,7 @@ def perplexity_rows(
 
 
 def _cell(row: dict[str, Any], metric: str, intervals: bool) -> str:
-    cell = number(row[metric])
+    cell = number(row.get(metric))
     if row.get(f"{metric}_std") is not None:
         cell += f" ± {row[f'{metric}_std']:.2f}"
     if intervals and row.get(f"{metric}_interval"):
