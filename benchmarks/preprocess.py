@@ -8,6 +8,10 @@ compares their bytes. Importing and loading is left out: the time that five docu
 measured the same way and subtracted. Rounds are added to those that --output holds. --profile
 shows what the parent of preprocess_data.py does meanwhile. The text must be real: encoders remember
 words, so a text that repeats itself flatters them. benchmarks/debian_text.py makes one.
+
+--megatron-lm names a checkout of Megatron-LM, whose tools/preprocess_data_fast.py then runs beside
+ours at the largest number of workers; it takes all cores. Both are timed from start to end. It
+writes no BOS where Megatron-LM's own preprocess_data.py does, so its bytes are not compared.
 """
 
 import argparse
@@ -32,6 +36,7 @@ SCHEMA = "e2-llm/preprocess-speed/1"
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE, OURS = "reference pipeline", "preprocess_data.py"
 SIDES = (REFERENCE, OURS)
+FAST = "Megatron-LM's preprocess_data_fast.py"
 FEW = 5  # documents that show what a start costs
 
 
@@ -41,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--workers", nargs="+", type=int, default=[1, 2], metavar="N", help="default: 1 2")
     add("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
+    add("--megatron-lm", type=Path, metavar="DIR", help="race its fast tool, nothing else")
     add("--profile", action="store_true", help="profile the parent instead, at most workers")
     add("--output", type=OutputFile, metavar="FILE.json", help="add the rounds to this file")
     return parser
@@ -59,12 +65,22 @@ def main() -> None:
     if args.profile:
         print(profile(args))
         return
+    if args.megatron_lm and not _fast_tool(args).is_file():
+        raise UserError(
+            f"--megatron-lm {args.megatron_lm}: has no tools/preprocess_data_fast.py; name a "
+            "checkout of Megatron-LM of 2026"
+        )
     result = begun(args)
+    result.setdefault("race", [])
     with tempfile.TemporaryDirectory(dir=args.input.parent) as folder:
         few = Path(folder) / "few.jsonl"
         with args.input.open("rb") as lines:
             few.write_bytes(b"".join(itertools.islice(lines, FEW)))
-        for _ in range(args.rounds):
+        for index in range(args.rounds if args.megatron_lm else 0):
+            for side in (FAST, OURS) if index % 2 else (OURS, FAST):
+                row = run(side, args.input, args, max(args.workers), folder)
+                result["race"].append({"side": side} | {n: getattr(row, n) for n in _TIMES})
+        for _ in range(0 if args.megatron_lm else args.rounds):
             done = {w: _rounds(result, w) for w in args.workers}
             for workers, side in [
                 (w, s) for w in args.workers for s in (SIDES if done[w] % 2 == 0 else SIDES[::-1])
@@ -79,7 +95,7 @@ def main() -> None:
                 _compare(result, folder)
             if args.output:
                 write_results(args.output, result)
-    print(table(result))
+    print(race(result) if args.megatron_lm else table(result))
 
 
 def _rounds(result: dict[str, Any], workers: int) -> int:
@@ -91,12 +107,22 @@ _TIMES = ("seconds", "cpu_seconds", "parent_cpu_seconds")
 
 def command(side: str, source: Path, args: argparse.Namespace, workers: int, out: str) -> list[str]:
     """Return what a side is started with."""
+    if side == FAST:
+        return [
+            *("env", f"PYTHONPATH={args.megatron_lm}", sys.executable, str(_fast_tool(args))),
+            *("--input", str(source), "--output-prefix", out, "--use-gigatoken", "--append-eod"),
+            *("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", args.tokenizer),
+        ]
     script = "benchmarks/reference_pipeline.py" if side == REFERENCE else "tools/preprocess_data.py"
     ours = ["--tokenizer-type", "HuggingFaceTokenizer", "--append-eod"] if side == OURS else []
     return [
         *(sys.executable, str(ROOT / script), "--input", str(source), "--output-prefix", out),
         *("--tokenizer-model", args.tokenizer, "--workers", str(workers), *ours),
     ]
+
+
+def _fast_tool(args: argparse.Namespace) -> Path:
+    return args.megatron_lm / "tools" / "preprocess_data_fast.py"
 
 
 def run(side: str, source: Path, args: argparse.Namespace, workers: int, folder: str) -> Measured:
@@ -152,6 +178,19 @@ def _compare(result: dict[str, Any], folder: str) -> None:
     result["tokens"], result["documents"] = index.tokens, index.documents
     for name in found:
         os.unlink(f"{prefix}.{name}")
+
+
+def race(result: dict[str, Any]) -> str:
+    """Return the medians of whole processes in Markdown."""
+    lines = ["| whole process | rounds | seconds | CPU seconds |", "|---|---:|---:|---:|"]
+    medians = {}
+    for side in (FAST, OURS):
+        rows = [row for row in result["race"] if row["side"] == side]
+        medians[side] = [statistics.median(row[name] for row in rows) for name in _TIMES[:2]]
+        lines.append(f"| {side} | {len(rows)} | {medians[side][0]:.1f} | {medians[side][1]:.1f} |")
+    ratio = [fast / ours for fast, ours in zip(medians[FAST], medians[OURS], strict=True)]
+    lines += ["", f"ours: {ratio[0]:.2f} times as fast, {ratio[1]:.2f} times by CPU seconds"]
+    return "\n".join(lines)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import tarfile
 
 import pytest
 
-from benchmarks.preprocess import OURS, REFERENCE, begun, build_parser, table
+from benchmarks.preprocess import FAST, OURS, REFERENCE, begun, build_parser, table
 from benchmarks.processes import measured
 from e2_common.errors import UserError
 from tests.helpers.commands import refused_by, run_command
@@ -39,6 +39,19 @@ def test_both_sides_are_timed_and_compared(arguments, tmp_path):
     other = ("--input", write_jsonl(tmp_path / "other.jsonl", TEXTS))
     with pytest.raises(UserError, match="of another text or tokenizer"):
         begun(build_parser().parse_args([*arguments, *other]))
+
+
+def test_a_race_is_of_whole_processes(arguments, tmp_path):
+    tool = tmp_path / "checkout" / "tools" / "preprocess_data_fast.py"
+    refused_by(benchmark("preprocess", *arguments, "--megatron-lm", tmp_path, code=2), "2026")
+    tool.parent.mkdir(parents=True)
+    tool.write_text("import os; assert os.environ['PYTHONPATH'].endswith('checkout')")
+    race = ("--megatron-lm", tmp_path / "checkout", "--rounds", "2", "--workers", "1")
+    told = benchmark("preprocess", *arguments, *race).stdout
+    rows = json.loads((tmp_path / "out.json").read_text())["race"]
+    assert [row["side"] for row in rows] == [OURS, FAST, FAST, OURS]
+    assert f"| {FAST} | 2 |" in told
+    assert "ours: 0." in told  # the fast one did nothing
 
 
 @pytest.mark.slow
