@@ -80,6 +80,8 @@ def main() -> None:
             for side in (FAST, OURS) if index % 2 else (OURS, FAST):
                 row = run(side, args.input, args, max(args.workers), folder)
                 result["race"].append({"side": side} | {n: getattr(row, n) for n in _TIMES})
+            if args.output:
+                write_results(args.output, result)
         for _ in range(0 if args.megatron_lm else args.rounds):
             done = {w: _rounds(result, w) for w in args.workers}
             for workers, side in [
