@@ -55,7 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(parser.add_argument_group("model"))
     _add_data(parser.add_argument_group("data"))
     _add_training(parser.add_argument_group("training"))
-    _add_lora(parser.add_argument_group("LoRA"))
+    group = parser.add_argument_group("LoRA")
+    add_lora(group)
+    group.add_argument(
+        "--merge",
+        action="store_true",
+        help="save the model with the LoRA merged into it, not the adapter alone",
+    )
     add_arguments(parser)
     # What else the checks of a blend and of a configuration ask Megatron's arguments for.
     parser.set_defaults(mock_data=False, data_args_path=None, per_split_data_args_path=None)
@@ -162,9 +168,17 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_lora(group: argparse._ArgumentGroup) -> None:
+def add_lora(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say which LoRA is trained, or planned."""
     add = group.add_argument
-    add("--lora", type=int, metavar="RANK", help="train a LoRA of this rank by PEFT, not the model")
+    add(
+        "--lora",
+        type=int,
+        nargs="?",
+        const=16,
+        metavar="RANK",
+        help="train a LoRA of this rank (16 where none is given) by PEFT, not the model",
+    )
     add("--lora-alpha", type=float, metavar="X", help="(default: twice the rank)")
     add("--lora-dropout", type=float, default=0.0, metavar="P", help="(0)")
     add(
@@ -180,11 +194,6 @@ def _add_lora(group: argparse._ArgumentGroup) -> None:
         choices=TRAINED_WHOLE,
         default=[],
         help="what is trained beside it, as LongLoRA advises (arXiv 2309.12307)",
-    )
-    add(
-        "--merge",
-        action="store_true",
-        help="save the model with the LoRA merged into it, not the adapter alone",
     )
 
 
@@ -205,14 +214,14 @@ def check(args: argparse.Namespace, world: int) -> None:
         raise UserError(f"--seed {args.seed}: must be below 2^32")
     positive = ("train_iters", "micro_batch_size", "log_interval", "save_interval", "seed")
     positive += ("eval_interval",)
-    for name in (*positive, "lr", "seq_length", "global_batch_size", "lora", "lora_alpha"):
+    for name in (*positive, "lr", "seq_length", "global_batch_size"):
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise UserError(f"{_flag(name)} {value}: must be above 0")
     for name in ("min_lr", "lr_warmup_iters", "eval_iters", "weight_decay", "clip_grad"):
         if getattr(args, name) < 0:
             raise UserError(f"{_flag(name)} {getattr(args, name)}: must not be negative")
-    for name in ("adam_beta1", "adam_beta2", "lora_dropout"):
+    for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= getattr(args, name) < 1:
             raise UserError(f"{_flag(name)} {getattr(args, name)}: must be from 0 to below 1")
     if args.min_lr > args.lr:
@@ -242,7 +251,7 @@ def check(args: argparse.Namespace, world: int) -> None:
     if args.e2_validation_windows and not args.eval_iters:
         raise UserError("--e2-validation-windows: needs --eval-iters above 0")
     _check_split(args.split)
-    _check_lora(args)
+    check_lora(args, build_parser())
     if args.checkpoint_dir is None:
         args.checkpoint_dir = args.save.with_name(f"{args.save.name}-checkpoints")
 
@@ -258,13 +267,27 @@ def _check_split(text: str) -> None:
         )
 
 
-def _check_lora(args: argparse.Namespace) -> None:
+def check_lora(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Check the flags of :func:`add_lora`, and --merge where there is one; fill in alpha.
+
+    Args:
+        args: of the command line.
+        parser: that read them.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name in ("lora", "lora_alpha"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{_flag(name)} {value}: must be above 0")
+    if not 0 <= args.lora_dropout < 1:
+        raise UserError(f"--lora-dropout {args.lora_dropout}: must be from 0 to below 1")
     if args.lora is not None:
         args.lora_alpha = args.lora_alpha or 2.0 * args.lora
         return
-    parser = build_parser()
     for name in ("lora_alpha", "lora_dropout", "lora_targets", "lora_train_whole", "merge"):
-        if getattr(args, name) != parser.get_default(name):
+        if getattr(args, name, None) != parser.get_default(name):
             raise UserError(f"{_flag(name)} is only for --lora; give its rank, or drop it")
 
 
