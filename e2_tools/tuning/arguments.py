@@ -163,8 +163,19 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "--checkpoint-dir",
         type=Path,
         metavar="DIR",
-        help="folder of the checkpoints, the last one kept (default: that of --save, with "
-        "-checkpoints behind it)",
+        help="folder of the checkpoints (default: that of --save, with -checkpoints behind it)",
+    )
+    add(
+        "--keep-checkpoints",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many; with 2 a damaged one has one before it (1)",
+    )
+    add(
+        "--load-newest-whole",
+        action="store_true",
+        help="if the newest checkpoint is damaged, go on from the newest whole one and say so",
     )
 
 
@@ -213,7 +224,7 @@ def check(args: argparse.Namespace, world: int) -> None:
     if args.seed >= 2**32:  # numpy's limit, which shuffles the data
         raise UserError(f"--seed {args.seed}: must be below 2^32")
     positive = ("train_iters", "micro_batch_size", "log_interval", "save_interval", "seed")
-    positive += ("eval_interval",)
+    positive += ("eval_interval", "keep_checkpoints")
     for name in (*positive, "lr", "seq_length", "global_batch_size"):
         value = getattr(args, name)
         if value is not None and value <= 0:
