@@ -119,6 +119,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="train on every token, also of datasets with a loss mask beside them",
     )
+    add(
+        "--dataloader-inter-document-masking",
+        action="store_true",
+        help="keep the documents of a window apart: each sees itself alone and is placed as a "
+        "window of its own length",
+    )
+    add("--eod-mask-loss", action="store_true", help="do not train what follows a document's end")
     add("--seq-length", type=int, metavar="R", help="the training window R (default: L)")
 
 
@@ -261,6 +268,12 @@ def check(args: argparse.Namespace, world: int) -> None:
         )
     if args.e2_validation_windows and not args.eval_iters:
         raise UserError("--e2-validation-windows: needs --eval-iters above 0")
+    several = args.micro_batch_size > 1 and args.attention == "flash_attention_2"
+    if args.dataloader_inter_document_masking and several:
+        raise UserError(
+            "--dataloader-inter-document-masking: --attention flash_attention_2 keeps the "
+            "documents of one window apart only; take --micro-batch-size 1, or sdpa"
+        )
     _check_split(args.split)
     check_lora(args, build_parser())
     if args.checkpoint_dir is None:

@@ -18,6 +18,7 @@ NAME = "run.json"
 FIXED = (
     *("seed", "global_batch_size", "train_iters", "bf16", "weight_decay"),
     *("lora", "lora_alpha", "lora_targets", "lora_train_whole"),
+    *("dataloader_inter_document_masking", "eod_mask_loss"),
 )
 
 

@@ -36,6 +36,11 @@ WRONG = {
     "--e2-validation-windows 9999: the validation split holds only": [
         *("--eval-iters", "1", "--e2-validation-windows", "9999"),
     ],
+    "keeps the documents of one window apart only": [
+        *("--dataloader-inter-document-masking", "--attention", "flash_attention_2"),
+    ],
+    "--keep-checkpoints 0": ["--keep-checkpoints", "0"],
+    "--lora 0": ["--lora", "0"],
     "turns end where a loss mask changes": ["--e2-placement", "turns"],
 }
 
