@@ -20,8 +20,8 @@ class WindowCollator:
     A sample has ``input_ids`` [s] and ``labels`` [s]. With ``shift_labels`` [s], the label of each
     position itself, ``labels`` may be missing: a window whose following token is known then trains
     on s labels, where transformers' own shift leaves s - 1. ``position_ids`` [s] that begin at 0
-    with every document keep documents apart. ``e2_joints``, kind -> [s], says where placements such as ``sentences`` may cut. Any other collator will do where no placement needs
-    joints.
+    with every document keep documents apart. ``e2_joints``, kind -> [s], says where placements such
+    as ``sentences`` may cut. Any other collator will do where no placement needs joints.
     """
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

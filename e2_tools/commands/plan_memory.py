@@ -32,7 +32,7 @@ from e2_tools.planning.run import KERNELS, SHARDING, Run, check
 from e2_tools.planning.suggest import suggestions
 from e2_tools.planning.table import by_window, ranking, report
 from e2_tools.planning.transformers_plan import TuningPlan, check_engine, tuning_plan
-from e2_tools.tuning.arguments import add_lora
+from e2_tools.tuning.lora_arguments import add_lora
 
 SCHEMA = "e2-llm/plan/1"
 

@@ -11,7 +11,7 @@ from e2_tools.arguments import flag_of
 from e2_tools.planning.memory import PARTS, Stage
 from e2_tools.planning.models import MODELS, Model
 from e2_tools.planning.table import aligned_memory, verdict
-from e2_tools.tuning.arguments import check_lora
+from e2_tools.tuning.lora_arguments import check_lora
 
 FP32 = 4
 # By what --attention plans: transformers' own names.

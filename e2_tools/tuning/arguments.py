@@ -11,9 +11,10 @@ from typing import NoReturn
 
 from e2_common.errors import UserError
 from e2_llm.arguments import add_arguments
+from e2_tools.arguments import flag_of
+from e2_tools.tuning.lora_arguments import add_lora, check_lora
 
 DECAY_STYLES = ("constant", "linear", "cosine", "inverse-square-root")
-TRAINED_WHOLE = ("norms", "embeddings")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 
 
@@ -37,9 +38,23 @@ def our_flags() -> Iterator[None]:
         raise UserError(re.sub(pattern, lambda found: _OURS[found[0]], str(error))) from error
 
 
+# Flags of Megatron that people will try here.
+_NOT_HERE = {
+    "--reset-attention-mask": "--dataloader-inter-document-masking keeps documents apart",
+    "--reset-position-ids": "--dataloader-inter-document-masking begins anew in every document",
+    "--tensor-model-parallel-size": "a process holds the whole model; pretrain_e2.py splits it",
+    "--pipeline-model-parallel-size": "a process holds the whole model; pretrain_e2.py splits it",
+    "--context-parallel-size": "a process holds the whole window; pretrain_e2.py splits it",
+    "--recompute-granularity": "--gradient-checkpointing computes each layer again",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse on one line; argparse would print a usage of pages first."""
+        for word in message.split():
+            if word in _NOT_HERE:
+                raise UserError(f"{word}: is Megatron's and not known here; {_NOT_HERE[word]}")
         raise UserError(f"{message} (--help lists every argument)")
 
 
@@ -75,7 +90,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     add("--save", type=Path, required=True, metavar="DIR", help="folder of the trained model")
     add(
         "--rope-scaling",
-        choices=["original"],
+        choices=["original", "keep"],
         help="undo a llama3 or yarn scaling that the model has: L is then the window before it",
     )
     add(
@@ -186,35 +201,6 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_lora(group: argparse._ArgumentGroup) -> None:
-    """Add the flags that say which LoRA is trained, or planned."""
-    add = group.add_argument
-    add(
-        "--lora",
-        type=int,
-        nargs="?",
-        const=16,
-        metavar="RANK",
-        help="train a LoRA of this rank (16 where none is given) by PEFT, not the model",
-    )
-    add("--lora-alpha", type=float, metavar="X", help="(default: twice the rank)")
-    add("--lora-dropout", type=float, default=0.0, metavar="P", help="(0)")
-    add(
-        "--lora-targets",
-        nargs="+",
-        default=["q_proj", "k_proj", "v_proj", "o_proj"],
-        metavar="NAME",
-        help="the matrices that get one (default: those of attention)",
-    )
-    add(
-        "--lora-train-whole",
-        nargs="+",
-        choices=TRAINED_WHOLE,
-        default=[],
-        help="what is trained beside it, as LongLoRA advises (arXiv 2309.12307)",
-    )
-
-
 def check(args: argparse.Namespace, world: int) -> None:
     """Refuse numbers out of range and flags that contradict each other; fill in what follows.
 
@@ -225,9 +211,14 @@ def check(args: argparse.Namespace, world: int) -> None:
     Raises:
         UserError: naming the flag.
     """
+    if args.rope_scaling == "keep":
+        raise UserError(
+            "--rope-scaling keep: would hold the one factor that the model has, so that no scale "
+            "is left to draw; original undoes it, and --position-method with --e2-factor trains at one"
+        )
     for name, value in vars(args).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{_flag(name)} {value}: must be a finite number")
+            raise UserError(f"{flag_of(name)} {value}: must be a finite number")
     if args.seed >= 2**32:  # numpy's limit, which shuffles the data
         raise UserError(f"--seed {args.seed}: must be below 2^32")
     positive = ("train_iters", "micro_batch_size", "log_interval", "save_interval", "seed")
@@ -235,13 +226,13 @@ def check(args: argparse.Namespace, world: int) -> None:
     for name in (*positive, "lr", "seq_length", "global_batch_size"):
         value = getattr(args, name)
         if value is not None and value <= 0:
-            raise UserError(f"{_flag(name)} {value}: must be above 0")
+            raise UserError(f"{flag_of(name)} {value}: must be above 0")
     for name in ("min_lr", "lr_warmup_iters", "eval_iters", "weight_decay", "clip_grad"):
         if getattr(args, name) < 0:
-            raise UserError(f"{_flag(name)} {getattr(args, name)}: must not be negative")
+            raise UserError(f"{flag_of(name)} {getattr(args, name)}: must not be negative")
     for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= getattr(args, name) < 1:
-            raise UserError(f"{_flag(name)} {getattr(args, name)}: must be from 0 to below 1")
+            raise UserError(f"{flag_of(name)} {getattr(args, name)}: must be from 0 to below 1")
     if args.min_lr > args.lr:
         raise UserError(f"--min-lr {args.min_lr:g}: is above --lr {args.lr:g}")
     if args.lr_warmup_fraction is not None:
@@ -289,31 +280,3 @@ def _check_split(text: str) -> None:
         raise UserError(
             f"--split {text}: up to three shares are needed, as in 969,30,1, the first above 0"
         )
-
-
-def check_lora(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Check the flags of :func:`add_lora`, and --merge where there is one; fill in alpha.
-
-    Args:
-        args: of the command line.
-        parser: that read them.
-
-    Raises:
-        UserError: naming the flag.
-    """
-    for name in ("lora", "lora_alpha"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UserError(f"{_flag(name)} {value}: must be above 0")
-    if not 0 <= args.lora_dropout < 1:
-        raise UserError(f"--lora-dropout {args.lora_dropout}: must be from 0 to below 1")
-    if args.lora is not None:
-        args.lora_alpha = args.lora_alpha or 2.0 * args.lora
-        return
-    for name in ("lora_alpha", "lora_dropout", "lora_targets", "lora_train_whole", "merge"):
-        if getattr(args, name, None) != parser.get_default(name):
-            raise UserError(f"{_flag(name)} is only for --lora; give its rank, or drop it")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

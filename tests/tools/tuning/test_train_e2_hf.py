@@ -192,8 +192,9 @@ def test_a_model_that_serves_a_long_window_is_tuned_from_its_own(start, tmp_path
 
 @pytest.mark.slow
 def test_documents_apart_are_validated_apart(start, tmp_path, capsys):
-    together = train(capsys, start, tmp_path / "together")
-    argv = command(start, tmp_path / "apart", "--dataloader-inter-document-masking")
+    long = ["--seq-length", "64"]
+    together = train(capsys, start, tmp_path / "together", *long)
+    argv = command(start, tmp_path / "apart", *long, "--dataloader-inter-document-masking")
     argv += ["--eval-iters", "1", "--eval-interval", "4", "--e2-validation-windows", "64"]
     call(train_e2_hf.main, *argv)
     out = capsys.readouterr().out
