@@ -214,7 +214,7 @@ def check(args: argparse.Namespace, world: int) -> None:
     if args.rope_scaling == "keep":
         raise UserError(
             "--rope-scaling keep: would hold the one factor that the model has, so that no scale "
-            "is left to draw; original undoes it, and --position-method with --e2-factor trains at one"
+            "is left to draw; original undoes it, --position-method with --e2-factor trains at one"
         )
     for name, value in vars(args).items():
         if isinstance(value, float) and not math.isfinite(value):
