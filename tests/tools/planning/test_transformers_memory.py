@@ -43,7 +43,7 @@ def real(config, args):
     return build(config, args).to_empty(device="cpu")
 
 
-QUICK = ("qwen3", "smollm2")
+QUICK = ("qwen3",)
 EACH = [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in FAMILIES]
 
 

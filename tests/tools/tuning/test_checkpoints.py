@@ -127,7 +127,7 @@ FAILURES = {
 }
 
 
-QUICK = ("torch says little", "safetensors")
+QUICK = ("torch says little",)
 EACH = [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in FAILURES]
 
 
