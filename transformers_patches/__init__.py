@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""E2-LLM in any training on transformers: a rotary module that takes draws, and who gives them.
+"""E2-LLM on transformers: a rotary module that takes draws, who gives them, and serving.
 
 With ``transformers.Trainer``, or what derives from it:
 
@@ -12,6 +12,10 @@ In a loop of one's own, for each micro-batch of ``size`` samples of process ``ra
     >>> positions = install(model, config, seed=1234)
     >>> positions.set_samples(sample_indices(consumed, number, size, rank, world), consumed)
     >>> loss = model(**batch).loss
+
+To serve what was trained, each prompt at the scale that it needs:
+
+    >>> answers = generate(model, tokenizer(texts).input_ids, max_new_tokens=64)
 """
 
 from e2_llm.config import E2Config
@@ -19,6 +23,7 @@ from e2_llm.sampler import sample_indices
 from transformers_patches.batch import JOINTS
 from transformers_patches.callback import E2Callback
 from transformers_patches.collator import WindowCollator
+from transformers_patches.generation import generate
 from transformers_patches.install import MODEL_TYPES, E2Positions, install
 from transformers_patches.rotary import E2RotaryEmbedding
 
@@ -30,6 +35,7 @@ __all__ = [
     "E2Positions",
     "E2RotaryEmbedding",
     "WindowCollator",
+    "generate",
     "install",
     "sample_indices",
 ]

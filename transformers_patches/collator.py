@@ -10,6 +10,7 @@ from torch import Tensor
 from e2_common.errors import UserError
 from transformers_patches.batch import JOINTS
 
+TENSORS = ("input_ids", "labels", "shift_labels", "position_ids")
 IGNORED = -100  # a label that does not count, as transformers has it
 
 
@@ -18,9 +19,9 @@ class WindowCollator:
 
     A sample has ``input_ids`` [s] and ``labels`` [s]. With ``shift_labels`` [s], the label of each
     position itself, ``labels`` may be missing: a window whose following token is known then trains
-    on s labels, where transformers' own shift leaves s - 1. ``e2_joints``, kind -> [s], says where
-    placements such as ``sentences`` may cut. Any other collator will do where no placement needs
-    joints.
+    on s labels, where transformers' own shift leaves s - 1. ``position_ids`` [s] that begin at 0
+    with every document keep documents apart. ``e2_joints``, kind -> [s], says where placements such
+    as ``sentences`` may cut. Any other collator will do where no placement needs joints.
     """
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class WindowCollator:
                 f"windows of {min(lengths)} to {max(lengths)} tokens in a batch; cut them alike, "
                 "or use a collator that pads"
             )
-        names = [name for name in ("input_ids", "labels", "shift_labels") if name in samples[0]]
+        names = [name for name in TENSORS if name in samples[0]]
         batch: dict[str, Any] = {name: _stacked(samples, name) for name in names}
         if "labels" not in batch:  # which make a model compute a loss at all
             batch["labels"] = batch["shift_labels"]

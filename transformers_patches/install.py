@@ -82,13 +82,24 @@ class E2Positions:
         """Take out of a batch what concerns positions alone; a hook of the model's decoder.
 
         Raises:
-            UserError: position ids neither go on nor begin anew at 0.
+            UserError: position ids neither go on nor begin anew at 0, or the attention cannot keep
+                these documents apart.
         """
         kwargs = dict(kwargs)
         joints = kwargs.pop(JOINTS, None)
         if self.rotary.training:
             given = kwargs.get("position_ids", args[2] if len(args) > 2 else None)
-            documents = None if given is None else documents_of(given, _rows(args, kwargs))
+            rows = _rows(args, kwargs)
+            documents = None if given is None else documents_of(given, rows)
+            if documents is not None:
+                # With a cache transformers does not look where documents begin.
+                kwargs["use_cache"] = False
+                if rows > 1 and "flash" in str(model.config._attn_implementation):
+                    raise UserError(
+                        f"{rows} windows of several documents each: flash attention of "
+                        "transformers keeps those of one window apart only; take a micro-batch of "
+                        "1, or sdpa"
+                    )
             found = None if joints is None else joints_of(joints)
             self.rotary.set_draws(self.rotary.draws, documents, found)
         return args, kwargs

@@ -4,13 +4,17 @@
     python tools/plan_memory.py --model llama2-7b --gpu A100-80GB --gpus 16 --tp 2
     python tools/plan_memory.py --model llama2-13b --gpu A100-80GB --gpus 16 --suggest
     python tools/plan_memory.py --model my-model --gpu H100 --gpus 8 --windows 4096 8192 16384
+    python tools/plan_memory.py --model llama2-7b --gpu-memory-gib 23.5 --engine transformers \\
+        --lora 16 --gradient-checkpointing
 
 Nothing is built and no GPU is needed. Weights, gradients and optimizer states are exact;
 activations are those of this project's layers; workspace and overhead are estimates. The time is
-an estimate too, see docs/scaling.md.
+an estimate too, see docs/scaling.md. Of --engine transformers the memory is planned, see
+docs/transformers.md.
 """
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +31,8 @@ from e2_tools.planning.plan import Plan, make_plan
 from e2_tools.planning.run import KERNELS, SHARDING, Run, check
 from e2_tools.planning.suggest import suggestions
 from e2_tools.planning.table import by_window, ranking, report
+from e2_tools.planning.transformers_plan import TuningPlan, check_engine, tuning_plan
+from e2_tools.tuning.lora_arguments import add_lora
 
 SCHEMA = "e2-llm/plan/1"
 
@@ -42,10 +48,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="M",
         help=f"a Hugging Face directory, or {', '.join(MODELS)}",
     )
-    add("--gpu", required=True, choices=GPUS, help="their memory and speed")
-    add("--gpus", type=int, required=True, metavar="N", help="in all")
+    add("--gpu", choices=GPUS, help="their memory and speed")
+    add("--gpus", type=int, metavar="N", help="in all (transformers: 1 where not given)")
     add("--gpus-per-node", type=int, default=8, metavar="N", help="(default: 8)")
     add("--gpu-memory-gib", type=float, metavar="G", help="(default: what torch sees of --gpu)")
+    group = parser.add_argument_group("engine")
+    add = group.add_argument
+    add(
+        "--engine",
+        choices=("megatron", "transformers"),
+        default="megatron",
+        help="pretrain_e2.py or train_e2_hf.py (default: megatron)",
+    )
+    add("--gradient-checkpointing", action="store_true", help="of transformers")
+    add_lora(group)
     group = parser.add_argument_group("layout")
     add = group.add_argument
     add("--tp", type=int, default=1, metavar="N", help="tensor-parallel size (default: 1)")
@@ -126,20 +142,21 @@ def build_parser() -> argparse.ArgumentParser:
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Plan what the command line asks for."""
-    args = build_parser().parse_args(arguments)
-    _check(args)
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    _check(args, parser)
     model = find_model(args.model)
-    gpu = GPUS[args.gpu]
-    if args.gpu_memory_gib:
-        gpu = replace(gpu, memory=int(args.gpu_memory_gib * 2**30))
-    if args.suggest:
+    gpu = _gpu(args)
+    if args.engine == "transformers":
+        plans = [tuning_plan(args, model, gpu, window) for window in _windows(args, model)]
+        print(by_window(plans) if args.windows else plans[0].report())
+    elif args.suggest:
         plans = _suggest(args, model, gpu)
         print(ranking(plans[: args.top]))
         if len(plans) > args.top:
             print(f"and {len(plans) - args.top} more (--top)")
     else:
-        windows = args.windows or [args.seq_length or model.window]
-        plans = [_plan(args, model, gpu, window) for window in windows]
+        plans = [_plan(args, model, gpu, window) for window in _windows(args, model)]
         print(by_window(plans) if args.windows else report(plans[0]))
     if args.json:
         _write_json(args.json, plans, args.model)
@@ -151,8 +168,33 @@ def main(arguments: list[str] | None = None) -> None:
         save_png(figure, args.plot)
 
 
-def _check(args: argparse.Namespace) -> None:
+def _windows(args: argparse.Namespace, model: Model) -> list[int]:
+    return args.windows or [args.seq_length or model.window]
+
+
+def _gpu(args: argparse.Namespace) -> Gpu:
+    memory = args.gpu_memory_gib and int(args.gpu_memory_gib * 2**30)
+    if args.gpu is None:  # whose speed nobody asks for
+        return Gpu("GPU", (), 0, memory, 0, 0, "")
+    return replace(GPUS[args.gpu], memory=memory) if memory else GPUS[args.gpu]
+
+
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    check_engine(args, parser)
+    if args.engine == "transformers":
+        args.gpus = 1 if args.gpus is None else args.gpus
+        if args.gpu is None and args.gpu_memory_gib is None:
+            raise UserError("--gpu or --gpu-memory-gib is needed: the memory that there is")
+    elif args.gpu is None or args.gpus is None:
+        raise UserError("--gpu and --gpus are needed: their memory and speed, and how many")
     check_counts(args, ("gpus", "gpus_per_node", "global_batch_size", "train_iters", "top"))
+    check_counts(args, ("micro_batch_size", "seq_length"))
+    if any(window < 1 for window in args.windows or ()):
+        raise UserError(f"--windows {min(args.windows)}: must be at least 1")
+    if args.gpu_memory_gib is not None and not 0 < args.gpu_memory_gib < math.inf:
+        raise UserError(f"--gpu-memory-gib {args.gpu_memory_gib:g}: must be above 0")
+    if not 0 <= args.overhead_gib < math.inf:
+        raise UserError(f"--overhead-gib {args.overhead_gib:g}: must not be negative")
     if args.mfu is not None and not 0 < args.mfu < 1:
         raise UserError(f"--mfu {args.mfu}: is a share of the peak, between 0 and 1")
     if args.suggest and args.windows:
@@ -234,7 +276,7 @@ def _suggest(args: argparse.Namespace, model: Model, gpu: Gpu) -> list[Plan]:
     return plans
 
 
-def _write_json(path: Path, plans: list[Plan], model: str) -> None:
+def _write_json(path: Path, plans: list[Plan] | list[TuningPlan], model: str) -> None:
     from e2_common.provenance import provenance  # imports torch
 
     origin = provenance(Path(model) if model not in MODELS else None)

@@ -14,7 +14,7 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_llm.window import Config, base_window, window_note, with_scale
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import chat_ids, has_chat_template
-from e2_tools.evaluation.generate import generate, scale_of_request
+from transformers_patches.generation import generate, scale_of_request
 
 
 def answer(args: argparse.Namespace) -> None:
@@ -44,7 +44,7 @@ def answer(args: argparse.Namespace) -> None:
     model = load()
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     fixed = "none" if scale is None else scale
-    generate(model, config, [ids], args.max_new_tokens, scale=fixed, streamer=streamer)
+    generate(model, [ids], args.max_new_tokens, config=config, scale=fixed, streamer=streamer)
 
 
 def _tokens(tokenizer: Any, text: str, args: argparse.Namespace) -> list[int]:

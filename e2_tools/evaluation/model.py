@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, logging
 
 from e2_common.errors import UserError, brief
@@ -20,11 +19,11 @@ from e2_llm.window import (
     rope_parameters,
     scale_for,
     with_rule,
-    with_scale,
 )
 from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.pretrained_window import completed, pretrained
+from transformers_patches.scale import rotary_modules
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -141,7 +140,7 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
     """
     model = read_model(path, dtype)
     model = model.to(device).eval()
-    _rotary_modules(model)
+    rotary_modules(model)
     ids = torch.zeros(1, 2, dtype=torch.long, device=device)
     with torch.inference_mode():
         plain = model.get_output_embeddings()(hidden_states(model, ids))
@@ -222,34 +221,3 @@ def described(args: argparse.Namespace, config: Config) -> dict[str, Any]:
 def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:
     """Return the last hidden states [batch, length, hidden] of ids [batch, length]."""
     return model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-
-
-def set_scale(model: PreTrainedModel, config: Config, scale: float, window: int) -> None:
-    """Give ``model`` the linear RoPE scale g, as a fresh load with that scale in its config would.
-
-    transformers computes the rotary frequencies once, when a rotary module is built, so a change
-    of the config of a loaded model does nothing: the modules are built anew. Weights stay.
-
-    Args:
-        model: from :func:`load_model`.
-        config: the dict of the model's ``config.json``.
-        scale: g >= 1.
-        window: W, the window to serve, in tokens.
-
-    Raises:
-        UserError: the new module's shape differs, so this RoPE has settings that a linear one
-            does not keep.
-    """
-    new_config = type(model.config).from_dict(with_scale(config, scale, window))
-    for name, old in _rotary_modules(model):
-        new = type(old)(config=new_config).to(old.inv_freq.device)
-        if new.inv_freq.shape != old.inv_freq.shape:
-            raise UserError(f"--scale: the {type(old).__name__} of this model cannot be rescaled")
-        model.set_submodule(name, new)
-
-
-def _rotary_modules(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
-    modules = [(name, m) for name, m in model.named_modules() if hasattr(m, "inv_freq")]
-    if not modules:
-        raise UserError("--model: it has no rotary embedding; use a RoPE language model")
-    return modules

@@ -11,6 +11,7 @@ from e2_tools.planning.run import BYTES, Run
 ZERO_BUCKET = 500_000_000  # elements; DeepSpeed's default for reduce and for all-gather
 PARTS = (
     "weights",
+    "copies of weights",
     "gradients",
     "main parameters",
     "optimizer states",
@@ -29,13 +30,14 @@ class Stage:
         number: from 0.
         parts: of :data:`PARTS` -> bytes at the fullest moment.
         moments: ``backward``, ``loss`` (on the last stage) and ``optimizer step`` -> bytes in all.
-        in_flight: micro-batches whose activations are held at once, of all its layers.
+        in_flight: micro-batches whose activations are held at once, of all its layers; None of an
+            engine without stages.
     """
 
     number: int
     parts: dict[str, int]
     moments: dict[str, int]
-    in_flight: float
+    in_flight: float | None
 
     @property
     def total(self) -> int:

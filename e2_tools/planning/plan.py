@@ -42,6 +42,28 @@ class Plan:
     price: float | None
 
     @property
+    def title(self) -> str:
+        """Model, GPUs and layout in a line."""
+        layout = self.run.layout
+        extras = ["sequence parallel"] if layout.sequence_parallel else []
+        if self.run.sharding != "none":
+            extras.append(self.run.sharding.replace("-", " "))
+        extras.append(self.recompute)
+        gpus = f"{layout.world} x {self.gpu.name}"
+        return f"{self.model.name} on {gpus}: {layout}, {', '.join(extras)}"
+
+    @property
+    def recompute(self) -> str:
+        """How much is recomputed, in words."""
+        kind = self.run.layout.recompute
+        return "no recompute" if kind == "none" else f"{kind} recompute"
+
+    @property
+    def window(self) -> int:
+        """Tokens of a sample."""
+        return self.run.layout.window
+
+    @property
     def fullest(self) -> Stage:
         """The stage that needs most."""
         return fullest(self.stages)

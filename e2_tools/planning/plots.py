@@ -9,27 +9,30 @@ from matplotlib.ticker import NullLocator
 
 from e2_tools.planning.memory import PARTS
 from e2_tools.planning.plan import Plan
-from e2_tools.planning.table import recompute_text, title
 from e2_tools.plotting import COLORS, INK, line_look, plain, tick_label
 
 GIB = 2**30
 CROSSES = "x+1234"  # marks of published points
-SHADES = dict(
-    zip(
-        PARTS,
-        ("#0072B2", "#56B4E9", "#6A51A3", "#CC79A7", "#E69F00", "#D55E00", "#B3B3B3", "#DDDDDD"),
-        strict=True,
-    )
-)
+SHADES = {
+    "weights": "#0072B2",
+    "copies of weights": "#009E73",
+    "gradients": "#56B4E9",
+    "main parameters": "#6A51A3",
+    "optimizer states": "#CC79A7",
+    "activations": "#E69F00",
+    "logits and loss": "#D55E00",
+    "workspace": "#B3B3B3",
+    "overhead": "#DDDDDD",
+}
 
 
 def draw_parts(plans: Sequence[Plan]) -> Figure:
     """Stacked bars of bytes by part: of one plan a bar a stage, of several their fullest stage."""
     if len(plans) == 1:
         bars = {f"stage {stage.number}": stage for stage in plans[0].stages}
-        heading = title(plans[0])
+        heading = plans[0].title
     else:
-        bars = {f"{plan.run.layout}, {recompute_text(plan)}": plan.fullest for plan in plans}
+        bars = {f"{plan.run.layout}, {plan.recompute}": plan.fullest for plan in plans}
         layout = plans[0].run.layout
         heading = f"{plans[0].model.name} on {layout.world} x {plans[0].gpu.name}, fullest stage"
     figure = Figure(figsize=(9, 1.9 + 0.42 * len(bars)), layout="constrained")
@@ -76,7 +79,7 @@ def draw_by_window(
     for number, (label, plans) in enumerate(series.items()):
         look = line_look(number)
         color = look["color"]
-        x = [plan.run.layout.window for plan in plans]
+        x = [plan.window for plan in plans]
         y = [plan.fullest.total / GIB for plan in plans]
         windows.update(x)
         axes.plot(x, y, **look, markersize=0, linewidth=2)
@@ -100,14 +103,14 @@ def draw_by_window(
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(windows), [tick_label(window) for window in sorted(windows)])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(bottom=0)
     axes.set_xlabel(label_of_windows, color=INK)
     axes.set_ylabel("GiB on the fullest GPU (hollow: does not fit)", color=INK)
     first = next(iter(series.values()))[0]
     _mark_memory(axes, first, vertical=False)
+    axes.set_ylim(bottom=0)
     _clean(axes)
     axes.set_title(
-        plain(heading or title(first).replace(": ", "\n")), loc="left", fontsize=10, color=INK
+        plain(heading or first.title.replace(": ", "\n")), loc="left", fontsize=10, color=INK
     )
     if len(series) > 1 or points:
         figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)

@@ -2,8 +2,10 @@
 """Plans as text."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from e2_tools.planning.memory import PARTS
+from e2_common.training_time.gpus import Gpu
+from e2_tools.planning.memory import PARTS, Stage
 from e2_tools.planning.plan import ASSUMED_MFU, Plan
 
 GIB = 2**30
@@ -14,60 +16,48 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f}"
 
 
-def title(plan: Plan) -> str:
-    """Model, GPUs and layout in a line."""
-    layout, run = plan.run.layout, plan.run
-    extras = ["sequence parallel"] if layout.sequence_parallel else []
-    if run.sharding != "none":
-        extras.append(run.sharding.replace("-", " "))
-    extras.append(recompute_text(plan))
-    return f"{plan.model.name} on {layout.world} x {plan.gpu.name}: {layout}, {', '.join(extras)}"
-
-
-def recompute_text(plan: Plan) -> str:
-    """How much is recomputed, in words."""
-    kind = plan.run.layout.recompute
-    return "no recompute" if kind == "none" else f"{kind} recompute"
-
-
 def report(plan: Plan) -> str:
     """Everything about one plan."""
     layout = plan.run.layout
     batch = layout.micro_batch * layout.micro_batches * layout.data
+    names = [f"stage {stage.number}" for stage in plan.stages]
+    where = f"stage {plan.fullest.number} in the {plan.fullest.moment}"
     lines = [
-        title(plan),
+        plan.title,
         f"{batch} windows of {layout.window:,} tokens an iteration, micro-batches of "
         f"{layout.micro_batch}, {layout.micro_batches} a rank; {plan.run.precision}",
         "",
-        _memory(plan),
+        aligned_memory(plan.stages, names),
         "",
-        _verdict(plan),
+        verdict(plan.fullest.total, plan.gpu, where),
         *_speed(plan),
     ]
     return "\n".join(lines)
 
 
-def _memory(plan: Plan) -> str:
-    head = ["GiB at its fullest", *(f"stage {stage.number}" for stage in plan.stages)]
+def aligned_memory(stages: Sequence[Stage], names: Sequence[str]) -> str:
+    """Bytes by part, a column a stage, with the name of each; then the moments of an iteration."""
+    head = ["GiB at its fullest", *names]
     rows = [
-        [part, *(gib(stage.parts[part]) for stage in plan.stages)]
+        [part, *(gib(stage.parts[part]) for stage in stages)]
         for part in PARTS
-        if any(stage.parts[part] for stage in plan.stages)
+        if any(stage.parts[part] for stage in stages)
     ]
-    rows.append(["total", *(gib(stage.total) for stage in plan.stages)])
-    for moment in dict.fromkeys(name for stage in plan.stages for name in stage.moments):
-        sums = (stage.moments.get(moment) for stage in plan.stages)
+    rows.append(["total", *(gib(stage.total) for stage in stages)])
+    for moment in dict.fromkeys(name for stage in stages for name in stage.moments):
+        sums = (stage.moments.get(moment) for stage in stages)
         rows.append([f"in the {moment}", *("-" if size is None else gib(size) for size in sums)])
-    rows.append(["micro-batches held", *(f"{stage.in_flight:g}" for stage in plan.stages)])
+    if all(stage.in_flight is not None for stage in stages):
+        rows.append(["micro-batches held", *(f"{stage.in_flight:g}" for stage in stages)])
     return aligned([head, *rows])
 
 
-def _verdict(plan: Plan) -> str:
-    need, there = plan.fullest.total, plan.gpu.memory
-    where = f"stage {plan.fullest.number} in the {plan.fullest.moment}, "
-    if plan.fits:
-        return f"fits: {where}{gib(need)} of {gib(there)} GiB, {gib(there - need)} free"
-    return f"does not fit: {where}{gib(need)} of {gib(there)} GiB, {gib(need - there)} too much"
+def verdict(need: int, gpu: Gpu, where: str) -> str:
+    """Whether ``need`` bytes fit, in words; ``where`` and when they are needed."""
+    there = gpu.memory
+    if need <= there:
+        return f"fits: {where}, {gib(need)} of {gib(there)} GiB, {gib(there - need)} free"
+    return f"does not fit: {where}, {gib(need)} of {gib(there)} GiB, {gib(need - there)} too much"
 
 
 def _speed(plan: Plan) -> list[str]:
@@ -135,19 +125,24 @@ def ranking(plans: Sequence[Plan]) -> str:
     return aligned([head, *rows], left=(1, 3))
 
 
-def by_window(plans: Sequence[Plan]) -> str:
-    """A line a window, as Markdown."""
+def by_window(plans: Sequence[Any]) -> str:
+    """A line a window, as Markdown; speed and hours where they are planned."""
+    timed = all(isinstance(plan, Plan) for plan in plans)
     lines = [
-        "| window | GiB a GPU | activations, loss, workspace | fits | tokens/s | h |",
-        "| ---: | ---: | ---: | --- | ---: | ---: |",
+        "| window | GiB a GPU | activations, loss, workspace | fits |"
+        + (" tokens/s | h |" if timed else ""),
+        "| ---: | ---: | ---: | --- |" + (" ---: | ---: |" if timed else ""),
     ]
     for plan in plans:
         parts = plan.fullest.parts
         moving = sum(parts[part] for part in ("activations", "logits and loss", "workspace"))
-        lines.append(
-            f"| {plan.run.layout.window:,} | {gib(plan.fullest.total)} | {gib(moving)} | "
-            f"{'yes' if plan.fits else 'no'} | {plan.tokens_per_second:,.0f} | {plan.hours:.1f} |"
+        line = (
+            f"| {plan.window:,} | {gib(plan.fullest.total)} | {gib(moving)} | "
+            f"{'yes' if plan.fits else 'no'} |"
         )
+        if timed:
+            line += f" {plan.tokens_per_second:,.0f} | {plan.hours:.1f} |"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -11,9 +11,10 @@ from typing import NoReturn
 
 from e2_common.errors import UserError
 from e2_llm.arguments import add_arguments
+from e2_tools.arguments import flag_of
+from e2_tools.tuning.lora_arguments import add_lora, check_lora
 
 DECAY_STYLES = ("constant", "linear", "cosine", "inverse-square-root")
-TRAINED_WHOLE = ("norms", "embeddings")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 
 
@@ -37,9 +38,23 @@ def our_flags() -> Iterator[None]:
         raise UserError(re.sub(pattern, lambda found: _OURS[found[0]], str(error))) from error
 
 
+# Flags of Megatron that people will try here.
+_NOT_HERE = {
+    "--reset-attention-mask": "--dataloader-inter-document-masking keeps documents apart",
+    "--reset-position-ids": "--dataloader-inter-document-masking begins anew in every document",
+    "--tensor-model-parallel-size": "a process holds the whole model; pretrain_e2.py splits it",
+    "--pipeline-model-parallel-size": "a process holds the whole model; pretrain_e2.py splits it",
+    "--context-parallel-size": "a process holds the whole window; pretrain_e2.py splits it",
+    "--recompute-granularity": "--gradient-checkpointing computes each layer again",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse on one line; argparse would print a usage of pages first."""
+        for word in message.split():
+            if word in _NOT_HERE:
+                raise UserError(f"{word}: is Megatron's and not known here; {_NOT_HERE[word]}")
         raise UserError(f"{message} (--help lists every argument)")
 
 
@@ -55,7 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(parser.add_argument_group("model"))
     _add_data(parser.add_argument_group("data"))
     _add_training(parser.add_argument_group("training"))
-    _add_lora(parser.add_argument_group("LoRA"))
+    group = parser.add_argument_group("LoRA")
+    add_lora(group)
+    group.add_argument(
+        "--merge",
+        action="store_true",
+        help="save the model with the LoRA merged into it, not the adapter alone",
+    )
     add_arguments(parser)
     # What else the checks of a blend and of a configuration ask Megatron's arguments for.
     parser.set_defaults(mock_data=False, data_args_path=None, per_split_data_args_path=None)
@@ -69,7 +90,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     add("--save", type=Path, required=True, metavar="DIR", help="folder of the trained model")
     add(
         "--rope-scaling",
-        choices=["original"],
+        choices=["original", "keep"],
         help="undo a llama3 or yarn scaling that the model has: L is then the window before it",
     )
     add(
@@ -113,6 +134,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="train on every token, also of datasets with a loss mask beside them",
     )
+    add(
+        "--dataloader-inter-document-masking",
+        action="store_true",
+        help="keep the documents of a window apart: each sees itself alone and is placed as a "
+        "window of its own length",
+    )
+    add("--eod-mask-loss", action="store_true", help="do not train what follows a document's end")
     add("--seq-length", type=int, metavar="R", help="the training window R (default: L)")
 
 
@@ -157,34 +185,19 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "--checkpoint-dir",
         type=Path,
         metavar="DIR",
-        help="folder of the checkpoints, the last one kept (default: that of --save, with "
-        "-checkpoints behind it)",
-    )
-
-
-def _add_lora(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--lora", type=int, metavar="RANK", help="train a LoRA of this rank by PEFT, not the model")
-    add("--lora-alpha", type=float, metavar="X", help="(default: twice the rank)")
-    add("--lora-dropout", type=float, default=0.0, metavar="P", help="(0)")
-    add(
-        "--lora-targets",
-        nargs="+",
-        default=["q_proj", "k_proj", "v_proj", "o_proj"],
-        metavar="NAME",
-        help="the matrices that get one (default: those of attention)",
+        help="folder of the checkpoints (default: that of --save, with -checkpoints behind it)",
     )
     add(
-        "--lora-train-whole",
-        nargs="+",
-        choices=TRAINED_WHOLE,
-        default=[],
-        help="what is trained beside it, as LongLoRA advises (arXiv 2309.12307)",
+        "--keep-checkpoints",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many; with 2 a damaged one has one before it (1)",
     )
     add(
-        "--merge",
+        "--load-newest-whole",
         action="store_true",
-        help="save the model with the LoRA merged into it, not the adapter alone",
+        help="if the newest checkpoint is damaged, go on from the newest whole one and say so",
     )
 
 
@@ -198,23 +211,28 @@ def check(args: argparse.Namespace, world: int) -> None:
     Raises:
         UserError: naming the flag.
     """
+    if args.rope_scaling == "keep":
+        raise UserError(
+            "--rope-scaling keep: would hold the one factor that the model has, so that no scale "
+            "is left to draw; original undoes it, --position-method with --e2-factor trains at one"
+        )
     for name, value in vars(args).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{_flag(name)} {value}: must be a finite number")
+            raise UserError(f"{flag_of(name)} {value}: must be a finite number")
     if args.seed >= 2**32:  # numpy's limit, which shuffles the data
         raise UserError(f"--seed {args.seed}: must be below 2^32")
     positive = ("train_iters", "micro_batch_size", "log_interval", "save_interval", "seed")
-    positive += ("eval_interval",)
-    for name in (*positive, "lr", "seq_length", "global_batch_size", "lora", "lora_alpha"):
+    positive += ("eval_interval", "keep_checkpoints")
+    for name in (*positive, "lr", "seq_length", "global_batch_size"):
         value = getattr(args, name)
         if value is not None and value <= 0:
-            raise UserError(f"{_flag(name)} {value}: must be above 0")
+            raise UserError(f"{flag_of(name)} {value}: must be above 0")
     for name in ("min_lr", "lr_warmup_iters", "eval_iters", "weight_decay", "clip_grad"):
         if getattr(args, name) < 0:
-            raise UserError(f"{_flag(name)} {getattr(args, name)}: must not be negative")
-    for name in ("adam_beta1", "adam_beta2", "lora_dropout"):
+            raise UserError(f"{flag_of(name)} {getattr(args, name)}: must not be negative")
+    for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= getattr(args, name) < 1:
-            raise UserError(f"{_flag(name)} {getattr(args, name)}: must be from 0 to below 1")
+            raise UserError(f"{flag_of(name)} {getattr(args, name)}: must be from 0 to below 1")
     if args.min_lr > args.lr:
         raise UserError(f"--min-lr {args.min_lr:g}: is above --lr {args.lr:g}")
     if args.lr_warmup_fraction is not None:
@@ -241,8 +259,14 @@ def check(args: argparse.Namespace, world: int) -> None:
         )
     if args.e2_validation_windows and not args.eval_iters:
         raise UserError("--e2-validation-windows: needs --eval-iters above 0")
+    several = args.micro_batch_size > 1 and args.attention == "flash_attention_2"
+    if args.dataloader_inter_document_masking and several:
+        raise UserError(
+            "--dataloader-inter-document-masking: --attention flash_attention_2 keeps the "
+            "documents of one window apart only; take --micro-batch-size 1, or sdpa"
+        )
     _check_split(args.split)
-    _check_lora(args)
+    check_lora(args, build_parser())
     if args.checkpoint_dir is None:
         args.checkpoint_dir = args.save.with_name(f"{args.save.name}-checkpoints")
 
@@ -256,17 +280,3 @@ def _check_split(text: str) -> None:
         raise UserError(
             f"--split {text}: up to three shares are needed, as in 969,30,1, the first above 0"
         )
-
-
-def _check_lora(args: argparse.Namespace) -> None:
-    if args.lora is not None:
-        args.lora_alpha = args.lora_alpha or 2.0 * args.lora
-        return
-    parser = build_parser()
-    for name in ("lora_alpha", "lora_dropout", "lora_targets", "lora_train_whole", "merge"):
-        if getattr(args, name) != parser.get_default(name):
-            raise UserError(f"{_flag(name)} is only for --lora; give its rank, or drop it")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -26,10 +26,11 @@ class Windows(torch.utils.data.Dataset):
     Args:
         dataset: with windows as :class:`megatron_patches.data.datasets.WindowDataset` has them.
         count: how many.
+        apart: whether their documents do not see each other.
     """
 
-    def __init__(self, dataset: Any, count: int) -> None:
-        self.dataset, self.count = dataset, count
+    def __init__(self, dataset: Any, count: int, apart: bool = False) -> None:
+        self.dataset, self.count, self.apart = dataset, count, apart
 
     def __len__(self) -> int:
         return self.count
@@ -43,6 +44,8 @@ class Windows(torch.utils.data.Dataset):
         window: Mapping[str, Tensor] = self.dataset[index]
         labels = window["labels"].masked_fill(window["loss_mask"] == 0, IGNORED)
         sample: dict[str, Any] = {"input_ids": window["tokens"], "shift_labels": labels}
+        if self.apart:
+            sample["position_ids"] = window["position_ids"]
         if joints.MARKS in window:
             sample[JOINTS] = joints.by_kind(window[joints.MARKS])
         return sample
@@ -91,7 +94,8 @@ class Data:
             tokenizer=self.tokenizer,
             reset_position_ids=False,
             reset_attention_mask=False,
-            eod_mask_loss=False,
+            inter_document_masking=args.dataloader_inter_document_masking,
+            eod_mask_loss=args.eod_mask_loss,
             create_attention_mask=False,
             use_loss_masks=not args.ignore_loss_masks,
             joints=method_for(self.config).joints,
@@ -106,7 +110,7 @@ class Data:
                 "or --eval-iters 0"
             )
         return [
-            Windows(dataset, count) if count else None
+            Windows(dataset, count, config.inter_document_masking) if count else None
             for dataset, count in zip(built[:2], sizes, strict=False)
         ]
 

@@ -71,9 +71,15 @@ def load(args: argparse.Namespace, source: Source) -> PreTrainedModel:
     if args.full_attention:
         content = plain_attention(content, source.family)
     config = CONFIG_MAPPING[source.family.model_type].from_dict(content)
-    dtype = torch.bfloat16 if args.bf16 and args.lora else torch.float32
     logging.disable_progress_bar()
-    return read_model(args.model, dtype, config=config, attn_implementation=args.attention)
+    return read_model(
+        args.model, weight_type(args), config=config, attn_implementation=args.attention
+    )
+
+
+def weight_type(args: argparse.Namespace) -> torch.dtype:
+    """Of the weights in training, but for what a LoRA trains, which is fp32."""
+    return torch.bfloat16 if args.bf16 and args.lora else torch.float32
 
 
 def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
@@ -111,7 +117,11 @@ def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
     if args.gradient_checkpointing:  # else no gradient reaches a layer that is computed again
         model.enable_input_require_grads()
     set_seed(args.seed)  # of the factors that begin at random
-    return get_peft_model(model, settings)
+    model = get_peft_model(model, settings)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # also what is trained whole, of which PEFT copies the type
+            parameter.data = parameter.data.float()
+    return model
 
 
 def trained_parameters(model: Any) -> str:

@@ -18,20 +18,8 @@ NAME = "run.json"
 FIXED = (
     *("seed", "global_batch_size", "train_iters", "bf16", "weight_decay"),
     *("lora", "lora_alpha", "lora_targets", "lora_train_whole"),
+    *("dataloader_inter_document_masking", "eod_mask_loss"),
 )
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written to its end; None if there is none."""
-    if not folder.is_dir():
-        return None
-    found = [
-        (int(path.name.removeprefix("checkpoint-")), path)
-        for path in folder.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdecimal()
-        and (path / "trainer_state.json").is_file()  # which is written last
-    ]
-    return max(found)[1] if found else None
 
 
 def write(args: argparse.Namespace, config: E2Config, parts: list[Part]) -> None:

@@ -53,6 +53,8 @@ def findings(
         yield f"distances trained: {distances.summary(method, args.seed)}"
     if not own.is_plain:
         yield f"the model's own RoPE: {own.scaling()}, which every scale acts on"
+    if args.dataloader_inter_document_masking:
+        yield "documents: apart, each placed as a window of its own length"
     for part in data.parts:
         yield f"data: {part}"
     if data.joints:

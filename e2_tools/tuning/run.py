@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     train, valid = data.windows(config.train_window, training, validation)
     windows = _validation_windows(args, data, config)
 
-    resumed = record.last_checkpoint(args.checkpoint_dir)
+    resumed, warning = _chosen(args, hf.process_index == 0)
     if resumed is not None:
         record.check(args, config, data.parts)
     model = load(args, source)
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> None:
             args, config, model, callback.positions.own, data, hf.world_size, resumed
         ):
             print(f"> {finding}", flush=True)
-        for warning in config.warnings():
-            print(f"WARNING: {warning}", flush=True)
+        for line in (*config.warnings(), *([warning] if warning else [])):
+            print(f"WARNING: {line}", flush=True)
         if resumed is None:
             record.write(args, config, data.parts)
     try:
@@ -106,6 +106,18 @@ def _check_folders(args: argparse.Namespace) -> None:
         save, path = args.save.resolve(), Path(folder).resolve()
         if name != "save" and save in (path, *path.parents):
             raise UserError(f"{flag}: lies in --save {args.save}, which holds the model alone")
+
+
+def _chosen(args: argparse.Namespace, first: bool) -> tuple[Path | None, str | None]:
+    """The checkpoint to go on from, as the first process chooses it, and a warning."""
+    from accelerate.utils import broadcast_object_list
+
+    from e2_tools.tuning import checkpoints
+
+    chosen = (None, None)
+    if first:
+        chosen = checkpoints.choose(args.checkpoint_dir, args.load_newest_whole)
+    return broadcast_object_list([chosen])[0]
 
 
 def _validation_windows(args: argparse.Namespace, data: Any, config: Any) -> dict[int, Any]:

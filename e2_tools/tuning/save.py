@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from e2_common.disk.room import as_os_errors
 from e2_common.files import atomic_directory
 from e2_common.json_file import read_json_object, write_json
 from e2_llm.exported import Exported
@@ -36,7 +37,7 @@ def save_adapter(model: Any, folder: Path, tokenizer: Path | None) -> None:
     Raises:
         UserError: the folder exists already, or cannot be written.
     """
-    with atomic_directory(folder, "--save") as path:
+    with atomic_directory(folder, "--save") as path, as_os_errors(folder):
         model.save_pretrained(path)
         if tokenizer is not None:
             copy_tokenizer(tokenizer, path)
@@ -73,7 +74,7 @@ def save_model(
     """
     exported, method = positions.exported(iteration), method_for(positions.config)
     raw = read_config(source / "config.json")
-    with atomic_directory(folder, "--save") as path:
+    with atomic_directory(folder, "--save") as path, as_os_errors(folder):
         model.to(dtype).save_pretrained(path, max_shard_size="5GB")
         config = read_json_object(path / "config.json")
         config["use_cache"] = raw.get("use_cache", True)  # which a Trainer turns off

@@ -12,6 +12,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from e2_common.errors import UserError, on_one_line
+from e2_tools.tuning import checkpoints
 from e2_tools.tuning.data import Windows
 from transformers_patches import E2Callback, WindowCollator
 from transformers_patches.evaluation import window_loss
@@ -55,7 +56,6 @@ def training_arguments(args: argparse.Namespace) -> TrainingArguments:
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=args.save_interval,
-        save_total_limit=1,
         seed=args.seed,
         train_sampling_strategy="sequential",  # the windows are shuffled already
         remove_unused_columns=False,  # a batch holds joints
@@ -119,6 +119,27 @@ class E2Trainer(Trainer):
             shown = [f"{name} {value:.6g}" for name, value in logs.items() if name != "epoch"]
             step, last = self.state.global_step, self.run.train_iters
             print(f" iteration {step}/{last} | {' | '.join(shown)}", flush=True)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where the parent writes a checkpoint; :meth:`_save_checkpoint` moves it."""
+        return str(checkpoints.unfinished(self.run.checkpoint_dir))
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save as the parent does, so that the checkpoint appears whole.
+
+        Raises:
+            UserError: the disk is full or broken.
+        """
+        folder, first = self.run.checkpoint_dir, self.is_world_process_zero()
+        with checkpoints.saving(folder):
+            if first:
+                checkpoints.begin(folder)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(*args, **kwargs)
+            self.accelerator.wait_for_everyone()
+            if first:
+                checkpoints.finish(folder, self.state.global_step, self.run.keep_checkpoints)
+            self.accelerator.wait_for_everyone()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validate on windows of R tokens, then on those of each served window."""

@@ -4,18 +4,16 @@
 Megatron has no hook there, so its functions are wrapped in place.
 """
 
-import shutil
 from typing import Any
 
 from e2_common.disk.checkpoint_folder import empty
+from e2_common.disk.room import free_if_full
 from e2_common.errors import UserError
 from megatron_patches.checkpoint.extra_states import keep_own
 from megatron_patches.checkpoint.optimizer_state import let_sgd_load
 from megatron_patches.checkpoint.schedule import rates_of_this_run
 from megatron_patches.checkpoint.starting_point import check_sums
 from megatron_patches.runtime.replace import replace
-
-FULL = 2**24  # bytes; a disk on which no more are free after a failed save was too small for it
 
 _installed = False
 
@@ -108,8 +106,8 @@ def name_a_full_disk() -> None:
         try:
             return original(state, folder, *args, **kwargs)
         except (Exception, CheckpointException) as error:  # the latter is no Exception
-            free = shutil.disk_usage(folder).free
-            if free < FULL:
+            free = free_if_full(folder)
+            if free is not None:
                 raise UserError(
                     f"--save: {folder}: No space left on device ({free / 2**20:.1f} MiB are free); "
                     "make room and start again, the run goes on from the checkpoint before"

@@ -21,6 +21,10 @@ RUNS = {
     "yarn": YARN,
     "best, for each sample": ["--e2-recipe", "best", *SAMPLES],
     "for each iteration": ["--e2-draw-per", "iteration"],
+    "documents apart": ["--dataloader-inter-document-masking", *SAMPLES],
+    "documents apart, joints": [
+        *("--dataloader-inter-document-masking", "--eod-mask-loss", "--e2-placement", "turns"),
+    ],
     **{name: [*YARN, *SAMPLES, "--e2-placement", name] for name in PLACEMENTS},
 }
 # Of the other families one run each: what differs is the model, not the positions.

@@ -47,14 +47,20 @@ FAMILIES = {
 }
 
 
+def make_config(name):
+    """The config of one family."""
+    import transformers
+
+    kind, more, _ = FAMILIES[name]
+    return getattr(transformers, f"{kind}Config")(**{**SIZES, **more})
+
+
 def make_model(name, dtype=torch.float32):
     """The model of one family with random weights, norms and biases too: ones would hide a swap."""
     import transformers
 
-    kind, more, _ = FAMILIES[name]
-    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **more})
     torch.manual_seed(len(name))
-    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model = getattr(transformers, f"{FAMILIES[name][0]}ForCausalLM")(make_config(name))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter.data, mean=0.5 * (parameter.dim() == 1), std=0.2)
     return model.to(dtype).eval()

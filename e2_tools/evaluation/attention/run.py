@@ -30,9 +30,10 @@ from e2_tools.evaluation.attention.picture import draw_attention, scale_and_verd
 from e2_tools.evaluation.attention.pooling import pooled, share_of_first, share_of_last
 from e2_tools.evaluation.attention.prompt import Prompt, build_prompt, draw_pairs, plain_prompt
 from e2_tools.evaluation.attention.rows import generate_with_rows
-from e2_tools.evaluation.generate import scale_of_request, stop_tokens, use_scale
 from e2_tools.evaluation.result_file import write_results
 from e2_tools.plotting import save_png
+from transformers_patches.generation import scale_of_request, stop_tokens
+from transformers_patches.scale import use_scale
 
 DEPTH = 55.0  # of the pairs, in percent of the text
 

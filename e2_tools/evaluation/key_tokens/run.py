@@ -29,6 +29,7 @@ from e2_tools.evaluation.perplexity.documents import (
     texts_of,
 )
 from e2_tools.evaluation.result_file import Results, write_results
+from transformers_patches.scale import set_scale
 
 
 def key_list(args: argparse.Namespace) -> Results:
@@ -73,7 +74,7 @@ def _chosen(args: argparse.Namespace) -> Results:
     check_output(args.key_tokens, "--key-tokens")
     model = load()
     if evaluator.scale != "none":
-        models.set_scale(model, config, scales[longest], longest)
+        set_scale(model, config, scales[longest], longest)
     documents = []
     work = sum(tokens_to_read(len(prefix) + len(ids), rule) for ids, _ in read)
     with progress_bar(work, "tok", "key tokens") as bar:

@@ -40,13 +40,13 @@ class TransformersBackend:
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: list[int] | None
     ) -> list[list[int]]:
         """See :class:`Backend`."""
-        from e2_tools.evaluation.generate import generate
+        from transformers_patches.generation import generate
 
         return generate(
             self.model,
-            self.config,
             prompts,
             max_new_tokens,
+            config=self.config,
             scale=self.scale,
             stop=stop,
             min_new_tokens=0 if stop is None else 1,

@@ -11,7 +11,6 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.generate import scale_of_request
 from e2_tools.evaluation.longbench.answered import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.backends import (
     BATCH_SIZES,
@@ -23,6 +22,7 @@ from e2_tools.evaluation.longbench.origin import MARK, origin_of
 from e2_tools.evaluation.longbench.predictions import Record
 from e2_tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS, Task, find_task
+from transformers_patches.generation import scale_of_request
 
 Batch = tuple[tuple[int, list[int]], ...]  # record numbers and the token ids of their prompts
 

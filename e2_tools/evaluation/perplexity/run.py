@@ -24,6 +24,7 @@ from e2_tools.evaluation.perplexity.streams import streams_of
 from e2_tools.evaluation.perplexity.tables import run_table
 from e2_tools.evaluation.perplexity.windows import full_context_from
 from e2_tools.evaluation.result_file import Results, write_results
+from transformers_patches.scale import set_scale
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -60,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> str:
             for window in todo:
                 bar.set_description(f"window {window}")
                 if args.scale != "none":  # frozen before the pass: one g for all its documents
-                    models.set_scale(model, config, scales[window], window)
+                    set_scale(model, config, scales[window], window)
                 row = evaluate_jobs(
                     model,
                     material,

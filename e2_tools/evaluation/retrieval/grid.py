@@ -19,11 +19,11 @@ from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import around_message
-from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.result_file import Results, write_results
 from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
 from e2_tools.plotting import save_png
+from transformers_patches.generation import generate, scale_of_request
 
 Progress = Callable[[int], object]  # takes the tokens that are done
 Read = Callable[[Question], list[int]]  # gives the token ids of a question's prompt
@@ -206,7 +206,7 @@ def answers_to(
     answers = []
     for batch in itertools.batched(prompts, args.batch_size):
         fixed = "none" if scale is None else scale
-        new = generate(model, config, batch, max_new_tokens, scale=fixed)
+        new = generate(model, batch, max_new_tokens, config=config, scale=fixed)
         answers += [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
         progress(window * len(batch))
     return scale, answers

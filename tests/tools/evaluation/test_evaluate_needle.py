@@ -131,7 +131,7 @@ def test_grid_wrong_answers_and_resume(model, tmp_path, monkeypatch, capsys, tex
     """With a model that reads the number at the first depths only."""
     tokenizer, asked = load_hf_tokenizer(model), []
 
-    def answer(net, config, prompts, max_new_tokens, *, scale):
+    def answer(net, prompts, max_new_tokens, *, config, scale):
         asked.append((scale, max_new_tokens, max(map(len, prompts))))
         texts = [tokenizer.decode(prompt, skip_special_tokens=True) for prompt in prompts]
         values = [re.search(r"is: (\d+)\.", text)[1] for text in texts]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from e2_llm.window import with_scale
 from e2_tools.checkpoint.set_window import set_window
-from e2_tools.evaluation.model import DTYPES, load_config, load_model, set_scale
+from e2_tools.evaluation.model import DTYPES, load_config, load_model
 from e2_tools.evaluation.perplexity.results import SCHEMA
 from tests.helpers.commands import refused
 from tests.helpers.word_model import (
@@ -25,6 +25,7 @@ from tests.helpers.word_model import (
     naive_nll,
     write_data,
 )
+from transformers_patches.scale import set_scale
 
 
 @pytest.fixture

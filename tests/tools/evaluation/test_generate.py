@@ -7,16 +7,18 @@ import shutil
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import transformers_patches
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_llm.exported import Exported
 from e2_llm.window import with_scale
 from e2_tools.commands.generate import main
-from e2_tools.evaluation.generate import generate, scale_of_request
 from e2_tools.evaluation.model import load_config, load_model
 from tests.helpers.commands import refused
 from tests.helpers.tiny_llama import BASE_WINDOW, EOS, is_greedy
+from transformers_patches.generation import generate, scale_of_request
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_a_batch_equals_naive_decoding_at_each_prompts_own_scale(model, net, sca
     # With 8 new tokens the first two need g = 1, the last three g = 2, 2 and 3.
     lengths, own = (20, 248, 249, 300, 505), (1, 1, 2, 2, 3)
     prompts = prompts_of(*lengths)
-    answers = generate(net, config, prompts, 8, scale=scale)
+    answers = generate(net, prompts, 8, config=config, scale=scale)
     for prompt, answer, own_scale in zip(prompts, answers, own, strict=True):
         g = {"auto": own_scale, "none": 1}.get(scale, scale)
         reference = with_scale(config, g, BASE_WINDOW * 3)
@@ -59,37 +61,83 @@ def test_a_batch_equals_naive_decoding_at_each_prompts_own_scale(model, net, sca
 def test_the_scale_matters_in_this_model(model, net):
     (prompt,) = prompts_of(505)
     config = load_config(model)
-    assert generate(net, config, [prompt], 8) != generate(net, config, [prompt], 8, scale=1.0)
+    assert generate(net, [prompt], 8, config=config) != generate(
+        net, [prompt], 8, config=config, scale=1.0
+    )
 
 
 def test_stops_end_an_answer_and_may_be_held_back(model, net):
     config, prompts = load_config(model), prompts_of(30, 50)
-    free = generate(net, config, prompts, 8, stop=[])
+    free = generate(net, prompts, 8, config=config, stop=[])
     assert [len(answer) for answer in free] == [8, 8]
     stop = free[0][2]
-    first = generate(net, config, prompts, 8, stop=[stop])[0]
+    first = generate(net, prompts, 8, config=config, stop=[stop])[0]
     assert first == free[0][: free[0].index(stop) + 1]
-    held = generate(net, config, prompts[:1], 8, stop=[free[0][0]], min_new_tokens=1)
+    held = generate(net, prompts[:1], 8, config=config, stop=[free[0][0]], min_new_tokens=1)
     assert held[0][0] != free[0][0]
 
 
 def test_settings_of_the_model_for_sampling_are_not_used(model, net):
     config, prompts = load_config(model), prompts_of(30)
-    plain = generate(net, config, prompts, 8)
+    plain = generate(net, prompts, 8, config=config)
     net.generation_config.do_sample = True
     net.generation_config.repetition_penalty = 50.0
     net.generation_config.temperature = 5.0
-    assert generate(net, config, prompts, 8) == plain
+    assert generate(net, prompts, 8, config=config) == plain
     assert net.generation_config.repetition_penalty == 50.0
 
 
 def test_an_empty_prompt_and_a_rope_without_scale_are_refused(model, net):
     config = load_config(model)
     with pytest.raises(UserError, match="no tokens"):
-        generate(net, config, [[]], 8)
+        generate(net, [[]], 8, config=config)
     dynamic = json.loads(json.dumps(config)) | {"rope_parameters": {"rope_type": "dynamic"}}
     with pytest.raises(UserError, match="cannot be rescaled"):
-        generate(net, dynamic, [[0, 5]], 8)
+        generate(net, [[0, 5]], 8, config=dynamic)
+
+
+def test_the_library_needs_no_more_than_a_model_and_prompts(model, net):
+    """What serving each prompt alone gives, from a model that was loaded at its one fixed g."""
+    config, prompts = load_config(model), prompts_of(20, 300, 248, 505)
+    rotary, window = net.model.rotary_emb, net.config.max_position_embeddings
+    answers = transformers_patches.generate(net, prompts, 8)
+    assert net.model.rotary_emb is rotary  # the model is as it was
+    assert net.config.max_position_embeddings == window
+    for prompt, answer, scale in zip(prompts, answers, (1, 2, 1, 3), strict=True):
+        served = LlamaConfig.from_dict(with_scale(config, scale, BASE_WINDOW * scale))
+        alone = LlamaForCausalLM.from_pretrained(model, config=served)
+        ids = alone.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=8)
+        assert ids[0, len(prompt) :].tolist() == answer
+    assert transformers_patches.generate(net, [torch.tensor(p) for p in prompts], 8) == answers
+
+
+def test_a_failure_leaves_the_model_as_it_was(net, monkeypatch):
+    rotary = net.model.rotary_emb
+
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(net, "generate", fail)
+    with pytest.raises(UserError, match="memory does not suffice"):
+        generate(net, prompts_of(300), 8)
+    assert net.model.rotary_emb is rotary
+
+
+def test_answers_may_be_sampled(net):
+    prompts = prompts_of(30, 300)
+    torch.manual_seed(1)
+    sampled = generate(net, prompts, 8, do_sample=True, temperature=5.0)
+    assert sampled != generate(net, prompts, 8)
+    assert generate(net, prompts, 8, do_sample=True, top_k=1) == generate(net, prompts, 8)
+    with pytest.raises(UserError, match="num_return_sequences"):
+        generate(net, prompts, 8, do_sample=True, num_return_sequences=2)
+
+
+def test_a_model_in_training_is_refused(net):
+    settings = transformers_patches.E2Config(base_window=BASE_WINDOW, train_window=BASE_WINDOW)
+    transformers_patches.install(net, settings, seed=1)
+    with pytest.raises(UserError, match="takes the draws of a training"):
+        generate(net, prompts_of(30), 8)
 
 
 # --- the command ---
@@ -113,7 +161,7 @@ def test_the_command_prints_the_text_and_the_scale_it_chose(
     out, err = capsys.readouterr()
     tokenizer = load_hf_tokenizer(model)
     ids = tokenizer(prompt.read_text()[:-1]).input_ids
-    (new,) = generate(net, load_config(model), [ids], 8, scale=float(g))
+    (new,) = generate(net, [ids], 8, config=load_config(model), scale=float(g))
     assert out == tokenizer.decode(new, skip_special_tokens=True) + "\n"
     assert f"{len(ids)} prompt tokens + up to 8 new: g = {g} (L = 256)" in err
 

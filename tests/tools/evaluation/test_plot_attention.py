@@ -16,12 +16,12 @@ from e2_tools.evaluation.attention.picture import draw_attention
 from e2_tools.evaluation.attention.pooling import bin_edges, pooled
 from e2_tools.evaluation.attention.prompt import PAIRS, build_prompt, draw_pairs
 from e2_tools.evaluation.attention.rows import generate_with_rows
-from e2_tools.evaluation.generate import generate
 from e2_tools.evaluation.model import load_config, load_model
 from tests.helpers.commands import refused
 from tests.helpers.families import make_model
 from tests.helpers.tiny_llama import BASE_WINDOW, EOS
 from tests.tools.evaluation.attention_runs import eager_rows, run
+from transformers_patches.generation import generate
 
 GOLD = PAIRS["9f4a92b9-5f69-4725-ba1e-403f08dea695"]
 
@@ -53,7 +53,7 @@ def test_rows_equal_eager_attention(family, heads):
 def test_the_answer_is_that_of_generate_and_stops(model):
     net, config = load_model(model, torch.float32, torch.device("cpu")), load_config(model)
     prompt = torch.randint(2, 258, (200,), generator=torch.Generator().manual_seed(3)).tolist()
-    free = generate(net, config, [prompt], 8, scale="none", stop=[])[0]
+    free = generate(net, [prompt], 8, config=config, scale="none", stop=[])[0]
     assert generate_with_rows(net, prompt, 8, [0])[0] == free
     stopped, rows = generate_with_rows(net, prompt, 8, [0], stop=[free[2]])
     assert stopped == free[: free.index(free[2]) + 1]

@@ -191,6 +191,35 @@ def test_a_model_that_serves_a_long_window_is_tuned_from_its_own(start, tmp_path
 
 
 @pytest.mark.slow
+def test_documents_apart_are_validated_apart(start, tmp_path, capsys):
+    long = ["--seq-length", "64"]
+    together = train(capsys, start, tmp_path / "together", *long)
+    argv = command(start, tmp_path / "apart", *long, "--dataloader-inter-document-masking")
+    argv += ["--eval-iters", "1", "--eval-interval", "4", "--e2-validation-windows", "64"]
+    call(train_e2_hf.main, *argv)
+    out = capsys.readouterr().out
+    assert "> documents: apart" in out
+    assert "eval_loss_window_64" in out
+    apart = lines(out)
+    assert [scale for _, scale in apart.values()] == [scale for _, scale in together.values()]
+    assert apart != together
+
+
+@pytest.mark.slow
+def test_what_a_lora_trains_is_fp32_also_beside_a_bf16_model(start, tmp_path, capsys, monkeypatch):
+    found = []
+    step = E2Trainer.training_step
+
+    def noted(trainer, model, *args, **kwargs):
+        found.extend(p.dtype for p in model.parameters() if p.requires_grad)
+        return step(trainer, model, *args, **kwargs)
+
+    monkeypatch.setattr(E2Trainer, "training_step", noted)
+    train(capsys, start, tmp_path / "out", "--bf16", "--lora", "2", "--lora-train-whole", "norms")
+    assert {*found} == {torch.float32}
+
+
+@pytest.mark.slow
 def test_bf16_follows_fp32(start, tmp_path, capsys):
     exact = train(capsys, start, tmp_path / "fp32")
     rounded = train(capsys, start, tmp_path / "bf16", "--bf16")

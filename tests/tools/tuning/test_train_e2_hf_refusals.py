@@ -30,12 +30,20 @@ WRONG = {
     "--e2-max-scale 0": ["--e2-max-scale", "0"],
     "--seq-length 600 is more than the largest scale": ["--seq-length", "600"],
     "--no-such-flag": ["--no-such-flag"],
+    "--rope-scaling keep: would hold the one factor": ["--rope-scaling", "keep"],
+    "--reset-attention-mask: is Megatron's": ["--reset-attention-mask"],
+    "--tensor-model-parallel-size: is Megatron's": ["--tensor-model-parallel-size", "2"],
     "--split a": ["--split", "a"],
     "--split 80,0,20: leaves nothing to validate": ["--split", "80,0,20", "--eval-iters", "1"],
     "--split 0,100,0": ["--split", "0,100,0"],
     "--e2-validation-windows 9999: the validation split holds only": [
         *("--eval-iters", "1", "--e2-validation-windows", "9999"),
     ],
+    "keeps the documents of one window apart only": [
+        *("--dataloader-inter-document-masking", "--attention", "flash_attention_2"),
+    ],
+    "--keep-checkpoints 0": ["--keep-checkpoints", "0"],
+    "--lora 0": ["--lora", "0"],
     "turns end where a loss mask changes": ["--e2-placement", "turns"],
 }
 

@@ -89,3 +89,31 @@ def test_a_method_of_one_scale_is_saved_at_it(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(model(tokens).logits, served(tokens).logits, atol=2e-4, rtol=0)
     assert positions.rotary.method.trained_scale == 4
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_documents_of_a_window_do_not_see_each_other(attention):
+    """Each has the logits that it has alone at its draw, whatever use_cache the config has."""
+    model = make_model("mistral").train()
+    model.set_attn_implementation(attention)
+    assert model.config.use_cache
+    positions = install(model, CONFIG, 1)
+    positions.set_samples(range(2), 0)
+    ids = torch.randint(0, 256, (2, 60), generator=torch.Generator().manual_seed(1))
+    lengths = [[20, 40], [33, 27]]
+    given = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in lengths])
+    logits = model(ids, position_ids=given).logits
+    for row, parts in enumerate(lengths):
+        for document, expected in zip(ids[row].split(parts), logits[row].split(parts), strict=True):
+            alone = model(document[None].expand(2, -1)).logits[0]
+            torch.testing.assert_close(alone, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_flash_attention_that_would_mix_documents_is_refused():
+    """transformers tells it where documents begin only if the batch is one row."""
+    model = make_model("llama").train()
+    install(model, CONFIG, 1).set_samples(range(2), 0)
+    model.config._attn_implementation = "flash_attention_2"
+    ids, given = torch.zeros(2, 8, dtype=torch.long), torch.arange(8).remainder(4)[None]
+    with pytest.raises(UserError, match="2 windows of several documents each: flash attention"):
+        model(ids, position_ids=given)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy generation with the RoPE scale chosen for each request, before its prefill.
+"""Generation with the RoPE scale chosen for each request, before its prefill.
 
 The cache of a generation holds rotated keys, so the scale of a request is fixed from its first
 token on: it has to leave room for the answer too.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -14,8 +13,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_llm.window import Config, base_window, scale_for
-from e2_tools.evaluation.model import set_scale
+from e2_llm.window import Config, scale_for
+from transformers_patches.scale import at_scale
 
 
 def scale_of_request(
@@ -38,66 +37,64 @@ def scale_of_request(
     return needed if scale == "auto" else float(scale)
 
 
-def use_scale(model: PreTrainedModel, config: Config, scale: float | None) -> None:
-    """Serve a request at the scale that :func:`scale_of_request` gave, from its prefill on.
-
-    Args:
-        model: from :func:`e2_tools.evaluation.model.load_model`.
-        config: the dict of its ``config.json``.
-        scale: g; None leaves the model as it is.
-    """
-    if scale is not None:
-        window = math.ceil(scale * base_window(config))
-        set_scale(model, config, scale, window)
-        model.config.max_position_embeddings = window  # else transformers warns beyond L
-
-
 def generate(
     model: PreTrainedModel,
-    config: Config,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
+    config: Config | None = None,
     scale: str | float = "auto",
     stop: Collection[int] | None = None,
     min_new_tokens: int = 0,
     streamer: Any = None,
+    **sampling: Any,
 ) -> list[list[int]]:
-    """Continue prompts greedily.
+    """Continue prompts, greedily unless ``sampling`` says otherwise.
 
     Prompts of equal scale run as one batch, padded on the left: apart from rounding, each gets
     what it would get alone. Of the model's ``generation_config`` only the stop tokens are used.
 
     Args:
-        model: from :func:`e2_tools.evaluation.model.load_model`; is left at the last scale used.
-        config: the dict of its ``config.json``.
+        model: a causal language model with rotary embeddings; is left as it was.
         prompts: token ids, BOS included where the model wants one.
         max_new_tokens: per prompt.
+        config: the dict of the model's ``config.json``; default: of the config that it has.
         scale: ``auto`` for what (prompt + max_new_tokens) / L of each prompt needs,
             ``none`` for the model's own RoPE, or a fixed g.
         stop: token ids that end an answer; by default the model's own.
         min_new_tokens: no stop before so many.
         streamer: of transformers, shown the tokens as they come; for a single prompt.
+        sampling: of ``transformers.GenerationConfig``, such as ``do_sample`` and ``temperature``.
 
     Returns:
-        the new token ids of each prompt, in the order given, up to and with the first stop.
+        The new token ids of each prompt, in the order given, up to and with the first stop.
 
     Raises:
         UserError: a prompt is empty, the RoPE cannot be rescaled, or the memory does not suffice.
     """
-    if not all(prompts):
+    if not all(map(len, prompts)):
         raise UserError("a prompt has no tokens; give it some text or a tokenizer with a BOS")
+    if sampling.get("num_return_sequences", 1) != 1:
+        raise UserError("num_return_sequences: every prompt gets one answer; repeat the prompt")
+    config = model.config.to_dict() if config is None else config
+    settings = GenerationConfig(
+        **{"do_sample": False, "num_beams": 1}
+        | sampling
+        | {"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens}
+    )
     stop = stop_tokens(model) if stop is None else sorted(set(stop))
+    settings.eos_token_id = stop or None
+    settings.pad_token_id = stop[0] if stop else 0
     groups: dict[float | None, list[int]] = defaultdict(list)
     for number, prompt in enumerate(prompts):
         groups[scale_of_request(config, len(prompt), max_new_tokens, scale)].append(number)
     answers: list[list[int]] = [[] for _ in prompts]
     for group_scale, numbers in groups.items():
-        use_scale(model, config, group_scale)
         batch = [prompts[number] for number in numbers]
-        new = _greedy(model, batch, max_new_tokens, min_new_tokens, stop, streamer)
+        with at_scale(model, config, group_scale):
+            new = _batch(model, batch, settings, streamer)
         for number, answer in zip(numbers, new, strict=True):
-            answers[number] = answer
+            answers[number] = _until(answer, stop)
     return answers
 
 
@@ -112,19 +109,17 @@ def stop_tokens(model: PreTrainedModel) -> list[int]:
 
 
 @torch.inference_mode()
-def _greedy(
+def _batch(
     model: PreTrainedModel,
     prompts: list[Sequence[int]],
-    max_new_tokens: int,
-    min_new_tokens: int,
-    stop: list[int],
+    settings: GenerationConfig,
     streamer: Any,
 ) -> list[list[int]]:
     longest = max(map(len, prompts))
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     own = model.generation_config
     model.generation_config = GenerationConfig()  # its repetition penalty and so on would mix in
@@ -133,23 +128,16 @@ def _greedy(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             streamer=streamer,
-            generation_config=GenerationConfig(
-                do_sample=False,
-                num_beams=1,
-                max_new_tokens=max_new_tokens,
-                min_new_tokens=min_new_tokens,
-                eos_token_id=stop or None,
-                pad_token_id=stop[0] if stop else 0,
-            ),
+            generation_config=settings,
         )
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{len(prompts)} prompts of {longest} tokens: the device's memory does not suffice; "
-            "lower --batch-size or use --dtype bf16"
+            "take fewer at once (--batch-size), or bf16 (--dtype bf16)"
         ) from error
     finally:
         model.generation_config = own
-    return [_until(row, stop) for row in output[:, longest:].tolist()]
+    return output[:, longest:].tolist()
 
 
 def _until(ids: list[int], stop: list[int]) -> list[int]:
