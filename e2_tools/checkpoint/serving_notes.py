@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How other programs serve an exported model at the window that its config.json states.
 
-The rules are those of vLLM 0.33.0, sglang 0.5.23 and llama.cpp's converter, read in their sources;
-none of the three was run.
+The rules are those of vLLM 0.33.0, sglang 0.5.23 and llama.cpp's converter, read in their sources.
+vLLM 0.32.0 and llama.cpp v0.5.0 were run, by benchmarks/engine.py.
 """
 
 from e2_llm.frequencies import spelling
