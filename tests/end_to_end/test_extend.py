@@ -18,10 +18,10 @@ import pytest
 
 from examples.smollm2_135m.extend import step as step_module
 from examples.smollm2_135m.extend.costs import Costs, hours_left
-from examples.smollm2_135m.extend.experiment import Experiment, in_turn, main
+from examples.smollm2_135m.extend.experiment import Experiment, main
 from examples.smollm2_135m.extend.plan import COLUMNS, arms_of, cells, columns_of
 from examples.smollm2_135m.extend.runner import Runner
-from examples.smollm2_135m.extend.step import Running, Step
+from examples.smollm2_135m.extend.step import Running, Step, in_turn
 from examples.smollm2_135m.extend.tables import join
 from examples.smollm2_135m.extend.texts import HELD_OUT, held_out_titles, r_texts
 from tests.distributed.corpus import make_tokenizer

@@ -26,7 +26,7 @@ from examples.smollm2_135m.extend.plan import (
     columns_of,
 )
 from examples.smollm2_135m.extend.runner import Runner, refuse_a_second
-from examples.smollm2_135m.extend.step import Step
+from examples.smollm2_135m.extend.step import Step, in_turn
 from examples.smollm2_135m.extend.tables import write_tables
 
 TESTS = ("perplexity", "noise", "book", "multikey")
@@ -244,17 +244,6 @@ class Experiment:
         return write_tables(
             self.out, self.columns, self.cells, files, self.base_window, self.args.seq_length
         )
-
-
-def in_turn(name: str, steps: list[Step]) -> Step:
-    """One step of several that are to run one after another in one process."""
-    words = [sys.executable, "examples/common/in_turn.py"]
-    for step in steps:
-        words += [*step.command[1:], "--"]
-    return Step(
-        name, steps[0].kind.rsplit(" ", 1)[0], words[:-1],
-        lambda: all(step.done() for step in steps), sum(step.core_seconds for step in steps),
-    )  # fmt: skip
 
 
 def keep_settings(path: Path, settings: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +40,17 @@ class Step:
     core_seconds: float = 30.0
     cores: int = 1
     saves: bool = False
+
+
+def in_turn(name: str, steps: list[Step]) -> Step:
+    """One step of several that are to run one after another in one process."""
+    words = [sys.executable, "examples/common/in_turn.py"]
+    for step in steps:
+        words += [*step.command[1:], "--"]
+    return Step(
+        name, steps[0].kind.rsplit(" ", 1)[0], words[:-1],
+        lambda: all(step.done() for step in steps), sum(step.core_seconds for step in steps),
+    )  # fmt: skip
 
 
 class Running:
