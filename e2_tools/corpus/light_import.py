@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of megatron.core without all of it, which takes seconds and torch to import."""
+"""Parts of megatron.core without all of it, which takes seconds to import."""
 
 import contextlib
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from types import ModuleType
+
+from e2_tools.corpus.quiet import quiet_imports
 
 PACKAGE = "megatron.core"
 
@@ -19,14 +18,9 @@ def parts_of_megatron() -> Iterator[None]:
 
     For modules that need none of it, as its tokenizers. What was imported is forgotten behind the
     body, so that a later import finds the package whole; objects that were made stay. Where the
-    package is imported already, nothing is special. What the libraries say meanwhile is silenced.
+    package is imported already, nothing is special. What is said meanwhile is silenced.
     """
-    # Each worker tokenises one document at a time: threads inside it would only compete.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        warnings.simplefilter("ignore")
-        for name in ("transformers", "megatron"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+    with quiet_imports(), contextlib.ExitStack() as stack:
         if PACKAGE not in sys.modules:
             stack.enter_context(_hollow_package())
         yield

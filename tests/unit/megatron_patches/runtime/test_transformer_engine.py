@@ -10,6 +10,7 @@ import torch
 
 from megatron_patches.kernels.facts import TE, missing_packages
 from megatron_patches.runtime import transformer_engine
+from tests.distributed.corpus import make_tokenizer
 from tests.helpers.commands import run_command
 
 NO_DRIVER = "OSError('libcuda.so.1: cannot open shared object file')"
@@ -33,6 +34,14 @@ def package(tmp_path):
 )
 def test_without_a_driver_commands_run(package, words):
     run_command(*words, PYTHONPATH=package, timeout=60)
+
+
+def test_without_a_driver_a_tokenizer_loads(package, tmp_path):
+    program = (
+        "import sys; from e2_tools.corpus.tokenizer import HUGGING_FACE, load_megatron_tokenizer; "
+        "load_megatron_tokenizer(HUGGING_FACE, sys.argv[1])"
+    )
+    run_command("-c", program, make_tokenizer(tmp_path), PYTHONPATH=package, timeout=60)
 
 
 @pytest.fixture
