@@ -141,13 +141,7 @@ def make_model(folder: Path, shape: str, dtype: str, max_shard_size: str) -> int
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)
     LlamaConfig(
-        vocab_size=sizes.vocab,
-        hidden_size=sizes.hidden,
-        intermediate_size=sizes.ffn,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.groups,
-        max_position_embeddings=4096,
+        **sizes.llama_config(4096),
         architectures=["LlamaForCausalLM"],
         dtype=str(kind).removeprefix("torch."),
     ).save_pretrained(folder)

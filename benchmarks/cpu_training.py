@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cpu.table import WARM_UP, prices, sentence, summary, table
+from benchmarks.processes import measured
 from benchmarks.step_overhead import interleaved
-from e2_common.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error, last_line
 from e2_common.model_sizes import ModelSizes
 from e2_common.outputs import OutputFile, check_output
 from e2_common.progress import progress_bar
@@ -34,6 +35,7 @@ from e2_tools.evaluation.result_file import write_results
 from e2_tools.planning.models import MODELS, Model
 
 SCHEMA = "e2-llm/cpu-training/1"
+ROOT = Path(__file__).resolve().parents[1]
 # Model, R, windows at once, windows a step.
 PRESETS = {
     "smollm2-135m": (MODELS["smollm2-135m"], 512, 1, 2),
@@ -113,31 +115,18 @@ def make_inputs(folder: Path, model: Model, window: int, windows: int, seed: int
     from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = model.sizes
     torch.manual_seed(seed)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=sizes.vocab,
-            hidden_size=sizes.hidden,
-            intermediate_size=sizes.ffn,
-            num_hidden_layers=sizes.layers,
-            num_attention_heads=sizes.heads,
-            num_key_value_heads=sizes.groups,
-            max_position_embeddings=model.window,
-            tie_word_embeddings=sizes.tied,
-        )
-    ).save_pretrained(folder / "model")
+    config = LlamaConfig(**model.sizes.llama_config(model.window))
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
     builder = IndexedDatasetBuilder(str(folder / "data.bin"), dtype=np.int32)
     generator = np.random.default_rng(seed)
     for _ in range(windows + 1):
-        builder.add_item(torch.from_numpy(generator.integers(sizes.vocab, size=window + 1)))
+        builder.add_item(torch.from_numpy(generator.integers(model.sizes.vocab, size=window + 1)))
         builder.end_document()
     builder.finalize(str(folder / "data.idx"))
-    command = [sys.executable, "tools/convert_hf_to_megatron.py", "--hf-model", folder / "model"]
-    command += ["--save", folder / "base", "--dtype", "fp32"]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise UserError(f"the conversion failed: {run.stderr.strip().splitlines()[-1]}")
+    converter = str(ROOT / "tools/convert_hf_to_megatron.py")
+    command = [sys.executable, converter, "--hf-model", folder / "model"]
+    measured(list(map(str, [*command, "--save", folder / "base", "--dtype", "fp32"])))
 
 
 def _arguments(
@@ -148,17 +137,16 @@ def _arguments(
     common = f"""--seq-length {window} --micro-batch-size {samples} --global-batch-size {batch}
         --train-iters {steps} --lr 1e-5 --lr-decay-style constant --split 100,0,0 --eval-iters 0
         --weight-decay 0 --adam-beta1 0.9 --adam-beta2 0.95 --seed {options.seed}"""
-    data = folder / "data"
+    data, vocabulary = folder / "data", PRESETS[options.preset][0].sizes.vocab
     megatron = f"""{common} --use-checkpoint-args --pretrained-checkpoint {folder}/base
         --data-path {data} --data-cache-path {folder}/CACHE --num-workers 0 --log-interval 1000
-        --tokenizer-type NullTokenizer --vocab-size VOCABULARY
+        --tokenizer-type NullTokenizer --vocab-size {vocabulary}
         --make-vocab-size-divisible-by 1"""
     hf = f"""{common} --model {folder}/model --data-path {data} --data-cache-path {folder}/CACHE
         --save {folder}/CACHE/saved --checkpoint-dir {folder}/CACHE/checkpoints
         --save-interval 1000000 --log-interval 1000"""
-    vocabulary = str(PRESETS[options.preset][0].sizes.vocab)
     return {
-        "megatron": megatron.replace("VOCABULARY", vocabulary).split(),
+        "megatron": megatron.split(),
         **dict.fromkeys(("e2_hf", "trainer", "plain", "product"), hf.split()),
     }
 
@@ -213,6 +201,7 @@ def _process(arguments: list[str], threads: int) -> Iterator[subprocess.Popen[st
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
+        cwd=ROOT,
     )
     try:
         yield process
@@ -227,8 +216,8 @@ def _step(process: subprocess.Popen[str], name: str, log: Path) -> dict[str, flo
         process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"{name or 'the product'} ended: {(said or ['no message'])[-1]}")
+        said = last_line(log.read_text(encoding="utf-8", errors="replace"))
+        raise UserError(f"{name or 'the product'} ended: {said}")
     return json.loads(line)
 
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from e2_common.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error, last_line
 from e2_tools.arguments import check_counts, command_parser
 
 HERE = Path(__file__).with_name("engines")
@@ -89,8 +89,7 @@ def ask(args: Any, question: dict[str, Any]) -> dict[str, Any]:
             check=False,
         )
         if run.returncode or not answer.exists():
-            last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{name} failed: {last}")
+            raise UserError(f"{name} failed: {last_line(run.stderr)}")
         return {"name": name, **json.loads(answer.read_text())}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, last_line
 from e2_tools.arguments import command_parser
 
 SAMPLE_SECONDS = 0.1
@@ -88,7 +88,7 @@ def measured(command: Sequence[str], memory: bool = False) -> Measured:
     process.stdout.close()
     process.stderr.close()
     if process.returncode:
-        last = (texts["errors"].strip().splitlines() or ["no message"])[-1]
+        last = last_line(texts["errors"])
         raise UserError(f"{' '.join(command[:2])}: exit code {process.returncode}: {last}")
     cpu = usage.ru_utime + usage.ru_stime
     return Measured(seconds, cpu, watch.parent_cpu_seconds, watch.peak_bytes, texts["output"])

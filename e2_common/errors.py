@@ -25,6 +25,11 @@ def brief(error: BaseException) -> str:
     return lines[0][:_LONGEST].rstrip() if lines else type(error).__name__
 
 
+def last_line(output: str) -> str:
+    """Return the last line that a program said, which is why it failed, if it says so."""
+    return (output.strip().splitlines() or ["no message"])[-1]
+
+
 def on_one_line(error: BaseException | str) -> str:
     """Return all lines of an error joined, for errors whose first line says too little."""
     return " ".join(str(error).split())[:_LONGEST]

@@ -78,6 +78,20 @@ class ModelSizes:
             )
         return sizes
 
+    def llama_config(self, window: int) -> dict[str, Any]:
+        """The keys of the config.json of a Llama of these sizes, whose L is ``window`` tokens."""
+        return {
+            "vocab_size": self.vocab,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.ffn,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.groups,
+            "head_dim": self.head_dim,
+            "max_position_embeddings": window,
+            "tie_word_embeddings": self.tied,
+        }
+
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> "ModelSizes":
         """Read Megatron's arguments, those of this run or those stored in a checkpoint.

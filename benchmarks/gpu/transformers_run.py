@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.gpu.models import cut
 from benchmarks.gpu.plan import AT_LEAST
 from benchmarks.gpu.profile import profile
 from e2_common.progress import progress_bar
@@ -78,14 +79,9 @@ def measure(
     torch.manual_seed(seed)
     device = torch.cuda.current_device()
     torch.cuda.reset_peak_memory_stats()
-    sizes = known.sizes
+    sizes = cut(known.sizes, layers)
     config = LlamaConfig(
-        vocab_size=sizes.vocab,
-        hidden_size=sizes.hidden,
-        intermediate_size=sizes.ffn,
-        num_hidden_layers=layers,
-        num_attention_heads=sizes.heads,
-        max_position_embeddings=known.window,
+        **sizes.llama_config(known.window),
         attn_implementation="sdpa",
         use_cache=False,
     )

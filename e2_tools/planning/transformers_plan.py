@@ -211,15 +211,4 @@ def _config(name: str, model: Model) -> Any:
 
         content = complete_config(Path(name) / "config.json")
         return CONFIG_MAPPING[content["model_type"]].from_dict(content)
-    sizes = model.sizes
-    return CONFIG_MAPPING["llama"](
-        vocab_size=sizes.vocab,
-        hidden_size=sizes.hidden,
-        intermediate_size=sizes.ffn,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.groups,
-        head_dim=sizes.head_dim,
-        max_position_embeddings=model.window,
-        tie_word_embeddings=sizes.tied,
-    )
+    return CONFIG_MAPPING["llama"](**model.sizes.llama_config(model.window))

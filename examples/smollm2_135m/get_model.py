@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from e2_common.errors import UserError, exit_on_user_error
+from e2_common.errors import UserError, exit_on_user_error, last_line
 from e2_common.files import atomic_directory
 from e2_tools.arguments import command_parser
 
@@ -27,8 +27,7 @@ def pip(*words: str | Path) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, words)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
-        lines = run.stderr.strip().splitlines() or ["no message"]
-        raise UserError(f"pip {words[0]}: {lines[-1]}")
+        raise UserError(f"pip {words[0]}: {last_line(run.stderr)}")
 
 
 @exit_on_user_error

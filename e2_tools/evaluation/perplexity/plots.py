@@ -59,8 +59,11 @@ def draw(
             if row.get(metric) is not None
         )
         if not points:
-            why = "its documents are shorter than its largest window"
-            why = "it was made without --key-tokens" if metric == KEY_TOKENS else why
+            why = (
+                "it was made without --key-tokens"
+                if metric == KEY_TOKENS
+                else "its documents are shorter than its largest window"
+            )
             raise UserError(
                 f"--metric {metric}: {label!r} has no value of it ({why}); use --metric perplexity"
             )
