@@ -104,7 +104,7 @@ SIZES = (
 )
 def test_refusals(options, word, tmp_path, capsys):
     words = dict.fromkeys("tokens books trials seq-length batch max-scale ranks jobs".split(), 1)
-    words |= {"micro-batch": 1, "device": "cpu"}
+    words |= {"micro-batch": 1, "device": "cpu", "dtype": "bf16"}
     words |= {"arms": "best", "columns": "", "windows": "2", "tests": "noise", "depths": "0"}
     words |= {"out": tmp_path, "model": tmp_path, "texts": tmp_path} | options
     (tmp_path / "settings.json").write_text('{"tokens": 1}')

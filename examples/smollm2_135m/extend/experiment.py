@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--micro-batch", type=int, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--dtype", choices=("bf16", "fp32"), required=True)
     parser.add_argument("--dry-run", action="store_true")
     return parser
 
@@ -86,7 +87,7 @@ class Experiment:
 
     def settings(self) -> dict[str, object]:
         """What may not change between two runs in one folder; everything else may grow."""
-        names = ("tokens", "seq_length", "batch", "max_scale")
+        names = ("tokens", "seq_length", "batch", "max_scale", "dtype")
         return {name: getattr(self.args, name) for name in names} | {
             name: str(getattr(self.args, name).resolve()) for name in ("model", "texts")
         }
@@ -109,7 +110,7 @@ class Experiment:
             self._step(
                 "conversion",
                 ["tools/convert_hf_to_megatron.py", "--hf-model", args.model, "--save", out / BASE,
-                 "--dtype", "bf16"],
+                 "--dtype", args.dtype],
                 (out / BASE).exists,
             ),
             self._step(
@@ -142,10 +143,11 @@ class Experiment:
             *("--data-cache-path", self.out / "cache" / arm, "--log-interval", 1),
             *("--tensorboard-dir", self.out / "tensorboard" / arm, "--seed", 1234),
             *("--seq-length", args.seq_length, "--micro-batch-size", args.micro_batch),
-            *("--global-batch-size", args.batch, "--train-iters", self.iterations, "--bf16"),
+            *("--global-batch-size", args.batch, "--train-iters", self.iterations),
             *("--lr", "1e-4", "--min-lr", "1e-5", "--lr-decay-style", "cosine"),
             *("--lr-warmup-iters", max(1, self.iterations // 20)),
             *("--adam-beta1", 0.9, "--adam-beta2", 0.95, "--weight-decay", 0, "--clip-grad", 1.0),
+            *(["--bf16"] if args.dtype == "bf16" else []),
             *ARMS[arm],
         ]
         if arm != "control":
@@ -185,8 +187,8 @@ class Experiment:
         command = [
             f"tools/evaluate_{COMMANDS.get(cell.test, 'needle')}.py",
             *("--model", self._model(cell.column.model), "--label", cell.column.label),
-            *("--windows", cell.window, "--output", path, "--resume", "--dtype", "bf16"),
-            *("--device", args.device),
+            *("--windows", cell.window, "--output", path, "--resume"),
+            *("--device", args.device, "--dtype", args.dtype),
             *cell.column.serving,
         ]
         if cell.test == "perplexity":
