@@ -10,7 +10,7 @@ import numpy as np
 
 from e2_common.disk.indexed_dataset import token_type
 from e2_common.errors import UserError, on_one_line
-from e2_tools.corpus.light_import import parts_of_megatron
+from e2_tools.corpus.light_import import with_megatrons_tokenizers
 from e2_tools.corpus.tiktoken import TIKTOKEN, TiktokenOptions
 
 HUGGING_FACE = "HuggingFaceTokenizer"
@@ -113,14 +113,15 @@ def load_megatron_tokenizer(
         library, options = "tiktoken", tiktoken.arguments()
     else:
         library, options = _MEGATRON_DEFAULTS[tokenizer_type]
-    try:
-        with parts_of_megatron():
-            from megatron.core.tokenizers import MegatronTokenizer
 
-            model = MegatronTokenizer.from_pretrained(
-                tokenizer_path=path, metadata_path={"library": library}, **options
-            )
-            eod, size = model.eod, model.vocab_size
+    def load(tokenizers: Any) -> tuple[Any, int | None, int]:
+        model = tokenizers.MegatronTokenizer.from_pretrained(
+            tokenizer_path=path, metadata_path={"library": library}, **options
+        )
+        return model, model.eod, model.vocab_size
+
+    try:
+        model, eod, size = with_megatrons_tokenizers(load)
     except Exception as error:  # whatever the libraries raise, the mend is the same
         raise UserError(
             f"--tokenizer-model {path}: does not load as a {tokenizer_type} ({on_one_line(error)})"
