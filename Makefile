@@ -42,7 +42,7 @@ quick: lint
 		$(PYTHON) -m pytest -q -m "not slow" $(IN_PARALLEL) tests/unit $$files
 
 test: $(STAMP)
-	@$(PYTHON) -m pytest -m "not slow" $(IN_PARALLEL)
+	@$(PYTHON) -m pytest -m "not slow" --durations 10 --durations-min 5 $(IN_PARALLEL)
 
 test-slow: $(STAMP)
 	@$(PYTHON) -m pytest -m slow

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs several `pretrain_e2.py` command lines one after another in one torchrun world.
-
-    torchrun --nproc-per-node N tests/distributed/worker.py SPEC.json RESULTS.json
+"""Runs several `pretrain_e2.py` command lines one after another in one world of ranks.
 
 SPEC.json: [{"name": ..., "argv": [...]}, ...]. RESULTS.json: name -> {"losses", "grad_norms",
 "log", "draws", "memory", "error"}: what the last rank saw at each iteration, what every rank drew
@@ -9,7 +7,6 @@ and, of a run with "memory": true, the bytes it held.
 """
 
 import gc
-import importlib.util
 import json
 import os
 import sys
@@ -20,15 +17,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-from megatron_patches.runtime import cpu as cpu_runtime  # noqa: E402
-
-
-def load_entry():
-    spec = importlib.util.spec_from_file_location("pretrain_e2", ROOT / "pretrain_e2.py")
-    entry = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(entry)
-    return entry
+import pretrain_e2
 
 
 def end_run(training):
@@ -41,12 +30,9 @@ def end_run(training):
             torch.distributed.destroy_process_group(group)
 
 
-def main():
-    spec_path, results_path = sys.argv[1:]
+def run_rank(spec_path, results_path):
+    """Be a rank: run what is in the one file, write the other."""
     runs = json.loads(Path(spec_path).read_text())
-    entry = load_entry()
-    entry.as_single_process()
-    cpu_runtime.install()
     if os.environ.get("TRITON_INTERPRET") == "1":
         from tests.helpers.triton_interpreter import prepare
 
@@ -58,9 +44,6 @@ def main():
     import megatron_patches.training.window_validation as validation
     from tests.distributed.logits_probe import LogitsProbe
     from tests.distributed.memory_probe import measured_step
-    from tests.helpers.megatron_parser import remember_docstrings
-
-    remember_docstrings()
 
     record = {}
     original_step = training.train_step
@@ -97,7 +80,7 @@ def main():
         )
         sys.argv = ["pretrain_e2.py", *run["argv"]]
         try:
-            entry.main.__wrapped__()
+            pretrain_e2.main.__wrapped__()
         except SystemExit as end:  # --exit-interval ends this way
             record["error"] = f"exit code {end.code}" if end.code else None
         except Exception:
@@ -117,7 +100,3 @@ def main():
     if torch.distributed.get_rank() == 0:
         Path(results_path).write_text(json.dumps(results))
     torch.distributed.barrier()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts one torchrun world for many runs and reads back what they did."""
+"""Starts one world of ranks for many runs and reads back what they did."""
 
 import json
-import os
-import subprocess
-import sys
 
-from tests.helpers import ROOT
+from tests.helpers.preloaded import run_ranks
 
 TINY_MODEL = """
     --num-layers 4 --hidden-size 64 --ffn-hidden-size 160 --num-attention-heads 4
@@ -26,13 +23,13 @@ TINY_TRAINING = """
 LOADING_ALONE = ["--num-workers", "0"]
 
 
-def run_world(nproc, runs, folder, timeout=500, **environment):
-    """Run every (name, argv) in one world of ``nproc`` ranks; returns name -> result.
+def run_world(ranks, runs, folder, timeout=500, **environment):
+    """Run every (name, argv) in one world of so many ranks; returns name -> result.
 
     A run may be a dict with more keys of the worker's spec. Fails on the first run that failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    spec, results = folder / "spec.json", folder / "results.json"
+    spec, results, log = folder / "spec.json", folder / "results.json", folder / "world.log"
     spec.write_text(
         json.dumps(
             [
@@ -41,20 +38,10 @@ def run_world(nproc, runs, folder, timeout=500, **environment):
             ]
         )
     )
-    worker = str(ROOT / "tests" / "distributed" / "worker.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(nproc), worker, str(spec), str(results)]
-    log = folder / "world.log"
-    with log.open("w") as output:
-        subprocess.run(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "E2_TRACEBACK": "1", **environment},
-            cwd=ROOT,
-        )
+    run_ranks(
+        *("tests.distributed.worker", [spec, results], [log] * ranks, timeout),
+        **{"fresh": bool(environment), "E2_TRACEBACK": "1", **environment},
+    )
     assert results.exists(), f"the world died:\n{log.read_text()[-5000:]}"
     outcome = json.loads(results.read_text())
     for name, result in outcome.items():

@@ -1,38 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parses many command lines of pretrain_e2.py in one process; prints what was refused, as JSON.
+"""Parses many command lines of pretrain_e2.py in one process: what is refused of them.
 
-stdin: name -> world size and arguments. Last line of stdout: name -> refusal. Importing Megatron
-takes seconds, and every refusal comes before anything is built.
+Every refusal comes before anything is built.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 
-from megatron_patches.runtime import cpu as cpu_runtime
+from megatron.core.num_microbatches_calculator import destroy_num_microbatches_calculator
+from megatron.training.global_vars import destroy_global_vars
 
-cpu_runtime.install()
+from e2_common.errors import UserError
+from megatron_patches.start.arguments import parse_arguments
 
-from megatron.core.num_microbatches_calculator import (  # noqa: E402
-    destroy_num_microbatches_calculator,
-)
-from megatron.training.global_vars import destroy_global_vars  # noqa: E402
 
-from e2_common.errors import UserError  # noqa: E402
-from megatron_patches.start.arguments import parse_arguments  # noqa: E402
-from tests.helpers.megatron_parser import remember_docstrings  # noqa: E402
-
-remember_docstrings()
-
-os.environ |= {"RANK": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
-refusals = {}
-for name, (world_size, *argv) in json.load(sys.stdin).items():
-    os.environ["WORLD_SIZE"] = world_size
-    sys.argv = ["pretrain_e2.py", *argv]
-    destroy_global_vars()
-    destroy_num_microbatches_calculator()
-    try:
-        parse_arguments(on_cpu=True)
-    except UserError as error:
-        refusals[name] = str(error)
-print(json.dumps(refusals))
+def run_rank(commands, output):
+    """Read name -> world size and arguments from a file, write name -> refusal into another."""
+    os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # as the entry does
+    refusals = {}
+    for name, (world_size, *argv) in json.loads(Path(commands).read_text()).items():
+        os.environ["WORLD_SIZE"] = world_size
+        sys.argv = ["pretrain_e2.py", *argv]
+        destroy_global_vars()
+        destroy_num_microbatches_calculator()
+        try:
+            parse_arguments(on_cpu=True)
+        except UserError as error:
+            refusals[name] = str(error)
+    Path(output).write_text(json.dumps(refusals))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that has imported Megatron, and forks the ranks of whatever it is asked to run.
+
+    python -m tests.helpers.preloaded_server < REQUESTS
+
+A request is a line of JSON: {"target": module, "arguments": [...], "logs": [a file of each rank],
+"seconds": limit, "environment": {...}}. Each rank calls the module's ``run_rank(*arguments)`` in a
+fork of its own, with both outputs in its file, in an environment as torchrun gives it. The answer
+is a line with the exit code of each rank, after the last has ended; where one fails, the others are
+told to end, as torchrun does.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+
+from torch.distributed import TCPStore
+
+from megatron_patches.runtime.prepare import prepare
+
+MODULES = [
+    *(f"megatron_patches.{name}" for name in ("start.arguments", "model.build", "training.step")),
+    *("megatron_patches.training.window_validation", "megatron.training.training"),
+    *("transformers.models.auto", "torch.utils.tensorboard", "pretrain_e2"),
+]
+PATIENCE = 20  # seconds between SIGTERM and SIGKILL
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed
+    prepare()
+    for module in MODULES:
+        importlib.import_module(module)
+    from tests.helpers.megatron_parser import remember_docstrings
+
+    remember_docstrings()
+    for line in sys.stdin:
+        print(json.dumps(codes_of(json.loads(line))), file=answers, flush=True)
+
+
+def codes_of(request):
+    """Run it; the exit code of each rank."""
+    # As torchrun does, keep the ranks' store here, where it outlives them.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    alive, codes = {}, [None] * len(request["logs"])
+    for rank in range(len(codes)):
+        process = os.fork()
+        if process == 0:
+            child(request, rank, store.port)
+        alive[process] = rank
+    end, number = time.monotonic() + request["seconds"], signal.SIGTERM
+    while alive:
+        process, status = os.waitpid(-1, os.WNOHANG)
+        if process:
+            codes[alive.pop(process)] = os.waitstatus_to_exitcode(status)
+            if status:
+                end = min(end, time.monotonic() + 1)
+        elif time.monotonic() > end:
+            for process in alive:
+                os.kill(process, number)
+            end, number = time.monotonic() + PATIENCE, signal.SIGKILL
+        else:
+            time.sleep(0.01)
+    return codes
+
+
+def child(request, rank, port):
+    """One rank, in its own process; never returns."""
+    code = 1
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        log = os.open(request["logs"][rank], flags)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        ranks = str(len(request["logs"]))
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        importlib.import_module(request["target"]).run_rank(*request["arguments"])
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
