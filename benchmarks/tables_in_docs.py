@@ -16,6 +16,7 @@ from pathlib import Path
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
 from e2_tools.arguments import command_parser
+from e2_tools.evaluation.attention import by_window as attention
 from e2_tools.evaluation.collection import kind_of_collection, read_collection
 from e2_tools.evaluation.perplexity.results import METRICS
 from e2_tools.evaluation.perplexity.seeds import over_seeds
@@ -34,18 +35,19 @@ def table(path: Path, metric: str | None = None) -> str:
 
     Args:
         path: of the file.
-        metric: of its rows; the usual one of its kind by default.
+        metric: of its rows; the usual one of its kind by default. An attention's is to be named.
 
     Raises:
         UserError: the file is missing or not whole.
     """
     runs = read_collection(path)
     labels = [results["label"] for _, results in runs]
-    retrieval = is_retrieval(kind_of_collection(path))
-    metrics = (METRIC,) if retrieval else METRICS
+    kind = kind_of_collection(path)
+    share = METRIC if is_retrieval(kind) else metric if kind == attention.SCHEMA else None
+    metrics = (share,) if share else METRICS
     files = by_label(runs) if len(set(labels)) == len(labels) else over_seeds(runs, metrics)
-    if retrieval:
-        head, rows = percent_rows(files)
+    if share:
+        head, rows = percent_rows(files, share)
     else:
         head, rows = perplexity_rows(files, metric or METRICS[0], False)
     if len(files) < len(runs):
