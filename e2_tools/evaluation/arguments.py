@@ -45,6 +45,15 @@ def add_model_arguments(
         add("--label", metavar="NAME", help=f"{label} (default: the model folder's name)")
 
 
+def add_shared_prefill_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-shared-prefill``, for commands that ask many questions."""
+    parser.add_argument(
+        "--no-shared-prefill",
+        action="store_true",
+        help="read every prompt from its first token, even where it begins like the one before",
+    )
+
+
 def scale_argument(text: str) -> str | float:
     """Parse ``--scale``: auto, none or a number of at least 1."""
     if text in ("auto", "none"):

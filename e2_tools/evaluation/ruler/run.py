@@ -15,7 +15,13 @@ from e2_common.progress import progress_bar
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import around_message
 from e2_tools.evaluation.result_file import Results
-from e2_tools.evaluation.retrieval.grid import Progress, answers_to, run_cells, settings_of
+from e2_tools.evaluation.retrieval.grid import (
+    Progress,
+    answers_to,
+    run_cells,
+    settings_of,
+    shared_prefill,
+)
 from e2_tools.evaluation.retrieval.results import cells_to_keep
 from e2_tools.evaluation.ruler.results import SCHEMA, Cell, draw_scores, in_order, score_table
 from e2_tools.evaluation.ruler.score import METRICS, cleaned, percent
@@ -56,7 +62,7 @@ def evaluate(args: argparse.Namespace) -> str:
         for place in itertools.product(dict.fromkeys(args.windows), tasks)
         if place not in done
     ]
-    drawn = {}
+    drawn, shared = {}, shared_prefill(args)
     with progress_bar(len(todo), "cell", "first prompts", delay=2, leave=False) as bar:
         for window, task in todo:
             # The first now, so that a window that is too small is told before a model is loaded.
@@ -72,7 +78,7 @@ def evaluate(args: argparse.Namespace) -> str:
         ]
         family = TASKS[task].family
         scale, answers = answers_to(
-            model, config, tokenizer, prompts, window, family.max_new_tokens, args, progress
+            model, config, tokenizer, prompts, window, family.max_new_tokens, args, shared, progress
         )
         told = [(sample.answers, answer) for sample, answer in zip(asked, answers, strict=True)]
         scored = {"scale": scale, "prompt_tokens": max(map(len, prompts))}
