@@ -97,9 +97,10 @@ def differences(runs: list[Results]) -> list[str]:
     shared = ("schema", "seed", "among", "haystack", "values", "tasks", "words")
     found = [name for name in shared if len({str(run.get(name)) for run in runs}) > 1]
     found += ["chat"] * (len({bool(run.get("chat")) for run in runs}) > 1)
-    # A model that was served as it is has none.
-    if len({run.get("base_window") for run in runs} - {None}) > 1:
-        found.append("base_window")
+    # A model that was served as it is has no L, and an old file no type.
+    for name in ("base_window", "dtype"):
+        if len({run.get(name) for run in runs} - {None}) > 1:
+            found.append(name)
     windows = {str([row["window"] for row in run["results"]]) for run in runs}
     # A collection does not have them by window.
     trials = {str([row.get("trials") for row in run["results"]]) for run in runs if _counted(run)}
