@@ -15,6 +15,8 @@ TESTS = {
     "needle": "Needle",
     "recall": "Span recall",
     "ruler": "RULER",
+    "babilong": "BABILong",
+    "mrcr": "MRCR",
 }
 
 
