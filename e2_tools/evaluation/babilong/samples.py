@@ -16,7 +16,7 @@ from e2_tools.evaluation.babilong.facts import Story
 SHORTEST = 10  # tokens of a sentence of the background
 PER_TOKEN = 10  # characters of a text that are looked at, for each token that is missing
 ROW = 8  # tokens that a fact takes, about: stories with more facts than fit are left out
-TRIES = 1000  # texts in a row that give no sentence
+TRIES = 200  # texts in a row that give no sentence
 
 
 class Background:
