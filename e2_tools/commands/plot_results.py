@@ -192,7 +192,7 @@ def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
     runs, files = _runs(args, read_by_window, (METRIC, ERROR))
     if len({"tasks" in results for _, results in runs}) > 1:
         raise UserError(
-            "--kind depth: some of the files have tasks instead of depths; draw them apart"
+            "--kind depth: RULER, BABILong and MRCR have tasks instead of depths; draw these apart"
         )
     cells = [
         read_json_object(path, "evaluate again") | {"label": results["label"]}

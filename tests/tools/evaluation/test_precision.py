@@ -15,6 +15,7 @@ from e2_tools.evaluation.conditions import conditions, in_words
 from e2_tools.evaluation.precision import Choice, choose_dtype, faster
 from tests.helpers import word_model
 from tests.helpers.commands import refused
+from tests.tools.evaluation.longbench_records import predict, write_tasks
 from transformers_patches.generation import generate
 
 CPU = torch.device("cpu")
@@ -92,6 +93,16 @@ def test_the_choice_is_said_recorded_and_kept(model, tmp_path, monkeypatch, caps
     other.write_text(json.dumps(content))
     plot_results.main([str(path), str(other), "--output", str(tmp_path / "p.png")])
     assert "dtype" not in capsys.readouterr().err
+
+
+def test_longbench_always_goes_on_with_what_was_chosen(model, tmp_path, monkeypatch):
+    data = write_tasks(tmp_path / "data")
+    flags = ["--dtype", "auto", "--limit", 1, "--tasks", "trec"]
+    for found, task in (("bf16", "trec"), ("fp32", "hotpotqa")):
+        monkeypatch.setattr(precision, "faster", lambda *_, found=found: Choice(found, "it is"))
+        predict(model, data, tmp_path / "out", *flags, "--tasks", task)
+        settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+        assert settings["dtype"] == "bf16"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"dtype": "fp64"}', '{"dtype": 3}', "\x89PNG"])
