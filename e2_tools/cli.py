@@ -40,6 +40,8 @@ VERBS = {
     "evaluate-passkey": Verb("evaluation", "find a pass key, by window and depth"),
     "evaluate-needle": Verb("evaluation", "find RULER's needle, by window and depth"),
     "evaluate-ruler": Verb("evaluation", "RULER's tasks by window, and the effective window"),
+    "evaluate-babilong": Verb("evaluation", "BABILong's qa1 to qa3, from bAbI and a text"),
+    "evaluate-mrcr": Verb("evaluation", "OpenAI's MRCR, from its files, by window"),
     "evaluate-recall": Verb("evaluation", "recall a span of made-up words, by window and depth"),
     "evaluate-longbench": Verb("evaluation", "answer LongBench's questions, score the answers"),
     "generate": Verb("evaluation", "continue a text at the scale that its length needs"),

@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from e2_common.errors import UserError
 from e2_llm.window import Config, scale_for
 from transformers_patches.scale import at_scale
+from transformers_patches.shared_prefill import SharedPrefill
 
 
 def scale_of_request(
@@ -47,6 +48,7 @@ def generate(
     stop: Collection[int] | None = None,
     min_new_tokens: int = 0,
     streamer: Any = None,
+    shared: SharedPrefill | None = None,
     **sampling: Any,
 ) -> list[list[int]]:
     """Continue prompts, greedily unless ``sampling`` says otherwise.
@@ -64,6 +66,8 @@ def generate(
         stop: token ids that end an answer; by default the model's own.
         min_new_tokens: no stop before so many.
         streamer: of transformers, shown the tokens as they come; for a single prompt.
+        shared: keeps what prompts begin with, from one call to the next, so that it is read once;
+            answers are the same apart from rounding. Of one model and config; beams do without it.
         sampling: of ``transformers.GenerationConfig``, such as ``do_sample`` and ``temperature``.
 
     Returns:
@@ -92,7 +96,7 @@ def generate(
     for group_scale, numbers in groups.items():
         batch = [prompts[number] for number in numbers]
         with at_scale(model, config, group_scale):
-            new = _batch(model, batch, settings, streamer)
+            new = _batch(model, batch, settings, streamer, shared, group_scale)
         for number, answer in zip(numbers, new, strict=True):
             answers[number] = _until(answer, stop)
     return answers
@@ -108,36 +112,71 @@ def stop_tokens(model: PreTrainedModel) -> list[int]:
     return sorted(stop) if isinstance(stop, (list, tuple)) else [stop]
 
 
-@torch.inference_mode()
 def _batch(
     model: PreTrainedModel,
     prompts: list[Sequence[int]],
     settings: GenerationConfig,
     streamer: Any,
+    shared: SharedPrefill | None,
+    scale: float | None,
 ) -> list[list[int]]:
     longest = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
+    failure: torch.OutOfMemoryError
+    # If what is shared does not fit beside the batch, the batch may fit alone.
+    for kept in dict.fromkeys((shared if settings.num_beams == 1 else None, None)):
+        try:
+            return _answers(model, prompts, longest, settings, streamer, kept, scale)
+        except torch.OutOfMemoryError as error:
+            failure = error.with_traceback(None)  # which holds the tensors
+    raise UserError(
+        f"{len(prompts)} prompts of {longest} tokens: the device's memory does not suffice; "
+        "take fewer at once (--batch-size), or bf16 (--dtype bf16)"
+    ) from failure
+
+
+@torch.inference_mode()
+def _answers(
+    model: PreTrainedModel,
+    prompts: list[Sequence[int]],
+    longest: int,
+    settings: GenerationConfig,
+    streamer: Any,
+    shared: SharedPrefill | None,
+    scale: float | None,
+) -> list[list[int]]:
     own = model.generation_config
     model.generation_config = GenerationConfig()  # its repetition penalty and so on would mix in
     try:
+        cache = None if shared is None else shared.cache(model, prompts, scale)
+        ids, mask = _padded(prompts, longest, 0 if cache is None else cache.get_seq_length())
         output = model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             streamer=streamer,
             generation_config=settings,
+            **({} if cache is None else {"past_key_values": cache}),
         )
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{len(prompts)} prompts of {longest} tokens: the device's memory does not suffice; "
-            "take fewer at once (--batch-size), or bf16 (--dtype bf16)"
-        ) from error
+    except BaseException:
+        if shared is not None:
+            shared.clear()  # its layers may be of different lengths
+        raise
     finally:
         model.generation_config = own
     return output[:, longest:].tolist()
+
+
+def _padded(
+    prompts: list[Sequence[int]], longest: int, shared: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask [prompts, longest], padded behind the tokens that a cache holds already."""
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.ones_like(ids)
+    for row, prompt in enumerate(prompts):
+        begin = shared + longest - len(prompt)
+        ids[row, :shared] = torch.as_tensor(prompt[:shared])
+        ids[row, begin:] = torch.as_tensor(prompt[shared:])
+        mask[row, shared:begin] = 0
+    return ids, mask
 
 
 def _until(ids: list[int], stop: list[int]) -> list[int]:

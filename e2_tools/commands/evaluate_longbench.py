@@ -13,7 +13,11 @@ from pathlib import Path
 from e2_common.errors import exit_on_user_error
 from e2_common.outputs import OutputFolder
 from e2_tools.arguments import command_parser, count_argument
-from e2_tools.evaluation.arguments import AUTO, add_model_arguments
+from e2_tools.evaluation.arguments import (
+    AUTO,
+    add_model_arguments,
+    add_shared_prefill_argument,
+)
 
 
 def length_argument(text: str) -> int:
@@ -74,6 +78,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help="prompts of like length at once (default: 1; vllm 64)",
     )
+    add_shared_prefill_argument(parser)
     add("--limit", type=count_argument, metavar="N", help="only the first N records of each task")
 
 

@@ -190,8 +190,10 @@ def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
     if any(map(is_collection, args.results)):
         raise UserError("--kind depth: a collection has no depths; name the result files")
     runs, files = _runs(args, read_by_window, (METRIC, ERROR))
-    if len({is_ruler(results) for _, results in runs}) > 1:
-        raise UserError("--kind depth: RULER has tasks instead of depths; draw its files apart")
+    if len({"tasks" in results for _, results in runs}) > 1:
+        raise UserError(
+            "--kind depth: RULER, BABILong and MRCR have tasks instead of depths; draw these apart"
+        )
     cells = [
         read_json_object(path, "evaluate again") | {"label": results["label"]}
         for path, results in runs

@@ -8,6 +8,7 @@ from e2_llm.frequencies import BY_SCALE
 
 AUTO = "what {} / base window needs, a whole number if training drew whole ones"
 AUTO_OF_WINDOW = AUTO.format("window")
+AUTO_DTYPE = "auto"
 
 
 def add_model_arguments(
@@ -39,10 +40,25 @@ def add_model_arguments(
         help="what the scale does to the frequencies (default: what the model was trained with, "
         "else linear)",
     )
-    add("--dtype", choices=["fp32", "bf16"], default=dtype, help=f"(default: {dtype})")
+    add(
+        "--dtype",
+        choices=[AUTO_DTYPE, "fp32", "bf16"],
+        default=dtype,
+        help="of the weights; auto: with --resume as before, else bf16 where this machine "
+        f"multiplies it clearly faster than fp32 (default: {dtype})",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     if label:
         add("--label", metavar="NAME", help=f"{label} (default: the model folder's name)")
+
+
+def add_shared_prefill_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-shared-prefill``, for commands that ask many questions."""
+    parser.add_argument(
+        "--no-shared-prefill",
+        action="store_true",
+        help="read every prompt from its first token, even where it begins like the one before",
+    )
 
 
 def scale_argument(text: str) -> str | float:

@@ -15,6 +15,8 @@ TESTS = {
     "needle": "Needle",
     "recall": "Span recall",
     "ruler": "RULER",
+    "babilong": "BABILong",
+    "mrcr": "MRCR",
 }
 
 
@@ -66,6 +68,7 @@ def _perplexity(results: Results) -> dict[str, str]:
         "documents": documents,
         "scored tokens": _between(tokens),
         "key tokens": (results.get("key_tokens") or {}).get("scored"),
+        "dtype": results.get("dtype"),
     }
     return _told(found)
 
@@ -79,6 +82,7 @@ def _questions(results: Results) -> dict[str, str]:
         "values": results.get("values"),
         "among": results.get("among"),
         "chat template": "yes" if results.get("chat") else None,
+        "dtype": results.get("dtype"),
     }
     return _told(found)
 

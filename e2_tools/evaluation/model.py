@@ -23,9 +23,9 @@ from e2_llm.window import (
 from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.pretrained_window import completed, pretrained
+from e2_tools.evaluation.arguments import AUTO_DTYPE
+from e2_tools.evaluation.precision import DTYPES, choose_dtype
 from transformers_patches.scale import rotary_modules
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def load_config(path: Path, flag: str = "--model") -> Config:
@@ -52,7 +52,8 @@ def load_config(path: Path, flag: str = "--model") -> Config:
 def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
     """Read the ``config.json`` of the command line's model, with the rule that it asks for.
 
-    Says on stderr if the model serves another scale than it was trained for.
+    Says on stderr if the model serves another scale than it was trained for. In place of
+    ``--dtype auto`` stands from then on what was chosen, and :func:`model_loader` says why.
 
     Args:
         args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
@@ -60,7 +61,7 @@ def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
 
     Raises:
         UserError: see :func:`load_config`; L cannot be decided or the RoPE not be rescaled, unless
-            ``--scale`` is none; a rule is named and nothing is rescaled.
+            ``--scale`` is none; a rule is named and nothing is rescaled; no such device here.
     """
     config, notes = load_config(args.model, flag), []
     try:
@@ -79,6 +80,7 @@ def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
     if args.scale == "auto":
         for note in filter(None, (*notes, factor_note(config))):
             print(f"note: {args.model}: {note}", file=sys.stderr)
+    args.dtype, args.dtype_reason = choose_dtype(args, config, choose_device(args.device))
     return config
 
 
@@ -187,7 +189,8 @@ def model_loader(args: argparse.Namespace) -> Callable[[], PreTrainedModel]:
     So a mistake is told before the texts are read, and the weights are read after them.
 
     Args:
-        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
+        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`, after
+            :func:`config_of`.
 
     Raises:
         UserError: no such device here; on the call, whatever :func:`load_model` finds.
@@ -196,6 +199,8 @@ def model_loader(args: argparse.Namespace) -> Callable[[], PreTrainedModel]:
 
     def load() -> PreTrainedModel:
         logging.disable_progress_bar()  # ours tells enough
+        if args.dtype_reason:
+            print(f"note: --dtype {AUTO_DTYPE}: {args.dtype}, {args.dtype_reason}", file=sys.stderr)
         return load_model(args.model, DTYPES[args.dtype], device)
 
     return load

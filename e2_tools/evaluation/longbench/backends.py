@@ -13,6 +13,8 @@ from e2_llm.window_keys import WINDOW, repeated
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from transformers_patches.shared_prefill import SharedPrefill
+
 BATCH_SIZES = {"transformers": 1, "vllm": 64}  # LongBench's own; vLLM schedules by itself
 SPARE_TOKENS = 64  # a prompt may grow when it is tokenized again after truncation
 
@@ -31,10 +33,23 @@ class Backend(Protocol):
 
 
 class TransformersBackend:
-    """transformers on a CPU or GPU; every request at its own scale."""
+    """transformers on a CPU or GPU; every request at its own scale.
 
-    def __init__(self, model: "PreTrainedModel", config: Config, scale: str | float) -> None:
-        self.model, self.config, self.scale = model, config, scale
+    Args:
+        model: at any scale.
+        config: the dict of its ``config.json``.
+        scale: ``auto``, ``none`` or a fixed g.
+        shared: keeps what prompts begin with; None reads each prompt whole.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        config: Config,
+        scale: str | float,
+        shared: "SharedPrefill | None" = None,
+    ) -> None:
+        self.model, self.config, self.scale, self.shared = model, config, scale, shared
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop: list[int] | None
@@ -50,6 +65,7 @@ class TransformersBackend:
             scale=self.scale,
             stop=stop,
             min_new_tokens=0 if stop is None else 1,
+            shared=self.shared,
         )
 
 

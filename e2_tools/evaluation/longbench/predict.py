@@ -23,6 +23,7 @@ from e2_tools.evaluation.longbench.predictions import Record
 from e2_tools.evaluation.longbench.prompts import check_chat, prompt_ids, read_task, stop_ids
 from e2_tools.evaluation.longbench.tasks import TASKS, Task, find_task
 from transformers_patches.generation import scale_of_request
+from transformers_patches.shared_prefill import SharedPrefill, in_runs
 
 Batch = tuple[tuple[int, list[int]], ...]  # record numbers and the token ids of their prompts
 
@@ -119,7 +120,8 @@ def _backend(args: argparse.Namespace, config: dict[str, Any], max_new_tokens: i
     if args.backend == "vllm":
         longest = args.max_length + max_new_tokens
         return VllmBackend(args.model, config, args.scale, args.dtype, longest)
-    return TransformersBackend(models.model_loader(args)(), config, args.scale)
+    shared = None if args.no_shared_prefill else SharedPrefill()
+    return TransformersBackend(models.model_loader(args)(), config, args.scale, shared)
 
 
 def _batches(
@@ -130,6 +132,9 @@ def _batches(
     ]
     # Like lengths together, so little is padding; the longest first: a lack of memory shows soon.
     prompts.sort(key=lambda each: len(each[1]), reverse=True)
+    if not args.no_shared_prefill:  # questions about one document come together
+        runs = in_runs([ids for _, ids in prompts])
+        prompts = [prompts[place] for run in runs for place in run]
     return list(itertools.batched(prompts, args.batch_size or BATCH_SIZES[args.backend]))
 
 

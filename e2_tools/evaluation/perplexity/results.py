@@ -99,6 +99,8 @@ def differences(files: list[Results], metric: str) -> list[str]:
         settings.append("full_context_from")
     if metric == KEY_TOKENS:
         settings.append("key_tokens")
+    if all("dtype" in results for results in files):
+        settings.append("dtype")
     first, *others = files
     return [
         setting

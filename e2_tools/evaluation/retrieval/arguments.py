@@ -5,7 +5,11 @@ import argparse
 
 from e2_common.outputs import OutputFile
 from e2_tools.arguments import count_argument, percentage_argument
-from e2_tools.evaluation.arguments import add_model_arguments
+from e2_tools.evaluation.arguments import (
+    AUTO_DTYPE,
+    add_model_arguments,
+    add_shared_prefill_argument,
+)
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser, *, hidden: str, output: str) -> None:
@@ -47,7 +51,7 @@ def add_cell_arguments(
         seed: default of ``--seed``.
         seeded: what the seed is of, for the help text.
     """
-    add_model_arguments(parser, dtype="fp32", label="for the picture")
+    add_model_arguments(parser, dtype=AUTO_DTYPE, label="for the picture")
     add = parser.add_argument
     add("--windows", type=count_argument, nargs="+", required=True, metavar="N", help="in tokens")
     add("--output", type=OutputFile, required=True, metavar=output, help="rewritten per cell")
@@ -58,6 +62,7 @@ def add_cell_arguments(
     add("--seed", type=int, default=seed, help=f"{seeded} (default: {seed})")
     add("--heat-map", type=OutputFile, metavar="FILE.png", help="draw the accuracies")
     add("--batch-size", type=count_argument, default=1, metavar="B", help="prompts at once")
+    add_shared_prefill_argument(parser)
     add(
         "--resume",
         action="store_true",

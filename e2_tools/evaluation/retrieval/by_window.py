@@ -14,7 +14,10 @@ from e2_tools.evaluation.ruler.tasks import task_order
 METRIC = "accuracy"
 ERROR = f"{METRIC}_error"
 _RULER = "e2-llm/ruler/"
-_SCHEMAS = ("e2-llm/recall/", "e2-llm/needle/", "e2-llm/passkey/", _RULER)
+_SCHEMAS = (
+    *("e2-llm/recall/", "e2-llm/needle/", "e2-llm/passkey/", _RULER),
+    *("e2-llm/babilong/", "e2-llm/mrcr/"),
+)
 
 
 def is_retrieval(schema: object) -> bool:
@@ -32,7 +35,7 @@ def read_by_window(path: Path) -> Results:
 
     Returns:
         The file's settings, and as ``results`` a row for each window with ``scale``, ``trials``,
-        ``accuracy`` from 0 to 1 and ``accuracy_error``, its standard error. Of RULER also
+        ``accuracy`` from 0 to 1 and ``accuracy_error``, its standard error. Of a test by task also
         ``tasks``; windows that were not asked all of them are left out.
 
     Raises:
@@ -43,17 +46,18 @@ def read_by_window(path: Path) -> Results:
     if not is_retrieval(results.get("schema")) or not isinstance(cells, list) or not cells:
         raise UserError(
             f"{path}: holds no results of a retrieval test; name a file of evaluate_recall.py, "
-            "evaluate_needle.py, evaluate_passkey.py or evaluate_ruler.py"
+            "evaluate_needle.py, evaluate_passkey.py, evaluate_ruler.py, evaluate_babilong.py or "
+            "evaluate_mrcr.py"
         )
     try:
         of_window: dict[int, list[dict]] = {}
         for cell in sorted(cells, key=lambda cell: cell["window"]):
             of_window.setdefault(cell["window"], []).append(cell)
         label = str(results["label"])
-        if is_ruler(results):
+        if "task" in cells[0]:
             tasks = {cell["task"] for cell in cells}
             of_window = {w: own for w, own in of_window.items() if len(own) == len(tasks)}
-            results["tasks"] = sorted(tasks, key=task_order)
+            results["tasks"] = sorted(tasks, key=lambda task: (task_order(task), task))
         rows = [_row(window, own) for window, own in of_window.items()]
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: a cell is incomplete ({error}); evaluate again") from error
@@ -75,7 +79,7 @@ def _row(window: int, cells: list[dict]) -> dict:
 
 
 def _error(share: float, trials: int, cells: list[dict]) -> float:
-    """The standard error of a share; of RULER that of the mean of its tasks' means."""
+    """The standard error of a share; of scores by task that of the mean of the tasks' means."""
     if "scores" not in cells[0]:
         return (share * (1 - share) / trials) ** 0.5
     variances = (pvariance(cell["scores"]) / cell["trials"] for cell in cells)
@@ -94,12 +98,13 @@ def effective_windows(files: dict[str, Results]) -> list[str]:
 
 def differences(runs: list[Results]) -> list[str]:
     """Settings in which results differ that only comparable ones share."""
-    shared = ("schema", "seed", "among", "haystack", "values", "tasks", "words")
+    shared = ("schema", "seed", "among", "haystack", "values", "tasks", "words", "babi", "data")
     found = [name for name in shared if len({str(run.get(name)) for run in runs}) > 1]
     found += ["chat"] * (len({bool(run.get("chat")) for run in runs}) > 1)
-    # A model that was served as it is has none.
-    if len({run.get("base_window") for run in runs} - {None}) > 1:
-        found.append("base_window")
+    # A model that was served as it is has no L, and an old file no type.
+    for name in ("base_window", "dtype"):
+        if len({run.get(name) for run in runs} - {None}) > 1:
+            found.append(name)
     windows = {str([row["window"] for row in run["results"]]) for run in runs}
     # A collection does not have them by window.
     trials = {str([row.get("trials") for row in run["results"]]) for run in runs if _counted(run)}

@@ -24,6 +24,7 @@ from e2_tools.evaluation.retrieval.question import Question, Retrieval
 from e2_tools.evaluation.retrieval.results import Cell, accuracy_table, cells_to_keep, draw_results
 from e2_tools.plotting import save_png
 from transformers_patches.generation import generate, scale_of_request
+from transformers_patches.shared_prefill import SharedPrefill, in_order
 
 Progress = Callable[[int], object]  # takes the tokens that are done
 Read = Callable[[Question], list[int]]  # gives the token ids of a question's prompt
@@ -56,12 +57,13 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     sizes = {window: fill(test, read, window) for window in dict.fromkeys(args.windows)}
     done = {(cell["window"], cell["depth"]) for cell in results["results"]}
     todo = [cell for cell in itertools.product(sizes, depths) if cell not in done]
+    shared = shared_prefill(args)
 
     def answer(model: PreTrainedModel, window: int, depth: float, progress: Progress) -> Cell:
         asked = [
             fitting(test, read, sizes[window], window, depth, trial) for trial in range(args.trials)
         ]
-        cell = ask(model, config, tokenizer, test, asked, window, args, progress)
+        cell = ask(model, config, tokenizer, test, asked, window, args, shared, progress)
         return {"window": window, "depth": depth, **cell}
 
     named = {place: f"window {place[0]}, depth {place[1]:g} %" for place in todo}
@@ -167,12 +169,13 @@ def ask(
     asked: Sequence[tuple[Question, list[int]]],
     window: int,
     args: argparse.Namespace,
+    shared: SharedPrefill | None = None,
     progress: Progress = lambda tokens: None,
 ) -> Cell:
     """Ask the questions of one cell; return its part of the result file."""
     prompts = [ids for _, ids in asked]
     scale, answers = answers_to(
-        model, config, tokenizer, prompts, window, test.max_new_tokens, args, progress
+        model, config, tokenizer, prompts, window, test.max_new_tokens, args, shared, progress
     )
     wrong = [
         {**question.hidden, "answer": answer}
@@ -198,18 +201,26 @@ def answers_to(
     window: int,
     max_new_tokens: int,
     args: argparse.Namespace,
+    shared: SharedPrefill | None,
     progress: Progress,
 ) -> tuple[float | None, list[str]]:
     """Return the scale of a cell, None for the model's own RoPE, and the answers to its prompts."""
     # One scale for the cell, that of its window: prompts differ by a few tokens.
     scale = scale_of_request(config, window - max_new_tokens, max_new_tokens, args.scale)
-    answers = []
-    for batch in itertools.batched(prompts, args.batch_size):
-        fixed = "none" if scale is None else scale
-        new = generate(model, batch, max_new_tokens, config=config, scale=fixed)
-        answers += [tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+    answers = {}
+    order = range(len(prompts)) if shared is None else in_order(prompts)
+    for numbers in itertools.batched(order, args.batch_size):
+        batch, fixed = [prompts[n] for n in numbers], "none" if scale is None else scale
+        new = generate(model, batch, max_new_tokens, config=config, scale=fixed, shared=shared)
+        for number, ids in zip(numbers, new, strict=True):
+            answers[number] = tokenizer.decode(ids, skip_special_tokens=True)
         progress(window * len(batch))
-    return scale, answers
+    return scale, [answers[number] for number in range(len(prompts))]
+
+
+def shared_prefill(args: argparse.Namespace) -> SharedPrefill | None:
+    """Return what keeps the beginnings of prompts for a whole run, unless it is switched off."""
+    return None if args.no_shared_prefill else SharedPrefill()
 
 
 def settings_of(

@@ -59,12 +59,12 @@ def grid(results: Results) -> Grid:
 
 
 def _where(cell: Cell) -> tuple[int, Row]:
-    """Window and row of a cell: its depth, or of RULER its task."""
+    """Window and row of a cell: its depth or its task."""
     return cell["window"], cell["task"] if "task" in cell else cell["depth"]
 
 
-def _place(row: Row) -> float:
-    return task_order(row) if isinstance(row, str) else row
+def _place(row: Row) -> tuple[float, str]:
+    return (task_order(row), row) if isinstance(row, str) else (row, "")
 
 
 def _grid(runs: list[Results]) -> Grid:

@@ -1,28 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole RULER evaluation: draw the samples, ask window by window, write results as they come."""
+"""A whole RULER evaluation."""
 
 import argparse
-import itertools
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
-
-from transformers import PreTrainedModel
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object
 from e2_common.outputs import check_output
-from e2_common.progress import progress_bar
 from e2_tools.evaluation import model as models
-from e2_tools.evaluation.chat import around_message
 from e2_tools.evaluation.result_file import Results
-from e2_tools.evaluation.retrieval.grid import Progress, answers_to, run_cells, settings_of
+from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
+from e2_tools.evaluation.retrieval.grid import settings_of
 from e2_tools.evaluation.retrieval.results import cells_to_keep
 from e2_tools.evaluation.ruler.results import SCHEMA, Cell, draw_scores, in_order, score_table
 from e2_tools.evaluation.ruler.score import METRICS, cleaned, percent
-from e2_tools.evaluation.ruler.sizing import Room
-from e2_tools.evaluation.ruler.sources import FILES, chosen_tasks, read_sources
+from e2_tools.evaluation.ruler.sizing import Room, Sample
+from e2_tools.evaluation.ruler.sources import FILES, Sources, chosen_tasks, read_sources
 from e2_tools.evaluation.ruler.tasks import TASKS
 from e2_tools.plotting import save_png
+
+
+@dataclass
+class Ruler:
+    """The test, see :class:`e2_tools.evaluation.retrieval.by_task.TaskTest`.
+
+    Attributes:
+        sources: what its tasks draw from.
+        seed: RULER's ``--random_seed``.
+        tokenizer: the model's, which measures prompts.
+        chat: what stands around a question.
+    """
+
+    sources: Sources
+    seed: int
+    tokenizer: Any
+    chat: tuple[str, str]
+
+    def samples(self, task: str, window: int) -> Iterator[Sample]:
+        """See :class:`e2_tools.evaluation.retrieval.by_task.TaskTest`."""
+        room = Room(self.seed, window, lambda text: len(self.tokenizer.tokenize(text)), self.chat)
+        return self.sources.samples(task, room)
+
+    def max_new_tokens(self, task: str) -> int:
+        """See :class:`e2_tools.evaluation.retrieval.by_task.TaskTest`."""
+        return TASKS[task].family.max_new_tokens
+
+    def graded(self, task: str, told: list[tuple[Sample, str]]) -> Cell:
+        """See :class:`e2_tools.evaluation.retrieval.by_task.TaskTest`."""
+        pairs = [(sample.answers, answer) for sample, answer in told]
+        return graded(TASKS[task].family.metric, pairs)
 
 
 def evaluate(args: argparse.Namespace) -> str:
@@ -49,37 +78,8 @@ def evaluate(args: argparse.Namespace) -> str:
     if missing:
         print(f"note: no files for {', '.join(missing)}: left out of the mean", file=sys.stderr)
     tokenizer = load_hf_tokenizer(args.model)
-    chat = around_message(tokenizer, args.model) if args.chat else ("", "")
-    done = {(cell["window"], cell["task"]) for cell in results["results"]}
-    todo = [
-        place
-        for place in itertools.product(dict.fromkeys(args.windows), tasks)
-        if place not in done
-    ]
-    drawn = {}
-    with progress_bar(len(todo), "cell", "first prompts", delay=2, leave=False) as bar:
-        for window, task in todo:
-            # The first now, so that a window that is too small is told before a model is loaded.
-            room = Room(args.seed, window, lambda text: len(tokenizer.tokenize(text)), chat)
-            samples = sources.samples(task, room)
-            drawn[window, task] = itertools.chain([next(samples)], samples)
-            bar.update()
-
-    def answer(model: PreTrainedModel, window: int, task: str, progress: Progress) -> Cell:
-        asked = list(itertools.islice(drawn.pop((window, task)), args.trials))
-        prompts = [
-            tokenizer(sample.prompt, add_special_tokens=not args.chat).input_ids for sample in asked
-        ]
-        family = TASKS[task].family
-        scale, answers = answers_to(
-            model, config, tokenizer, prompts, window, family.max_new_tokens, args, progress
-        )
-        told = [(sample.answers, answer) for sample, answer in zip(asked, answers, strict=True)]
-        scored = {"scale": scale, "prompt_tokens": max(map(len, prompts))}
-        return {"window": window, "task": task} | scored | graded(family.metric, told)
-
-    named = {(window, task): f"window {window}, {task}" for window, task in todo}
-    run_cells(args, results, named, load, answer, in_order)
+    test = Ruler(sources, args.seed, tokenizer, chat_of(args, tokenizer))
+    ask_tasks(args, config, results, load, tokenizer, tasks, test, in_order)
     if args.heat_map:
         save_png(draw_scores(results), args.heat_map)
     return score_table(results)
@@ -92,20 +92,13 @@ def graded(metric: str, told: list[tuple[list[str], str]]) -> Cell:
         metric: a key of :data:`e2_tools.evaluation.ruler.score.METRICS`.
         told: references and answer of each trial.
     """
-    scores = [METRICS[metric](cleaned(answer), references) for references, answer in told]
-    wrong: list[dict[str, Any]] = [
-        {"trial": trial, "references": references, "answer": answer, "score": score}
-        for trial, ((references, answer), score) in enumerate(zip(told, scores, strict=True))
-        if score < 1
-    ]
-    return {
-        "trials": len(scores),
-        "correct": sum(scores),
-        "accuracy": sum(scores) / len(scores),
-        "score": percent(scores),
-        "scores": scores,
-        "wrong": wrong,
-    }
+    cell = scored(
+        [
+            (references, answer, METRICS[metric](cleaned(answer), references))
+            for references, answer in told
+        ]
+    )
+    return cell | {"score": percent(cell["scores"])}
 
 
 def _go_on(args: argparse.Namespace, results: Results) -> None:

@@ -26,19 +26,25 @@ def read_haystack(path: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         UserError: it is missing or malformed.
     """
+    texts, described = read_texts(path)
+    return " ".join(texts), described
+
+
+def read_texts(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Read the texts of ``--haystack`` one by one; see :func:`read_haystack`."""
     content = read_text(path, "--haystack")
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return _text(path, content), {"file": path.name, "sha256": digest}
+    return _texts(path, content), {"file": path.name, "sha256": digest}
 
 
-def _text(path: Path, content: str) -> str:
+def _texts(path: Path, content: str) -> list[str]:
     if path.suffix == ".json":
         text = read_json_object(path, "name a text, or an object with a text under 'text'")
         if not isinstance(text.get("text"), str):
             raise UserError(f"--haystack {path}: has no text under 'text'; mend it")
-        return text["text"]
+        return [text["text"]]
     if path.suffix != ".jsonl":
-        return content
+        return [content]
     texts = []
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
@@ -47,7 +53,7 @@ def _text(path: Path, content: str) -> str:
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise UserError(f"--haystack {path}: line {number} has no text under 'text'; mend it")
         texts.append(record["text"])
-    return " ".join(texts)
+    return texts
 
 
 def sentence_splitter(by: str) -> Callable[[str], list[str]]:

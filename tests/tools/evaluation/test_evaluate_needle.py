@@ -9,6 +9,7 @@ import pytest
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_tools.commands.evaluate_needle import main
+from e2_tools.evaluation.model import load_model
 from e2_tools.evaluation.needle.haystack import NOISE, Noise, Text
 from e2_tools.evaluation.needle.prompt import Needle, draw_needle
 from e2_tools.evaluation.retrieval.grid import fill, fitting, reader
@@ -131,7 +132,7 @@ def test_grid_wrong_answers_and_resume(model, tmp_path, monkeypatch, capsys, tex
     """With a model that reads the number at the first depths only."""
     tokenizer, asked = load_hf_tokenizer(model), []
 
-    def answer(net, prompts, max_new_tokens, *, config, scale):
+    def answer(net, prompts, max_new_tokens, *, config, scale, shared):
         asked.append((scale, max_new_tokens, max(map(len, prompts))))
         texts = [tokenizer.decode(prompt, skip_special_tokens=True) for prompt in prompts]
         values = [re.search(r"is: (\d+)\.", text)[1] for text in texts]
@@ -161,6 +162,34 @@ def test_grid_wrong_answers_and_resume(model, tmp_path, monkeypatch, capsys, tex
     assert picture.exists()
     again = [model, output, *flags, 0, "--haystack", text, "--resume"]
     refused(capsys, "haystack was noise", run, *again, untouched=tmp_path)
+
+
+def test_a_shared_prefill_changes_nothing_but_the_tokens_read(model, tmp_path, monkeypatch, capfd):
+    """Over cells too, whose texts are alike up to the first needle; the bar gets to its end."""
+    read = []
+
+    def load(*given):
+        net = load_model(*given)
+        net.get_input_embeddings().register_forward_pre_hook(
+            lambda _, inputs: read[-1].append(inputs[0].numel())
+        )
+        return net
+
+    monkeypatch.setattr("e2_tools.evaluation.model.load_model", load)
+    grid = ["--windows", 700, "--depths", 50, 100, "--trials", 3]
+    found = []
+    for flags in ([], ["--no-shared-prefill"], ["--batch-size", 3]):
+        read.append([])
+        found.append(run(model, tmp_path / "a.json", *grid, *flags)["results"])
+        bar = capfd.readouterr().err.split("\r")[-1]
+        assert "100%" in bar
+        assert "4.20k/4.20k" in bar
+    assert found[0] == found[1] == found[2]
+    shared, whole, batches = ([n for n in counts if n > 20] for counts in read)
+    assert [max(whole[:3]), max(whole[3:])] == [cell["prompt_tokens"] for cell in found[0]]
+    # Of a needle in the middle two trials of three share a half, of one at the end nearly all.
+    assert sum(shared) < 0.62 * sum(whole)
+    assert sum(batches) < 0.75 * sum(whole)
 
 
 def test_the_model_is_really_asked(model, tmp_path):

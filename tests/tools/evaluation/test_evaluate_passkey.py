@@ -34,7 +34,7 @@ def oracle(monkeypatch, model):
     """A model that finds the key, though not in windows above 600: it sees what it is asked."""
     tokenizer, asked = load_hf_tokenizer(model), []
 
-    def answer(net, prompts, max_new_tokens, *, config, scale):
+    def answer(net, prompts, max_new_tokens, *, config, scale, shared):
         asked.append((scale, max(map(len, prompts))))
         texts = [tokenizer.decode(prompt, skip_special_tokens=True) for prompt in prompts]
         keys = [re.search(r"key is (\d+)\. Remember it", text)[1] for text in texts]

@@ -101,7 +101,7 @@ def oracle(monkeypatch, folder):
     """A model that recalls what it sees, in windows of at most 64 tokens."""
     tokenizer = load_hf_tokenizer(folder)
 
-    def answer(net, prompts, max_new_tokens, *, config, scale):
+    def answer(net, prompts, max_new_tokens, *, config, scale, shared):
         found = []
         for prompt in prompts:
             told = prompt.index(prompt[-1]) if len(prompt) <= 61 else 0

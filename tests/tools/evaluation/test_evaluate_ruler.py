@@ -35,7 +35,7 @@ def asked(monkeypatch, folder):
     """What is asked of a model that answers in windows of at most 1,024 tokens."""
     tokenizer, requests = load_hf_tokenizer(folder), []
 
-    def answer(net, prompts, max_new_tokens, *, config, scale):
+    def answer(net, prompts, max_new_tokens, *, config, scale, shared):
         texts = [tokenizer.decode(prompt) for prompt in prompts]
         requests.extend((scale, max_new_tokens, p, t) for p, t in zip(prompts, texts, strict=True))
         answers = [f" {solved(text)}" if len(prompts[0]) < 1024 else " " for text in texts]

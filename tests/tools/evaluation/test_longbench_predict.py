@@ -18,10 +18,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_llm.window import with_scale
 from e2_tools.commands.evaluate_longbench import main
+from e2_tools.evaluation import model as models
 from e2_tools.evaluation.longbench.backends import TransformersBackend
 from e2_tools.evaluation.longbench.prompts import prompt_ids
 from e2_tools.evaluation.longbench.tasks import TASKS
-from e2_tools.evaluation.model import load_config
 from tests.helpers import ROOT
 from tests.helpers.tiny_llama import BASE_WINDOW, EOS
 from tests.tools.evaluation.longbench_records import contents, predict, record, write_tasks
@@ -34,7 +34,7 @@ def data(tmp_path):
 
 def test_predict_and_score(model, data, tmp_path, tokenizer):
     predict(model, data, tmp_path / "out")
-    config = load_config(model)
+    config = models.load_config(model)
     scales = set()
     for task, count in (("hotpotqa", 4), ("trec", 1), ("triviaqa", 1)):
         lines = (tmp_path / "out" / f"{task}.jsonl").read_text().splitlines()
@@ -72,6 +72,31 @@ def test_batches_change_nothing(model, data, tmp_path):
     flags = ["--tasks", "hotpotqa"]
     alone = predict(model, data, tmp_path / "alone", *flags)
     assert predict(model, data, tmp_path / "batches", *flags, "--batch-size", 3) == alone
+
+
+def test_questions_about_one_document_read_it_once(model, tmp_path, monkeypatch):
+    """Whatever their order; the answers are those of reading all."""
+    data, read = tmp_path / "data", []
+    data.mkdir()
+    records = [record(n % 3, input=f"Who is {n}?", _id=str(n)) for n in range(9)]
+    (data / "hotpotqa.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    loaded = models.load_model
+
+    def load(*given):
+        net = loaded(*given)
+        net.get_input_embeddings().register_forward_pre_hook(
+            lambda _, inputs: read[-1].append(inputs[0].shape[1])
+        )
+        return net
+
+    monkeypatch.setattr(models, "load_model", load)
+    found = []
+    for number, flags in enumerate(([], ["--no-shared-prefill"])):
+        read.append([])
+        found.append(predict(model, data, tmp_path / str(number), "--scale", 3, *flags))
+    assert found[0] == found[1]
+    shared, whole = (sum(n for n in counts if n > 1) for counts in read)
+    assert shared < 0.7 * whole
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(model, data, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 def asked(monkeypatch, folder):
     prompts = []
 
-    def answer(net, batch, max_new_tokens, *, config, scale):
+    def answer(net, batch, max_new_tokens, *, config, scale, shared):
         prompts.extend(batch)
         return [[5]] * len(batch)
 
