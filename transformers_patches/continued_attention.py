@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv
 
 NAME = "e2_continued"
+KERNEL = "_scaled_dot_product_flash_attention_for_cpu"  # not of torch's public interface
 
 
 @contextlib.contextmanager
@@ -28,6 +29,7 @@ def continued_attention(model: PreTrainedModel) -> Iterator[bool]:
     config = model.config
     before = config._attn_implementation
     possible = model.device.type == "cpu" and before == "sdpa" and not hasattr(config, "v_head_dim")
+    possible = possible and hasattr(torch.ops.aten, KERNEL)
     if possible:
         config._attn_implementation = NAME
     try:
@@ -66,9 +68,7 @@ def _kernel(
     causal: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Outputs [b, heads, q, d], and the logarithms of the softmax's sums [b, heads, q] in fp32."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, causal, scale=scale
-    )
+    return getattr(torch.ops.aten, KERNEL)(query, key, value, 0.0, causal, scale=scale)
 
 
 AttentionInterface.register(NAME, _attention)

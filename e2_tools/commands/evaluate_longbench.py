@@ -78,7 +78,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help="prompts of like length at once (default: 1; vllm 64)",
     )
-    add_shared_prefill_argument(parser)
+    add_shared_prefill_argument(parser, default=False)
     add("--limit", type=count_argument, metavar="N", help="only the first N records of each task")
 
 

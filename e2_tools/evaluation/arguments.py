@@ -52,12 +52,19 @@ def add_model_arguments(
         add("--label", metavar="NAME", help=f"{label} (default: the model folder's name)")
 
 
-def add_shared_prefill_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--no-shared-prefill``, for commands that ask many questions."""
+def add_shared_prefill_argument(parser: argparse.ArgumentParser, *, default: bool) -> None:
+    """Add ``--shared-prefill``, for commands that ask many questions.
+
+    Args:
+        parser: to add to.
+        default: of it; a published protocol is kept to the last digit only without.
+    """
     parser.add_argument(
-        "--no-shared-prefill",
-        action="store_true",
-        help="read every prompt from its first token, even where it begins like the one before",
+        "--shared-prefill",
+        action=argparse.BooleanOptionalAction,
+        default=default,
+        help="read what prompts begin with once; answers are the same apart from rounding "
+        f"(default: {'yes' if default else 'no'})",
     )
 
 

@@ -120,7 +120,7 @@ def _backend(args: argparse.Namespace, config: dict[str, Any], max_new_tokens: i
     if args.backend == "vllm":
         longest = args.max_length + max_new_tokens
         return VllmBackend(args.model, config, args.scale, args.dtype, longest)
-    shared = None if args.no_shared_prefill else SharedPrefill()
+    shared = SharedPrefill() if args.shared_prefill else None
     return TransformersBackend(models.model_loader(args)(), config, args.scale, shared)
 
 
@@ -132,7 +132,7 @@ def _batches(
     ]
     # Like lengths together, so little is padding; the longest first: a lack of memory shows soon.
     prompts.sort(key=lambda each: len(each[1]), reverse=True)
-    if not args.no_shared_prefill:  # questions about one document come together
+    if args.shared_prefill:  # questions about one document come together
         runs = in_runs([ids for _, ids in prompts])
         prompts = [prompts[place] for run in runs for place in run]
     return list(itertools.batched(prompts, args.batch_size or BATCH_SIZES[args.backend]))

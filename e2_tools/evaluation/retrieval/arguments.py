@@ -62,7 +62,7 @@ def add_cell_arguments(
     add("--seed", type=int, default=seed, help=f"{seeded} (default: {seed})")
     add("--heat-map", type=OutputFile, metavar="FILE.png", help="draw the accuracies")
     add("--batch-size", type=count_argument, default=1, metavar="B", help="prompts at once")
-    add_shared_prefill_argument(parser)
+    add_shared_prefill_argument(parser, default=True)
     add(
         "--resume",
         action="store_true",

@@ -220,7 +220,7 @@ def answers_to(
 
 def shared_prefill(args: argparse.Namespace) -> SharedPrefill | None:
     """Return what keeps the beginnings of prompts for a whole run, unless it is switched off."""
-    return None if args.no_shared_prefill else SharedPrefill()
+    return SharedPrefill() if args.shared_prefill else None
 
 
 def settings_of(

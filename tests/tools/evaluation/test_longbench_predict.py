@@ -91,7 +91,7 @@ def test_questions_about_one_document_read_it_once(model, tmp_path, monkeypatch)
 
     monkeypatch.setattr(models, "load_model", load)
     found = []
-    for number, flags in enumerate(([], ["--no-shared-prefill"])):
+    for number, flags in enumerate((["--shared-prefill"], [])):
         read.append([])
         found.append(predict(model, data, tmp_path / str(number), "--scale", 3, *flags))
     assert found[0] == found[1]
