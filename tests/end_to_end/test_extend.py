@@ -104,7 +104,7 @@ SIZES = (
 )
 def test_refusals(options, word, tmp_path, capsys):
     words = dict.fromkeys("tokens books trials seq-length batch max-scale ranks jobs".split(), 1)
-    words |= {"micro-batch": 1, "device": "cpu", "dtype": "bf16"}
+    words |= {"micro-batch": 1, "device": "cpu", "dtype": "auto"}
     words |= {"arms": "best", "columns": "", "windows": "2", "tests": "noise", "depths": "0"}
     words |= {"out": tmp_path, "model": tmp_path, "texts": tmp_path} | options
     (tmp_path / "settings.json").write_text('{"tokens": 1}')
@@ -115,7 +115,7 @@ def test_refusals(options, word, tmp_path, capsys):
 def experiment(folder, **options):
     """The steps of a command line in a folder where nothing is."""
     words = {"arms": "best", "columns": "", "windows": "2 9000", "tests": "perplexity noise"}
-    words |= {"depths": "0", "out": folder, "model": folder, "texts": folder}
+    words |= {"depths": "0", "out": folder, "model": folder, "texts": folder, "dtype": "fp32"}
     for name in "tokens books trials seq_length batch max_scale ranks jobs micro_batch".split():
         words[name] = 1
     return Experiment(argparse.Namespace(**{**words, **options}))
@@ -317,3 +317,14 @@ def test_it_is_stopped_and_goes_on(toy, tmp_path):
     assert "perplexity" not in left
     assert "needle noise 256: 7 steps" in left
     refused_by(run_command(SCRIPT, *options, "--tokens", 8, code=2), "--tokens 8")
+
+
+def test_a_run_keeps_its_type(tmp_path):
+    """Whatever this machine would choose now."""
+    for dtype in ("bf16", "fp32"):
+        (tmp_path / "settings.json").write_text(json.dumps({"dtype": dtype}))
+        made = experiment(tmp_path, device="cpu", dtype="auto")
+        assert made.settings()["dtype"] == dtype
+        assert ("--bf16" in made.training("best").command) == (dtype == "bf16")
+    (tmp_path / "settings.json").unlink()
+    assert experiment(tmp_path, device="cpu", dtype="auto").args.dtype in ("bf16", "fp32")

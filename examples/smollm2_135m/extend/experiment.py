@@ -8,6 +8,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.files import atomic_file
@@ -15,6 +18,8 @@ from e2_common.json_file import read_json_object
 from e2_common.outputs import make_parent
 from e2_llm.window import base_window
 from e2_tools.arguments import command_parser
+from e2_tools.evaluation.arguments import AUTO_DTYPE
+from e2_tools.evaluation.precision import DTYPES, faster
 from examples.smollm2_135m.extend.costs import Costs, hours_left
 from examples.smollm2_135m.extend.plan import (
     ARMS,
@@ -31,7 +36,9 @@ from examples.smollm2_135m.extend.tables import write_tables
 
 TESTS = ("perplexity", "noise", "book", "multikey")
 COMMANDS = {"perplexity": "perplexity", "multikey": "ruler"}  # of other tests: needle
-SMOLLM2_WINDOW = 8192  # L, before the model is there
+# Before the model is there.
+SMOLLM2 = {"max_position_embeddings": 8192, "hidden_size": 576, "intermediate_size": 1536}
+SETTINGS = "settings.json"  # what may not change between two runs in a folder
 SAVE_SECONDS = 900  # of training, between checkpoints
 
 
@@ -46,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--micro-batch", type=int, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    parser.add_argument("--dtype", choices=("bf16", "fp32"), required=True)
+    parser.add_argument("--dtype", choices=(AUTO_DTYPE, *DTYPES), required=True)
     parser.add_argument("--dry-run", action="store_true")
     return parser
 
@@ -71,10 +78,11 @@ class Experiment:
                 raise UserError(f"--tests {test}: choose from {' '.join(TESTS)}")
         self.speed = SPEEDS[args.device]
         self.iterations = -(-args.tokens // (args.batch * args.seq_length))
-        config = args.model / "config.json"
-        self.base_window = (
-            base_window(read_json_object(config, "--model")) if config.exists() else SMOLLM2_WINDOW
-        )
+        path = args.model / "config.json"
+        config = read_json_object(path, "--model") if path.exists() else SMOLLM2
+        self.base_window = base_window(config)
+        if args.dtype == AUTO_DTYPE:
+            args.dtype = dtype_of(args.out / SETTINGS, config, args.device)
         self.cells = list(
             cells(
                 self.columns,
@@ -248,6 +256,12 @@ class Experiment:
         )
 
 
+def dtype_of(settings: Path, config: dict[str, Any], device: str) -> str:
+    """Return the type that a run goes on in; of a new one, bf16 where it is clearly faster."""
+    before = read_json_object(settings, "remove it") if settings.exists() else {}
+    return before.get("dtype") or faster(config, torch.device(device)).dtype
+
+
 def keep_settings(path: Path, settings: dict[str, object]) -> None:
     """Write a run's settings into its folder, or compare them with those that are there.
 
@@ -278,8 +292,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.dry_run:
         show_plan(plan, Costs(args.out / "costs.jsonl"), args.jobs)
         return
-    make_parent(args.out / "settings.json")
-    keep_settings(args.out / "settings.json", experiment.settings())
+    make_parent(args.out / SETTINGS)
+    keep_settings(args.out / SETTINGS, experiment.settings())
     with refuse_a_second(args.out):
         runner = Runner(args.out, plan, args.jobs)
         try:

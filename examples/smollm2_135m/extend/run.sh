@@ -28,7 +28,7 @@ usage: examples/smollm2_135m/extend/run.sh [options]
   --ranks N            processes of a training          (2)
   --jobs N             processes at a time: on CPUs a core each (2)
   --device D           cpu or cuda                      (cpu)
-  --dtype D            bf16 or fp32: CPUs differ in which of them is faster (bf16)
+  --dtype D            bf16, fp32, or auto: bf16 where this machine multiplies it faster (auto)
   --dry-run            print the steps left with their hours, run nothing
 Estimated hours on two calm cores: each arm 0.7; the windows up to 8k 0.5, 16k 1.9, 32k 6.1; in all 10.7. A window of
 64k takes three to four times as long as one of 32k. For a run of 2 hours: --tokens 400000 --windows "2048 16384"
@@ -56,7 +56,7 @@ micro_batch=1
 ranks=2
 jobs=2
 device=cpu
-dtype=bf16
+dtype=auto
 dry_run=
 take_options "--out=text --model=text --texts=text --arms=text --tokens=count --columns=text --windows=counts \
     --tests=text --books=count --depths=numbers --trials=count --max-scale=count --seq-length=count --batch=count \
@@ -65,7 +65,7 @@ take_options "--out=text --model=text --texts=text --arms=text --tokens=count --
 [ $((batch % (ranks * micro_batch))) -eq 0 ] ||
     refuse "--batch $batch: is no multiple of --ranks $ranks times --micro-batch $micro_batch"
 [ "$device" = cpu ] || [ "$device" = cuda ] || refuse "--device $device: cpu or cuda"
-[ "$dtype" = bf16 ] || [ "$dtype" = fp32 ] || refuse "--dtype $dtype: bf16 or fp32"
+[[ "$dtype" =~ ^(auto|bf16|fp32)$ ]] || refuse "--dtype $dtype: auto, bf16 or fp32"
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore PYTHON=${PYTHON:-.venv/bin/python}
 exec "$PYTHON" examples/smollm2_135m/extend/experiment.py --out "$out" --model "${model:-$out/model}" \
     --texts "${texts:-$out/texts}" --arms "$arms" --tokens "$tokens" --columns "$columns" --windows "$windows" \
