@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.result_file import Results, comparable, read_schema, require_same_settings
+from e2_tools.evaluation.result_file import (
+    Results,
+    comparable,
+    read_schema,
+    remember_commands,
+    require_same_settings,
+)
 
 SCHEMA = "e2-llm/perplexity/1"
 _ALWAYS = ("perplexity", "perplexity_full_context")
@@ -66,7 +72,7 @@ def rows_to_keep(
 
     Args:
         path: a result file, or nothing yet.
-        results: the settings of the run to come.
+        results: the settings of the run to come; learns by which commands the windows were made.
         scales: window -> g of the run to come.
 
     Raises:
@@ -87,6 +93,7 @@ def rows_to_keep(
                 f"{path}: its window {window} was served at g = {scale}, now it would be at "
                 f"{scales[window]}; drop --resume or name another --output"
             )
+    remember_commands(before, results)
     return before["results"]
 
 
