@@ -71,7 +71,7 @@ def read_run(folder: Path) -> Run:
     if not all(isinstance(content.get(name), dict) for name in tables) or not content["n-samples"]:
         raise UserError(f"{found[-1]}: is no whole result of lm-eval; {_ANEW}")
     told = folder / "command"
-    command = read_text(told, "").strip() if told.is_file() else None
+    command = read_text(told, "command").strip() if told.is_file() else None
     return Run(found[-1], content, command or None)
 
 

@@ -139,8 +139,8 @@ def test_a_perplexity_is_no_percent(tmp_path, capsys):
 
 def test_the_command_and_the_scale_of_each_are_written_down(tmp_path, capsys):
     for folder, scores in (("before", SCORES), ("after", AFTER)):
-        model = make_tiny_llama(tmp_path / folder / "model")
-        write(tmp_path / folder, scores, model_name=str(model or tmp_path / folder / "model"))
+        make_tiny_llama(tmp_path / folder / "model")
+        write(tmp_path / folder, scores, model_name=str(tmp_path / folder / "model"))
     (tmp_path / "after" / "command").write_text("python -m lm_eval run --model hf\n")
     content, _ = table(tmp_path, capsys)
     assert (content["before"]["command"], content["before"]["scale"]) == (None, 1.0)

@@ -138,9 +138,9 @@ def write_scores(
 
     The summary has the paper's means and where they come from: ``label``, the model's training
     ``iteration`` if its config names one, ``tasks`` (task -> score), ``standard_errors`` of these,
-    ``EN``, ``ZH``, ``All``, what is ``missing`` for All, whose the records are (``kind``, and ``records`` by task, see
-    :class:`e2_tools.evaluation.longbench.origin.Origin`), ``predictions`` (what predict recorded)
-    and ``provenance``.
+    ``EN``, ``ZH``, ``All``, what is ``missing`` for All, whose the records are (``kind``, and
+    ``records`` by task, see :class:`e2_tools.evaluation.longbench.origin.Origin`), ``predictions``
+    (what predict recorded) and ``provenance``.
 
     Args:
         folder: of the predictions.

@@ -41,6 +41,9 @@ _SETTINGS = (
     "key_tokens",
 )
 
+# What has to be the same for the perplexities of two files to be compared.
+_COUNT = ("data", "protocol", "stride", "bos", "documents")
+
 
 def read_results(path: Path) -> Results:
     """Read a result file.
@@ -97,11 +100,16 @@ def rows_to_keep(
     return before["results"]
 
 
+def settings_that_count(results: Results) -> Results:
+    """Return the settings that only comparable perplexities share, of data the content."""
+    return {name: comparable(results.get(name)) for name in _COUNT}
+
+
 def differences(files: list[Results], metric: str) -> list[str]:
     """Name the settings that make perplexities of several files incomparable."""
-    settings = ["data", "protocol", "stride", "bos"]
-    if all("documents" in results for results in files):  # not in files of older versions
-        settings.append("documents")
+    settings = list(_COUNT)
+    if not all("documents" in results for results in files):  # not in files of older versions
+        settings.remove("documents")
     if metric == "perplexity_full_context":
         settings.append("full_context_from")
     if metric == KEY_TOKENS:

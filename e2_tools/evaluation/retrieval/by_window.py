@@ -32,8 +32,12 @@ def is_ruler(results: Results) -> bool:
     return str(results.get("schema")).startswith(_RULER)
 
 
-def read_by_window(path: Path) -> Results:
+def read_by_window(path: Path, *, unfinished: bool = False) -> Results:
     """Read a result file of a retrieval test; depths, or tasks, of one window count together.
+
+    Args:
+        path: of the file.
+        unfinished: whether it may have no window that was asked everything.
 
     Returns:
         The file's settings, and as ``results`` a row for each window with ``scale``, ``trials``,
@@ -65,7 +69,7 @@ def read_by_window(path: Path) -> Results:
         rows = [_row(window, own) for window, own in whole.items()]
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: a cell is incomplete ({error}); evaluate again") from error
-    if not rows:
+    if not rows and not unfinished:
         raise UserError(f"{path}: no window was asked all its {where}s; go on with --resume")
     return {**results, "label": label, "results": rows}
 
