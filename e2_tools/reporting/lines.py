@@ -155,6 +155,12 @@ def told_interval(ends: Any, told: Callable[[float], str]) -> str:
     return f"{told(ends[0])}{_TO}{told(ends[1])}" if ends else ""
 
 
+def differ(settings: list[str]) -> str:
+    """Return the note on files that differ in settings that make them incomparable."""
+    told = ", ".join(settings)
+    return f"These files differ in {told}: what compares has a picture and a table of its own."
+
+
 def conditions_table(page: Page, files: Files, caption: str) -> Table:
     """Return a row a file: what of its model and settings its numbers depend on."""
     told = [_conditions(results) for _, results in files]

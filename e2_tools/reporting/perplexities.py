@@ -11,6 +11,7 @@ from e2_tools.evaluation.perplexity.results import (
     KEY_TOKENS,
     METRICS,
     SCHEMA,
+    differences,
     read_results,
     settings_that_count,
 )
@@ -24,6 +25,7 @@ from e2_tools.reporting.lines import (
     Line,
     Row,
     conditions_table,
+    differ,
     grouped,
     lines_of,
     table,
@@ -70,10 +72,8 @@ def section(page: Page) -> list[Section]:
     )
     made = Section("Perplexity by window", about)
     if len(found) > 1:
-        made.notes.append(
-            f"These files measure perplexity in {len(found)} ways, which do not compare: each has "
-            "its own picture and table."
-        )
+        each = [next(iter(group.files.values())) for group in found]
+        made.notes.append(differ(differences(each, "perplexity")))
     for group in found:
         _add(page, made, group, "perplexity", "Perplexity by window")
         for keys in keyed(group):

@@ -7,7 +7,12 @@ from e2_tools.evaluation.needle.prompt import Needle
 from e2_tools.evaluation.passkey.prompt import Passkey
 from e2_tools.evaluation.perplexity.plots import draw
 from e2_tools.evaluation.recall.prompt import Recall
-from e2_tools.evaluation.retrieval.by_window import METRIC, read_by_window, settings_that_count
+from e2_tools.evaluation.retrieval.by_window import (
+    METRIC,
+    differences,
+    read_by_window,
+    settings_that_count,
+)
 from e2_tools.evaluation.retrieval.results import draw_results
 from e2_tools.evaluation.ruler.results import SCHEMA as RULER_SCHEMA
 from e2_tools.evaluation.ruler.results import draw_scores
@@ -21,6 +26,7 @@ from e2_tools.reporting.lines import (
     Line,
     Row,
     conditions_table,
+    differ,
     grouped,
     lines_of,
     share_cell,
@@ -113,10 +119,8 @@ def _section(page: Page, kind: str, made: Section) -> list[Section]:
         return []
     found = groups(page, kind)
     if len(found) > 1:
-        made.notes.append(
-            f"These files ask in {len(found)} ways, which do not compare: each has its own picture "
-            "and table."
-        )
+        each = [next(iter(group.files.values())) for group in found]
+        made.notes.append(differ(differences(each)))
     for path, results in files:
         if windows := results.get("left_out"):
             told = ", ".join(f"{window:,}" for window in windows)
