@@ -13,10 +13,8 @@ from e2_tools.plotting import Looks
 from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.page import Cell
 
-# Middles of schemas: of files that are of no single checkpoint, and that make no column.
-_OF_NONE = ("key-tokens", "short")
+_OF_NONE = ("key-tokens", "short")  # middles of schemas: files that are of no single checkpoint
 _ITSELF = "served alike: this compares it with itself."
-_NO_COLUMN = (*_OF_NONE, "attention")
 
 
 class Page(NamedTuple):
@@ -88,13 +86,11 @@ def page_of(run: Run, order: list[str] | None = None, *, seeds: bool = False) ->
             for kind, results in run.results.items()
         }
     )
-    columns = [
-        each.content for each in all_results(named) if _middle(each.content) not in _NO_COLUMN
-    ]
+    columns = [each.content for each in all_results(named) if _is_of_one(each.content)]
     columns.sort(key=_is_trained)
     names = [content["label"] for content in columns]
     for _, content in run.results.get(kind_of(SHORT), []):
-        both = [content[each]["label"] for each in ("before", "after")]
+        both = [str((content.get(each) or {}).get("label")) for each in ("before", "after")]
         # Which of them was before is known here.
         names = [both[0], *names, both[1]] if both[0] not in names[:1] else [*names, both[1]]
     names = list(dict.fromkeys(names))
@@ -143,7 +139,10 @@ def doubts(page: Page) -> list[str]:
     ]
     for path, content in page.run.results.get(kind_of(SHORT), []):
         before, after = (
-            [content[each].get(name) for name in ("model", "max_length", "scale", "dtype")]
+            [
+                (content.get(each) or {}).get(name)
+                for name in ("model", "max_length", "scale", "dtype")
+            ]
             for each in ("before", "after")
         )
         if before == after and before[0]:

@@ -72,6 +72,13 @@ def common_tasks(summaries: list[Summary]) -> tuple[str, tuple[str, ...]]:
     return name, tuple(everywhere)
 
 
+def predicted_by(page: Page, summary: Summary) -> str | None:
+    """Return the command that answered the records, if the file says it."""
+    content = next(each.content for each in page.of(KIND) if each.path == summary.path)
+    predictions = content.get("predictions") or {}
+    return (predictions.get("provenance") or {}).get("command")
+
+
 def sections(page: Page) -> list[Section]:
     """Return a section for each kind of records and way of asking them."""
     return [_section(page, key, found) for key, found in groups(page).items()]

@@ -12,16 +12,16 @@ _DROPPED = {"--heat-map": 1, "--resume": 0, "--evaluator": 1}
 _WINDOWS = (4096, 8192, 16384, 32768)
 
 
-def like(made: str, model: str | None, name: str, output: Path) -> str:
+def like(made: str, model: str | None, output: Path, label: str = "") -> str:
     """Return a command like another, for another model.
 
     Args:
         made: the other's, as a result file has it.
         model: folder of the model, None if it is not known.
-        name: of the checkpoint.
-        output: the result file to write.
+        output: the file or folder to write.
+        label: of the model; "" for a command that takes none.
     """
-    own = {"--model": model or "DIR", "--label": name, "--output": str(output)}
+    own = {"--model": model or "DIR", "--label": label, "--output": str(output)}
     kept: list[str] = []
     words = iter(shlex.split(made))
     for word in words:
@@ -31,7 +31,7 @@ def like(made: str, model: str | None, name: str, output: Path) -> str:
                 next(words, None)
         else:
             kept.append(word)
-    return shlex.join([*kept, *(each for pair in own.items() for each in pair)])
+    return shlex.join([*kept, *(each for pair in own.items() if pair[1] for each in pair)])
 
 
 def ruler(model: str | None, name: str, windows: list[int], folder: Path) -> str:
@@ -49,10 +49,11 @@ def retrieval(model: str | None, name: str, windows: list[int], folder: Path) ->
     return _by_window("needle", ["--trials", "10"], model, name, windows, folder)
 
 
-def short(before: str | None, after: str | None, folder: Path) -> str:
+def short(before: str | None, after: str | None, name: str, folder: Path) -> str:
     """Return the command of short tasks, before and after."""
     words = ["bash", "examples/evaluation/short.sh", "--base", before or "BASE"]
-    return shlex.join([*words, "--model", after or "DIR", "--out", str(folder / "short")])
+    output = output_of(folder, "short", name, "")
+    return shlex.join([*words, "--model", after or "DIR", "--out", str(output)])
 
 
 def whole(before: str, after: str | None, folder: Path) -> str:
@@ -61,10 +62,17 @@ def whole(before: str, after: str | None, folder: Path) -> str:
     return shlex.join([*words, "--out", str(folder)])
 
 
-def output_of(folder: Path, test: str, name: str) -> Path:
-    """Return the result file that a command writes for a checkpoint."""
+def longbench(made: str, model: str | None, name: str, folder: Path) -> str:
+    """Return the commands that answer and score what another command answered."""
+    output = output_of(folder, "longbench", name, "")
+    score = ["python", "tools/evaluate_longbench.py", "score", "--predictions", str(output)]
+    return f"{like(made, model, output)} && {shlex.join([*score, '--label', name])}"
+
+
+def output_of(folder: Path, test: str, name: str, suffix: str = ".json") -> Path:
+    """Return what a command writes for a checkpoint."""
     plain = "".join(c if c.isalnum() or c in "-_.=" else "_" for c in name)
-    return folder / f"{test}-{plain}.json"
+    return folder / f"{test}-{plain}{suffix}"
 
 
 def command_of(results: Results) -> str | None:

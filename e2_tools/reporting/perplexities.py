@@ -73,7 +73,8 @@ def section(page: Page) -> list[Section]:
     made = Section("Perplexity by window", about)
     if len(found) > 1:
         each = [next(iter(group.files.values())) for group in found]
-        made.notes.append(differ(differences(each, "perplexity")))
+        unknown = ["the documents, which an older file does not name"]
+        made.notes.append(differ(differences(each, "perplexity") or unknown))
     for group in found:
         _add(page, made, group, "perplexity", "Perplexity by window")
         for keys in keyed(group):

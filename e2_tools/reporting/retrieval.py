@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a report on retrieval: passkey, needle, span recall, and RULER."""
 
-from e2_tools.evaluation.conditions import conditions_of_all, told_scale
+from e2_tools.evaluation.conditions import conditions_of_all, told_scale, told_scales
 from e2_tools.evaluation.intervals import share_interval, told_percent
 from e2_tools.evaluation.needle.prompt import Needle
 from e2_tools.evaluation.passkey.prompt import Passkey
@@ -71,12 +71,12 @@ def ruler_cell(row: Row) -> Cell:
 
 
 def effective_cell(line: Line) -> Cell:
-    """Return the effective window of a checkpoint, and the means that it hangs on."""
+    """Return the effective window of a checkpoint, its scales, and the means that it hangs on."""
     means = {row["window"]: 100 * row[METRIC] for row in line.results["results"]}
     found = effective_window(means)
     if found is None:
         smallest = min(means)
-        return Cell("none", (_told_mean(line.rows[smallest]),))
+        return Cell("none", (_told_mean(line.rows[smallest]), told_scales(line.results)))
     beyond = [window for window in sorted(means) if window > found]
     small = [_told_mean(line.rows[found])]
     small.append(_told_mean(line.rows[beyond[0]]) if beyond else "no larger one was asked")
@@ -86,7 +86,7 @@ def effective_cell(line: Line) -> Cell:
         for low, high in (r[f"{METRIC}_interval"] for r in near)
     ):
         small.append(f"uncertain: {THRESHOLD} lies within an interval")
-    return Cell(f"{found:,}", tuple(small))
+    return Cell(f"{found:,}", (*small, told_scales(line.results)))
 
 
 def told_tasks(group: Group) -> str:
@@ -193,7 +193,8 @@ def _task_cell(cell: Row) -> Cell:
 
 def _told_mean(row: Row) -> str:
     ends = told_interval(row[f"{METRIC}_interval"], lambda share: told_percent(share, 0))
-    return f"{told_percent(row[METRIC], 1, _MARKS)} % at {row['window']:,} ({ends})"
+    share = f"{told_percent(row[METRIC], 1, _MARKS)} % of {row['trials']:,}"
+    return f"{share} at {row['window']:,} ({ends})"
 
 
 def _files(page: Page, kind: str) -> Files:

@@ -2,171 +2,162 @@
 """The first screen of a report: each checkpoint in a column, what it keeps and what it gains."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 from e2_tools.evaluation.conditions import conditions_of_all
+from e2_tools.evaluation.longbench.tasks import AVERAGES
 from e2_tools.evaluation.short import read_short
 from e2_tools.reporting import longbench, missing, perplexities, retrieval, short_tasks
 from e2_tools.reporting.checkpoints import Page, doubts, model_of, told_training
 from e2_tools.reporting.lines import Group, Line, Row
 from e2_tools.reporting.page import Cell, Section, Table
 
-NOT_MEASURED = "not measured"
-
-
-class Missing(NamedTuple):
-    """What a checkpoint was not asked: in words, and how to ask it."""
-
-    what: str
-    command: str
+NOT_MEASURED = Cell("", ("not measured",))
 
 
 @dataclass
-class _Rows:
-    page: Page
-    rows: list[list[str | Cell]]
-    missing: list[Missing]
+class _Screen:
+    """The rows of the table as they come, and the commands of what they lack."""
 
-    @property
-    def windows(self) -> list[int]:
-        """All windows that anything was measured at."""
-        kinds = (retrieval.RULER, *retrieval.TESTS)
-        groups = [*perplexities.groups(self.page)]
-        groups += [group for kind in kinds for group in retrieval.groups(self.page, kind)]
-        return sorted({window for group in groups for window in group.windows})
+    page: Page
+    rows: list[list[str | Cell]] = field(default_factory=list)
+    commands: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, title: str, small: tuple[str, ...], cells: dict[str, list[Cell]]) -> None:
+        """Add a row: of each checkpoint the one cell, or that there is none, or are several."""
+        row: list[str | Cell] = [Cell(title, tuple(filter(None, small)))]
+        for name in self.page.names:
+            found = cells.get(name, [])
+            several = Cell(f"{len(found)} results", ("see below",))
+            row.append(found[0] if len(found) == 1 else several if found else NOT_MEASURED)
+        self.rows.append(row)
+
+    def miss(self, what: str, command: str) -> None:
+        """Say how to measure something."""
+        self.commands.append((f"{what}:", command))
 
 
 def section(page: Page) -> Section:
     """Return the section."""
-    made = _Rows(page, [], [])
+    screen = _Screen(page)
+    before, *others = page.names
+    if not others:
+        command = missing.whole("BASE", model_of(page, before), page.run.folder)
+        screen.miss("The model before, for a column beside this", command)
     # The four questions of a reviewer first, what else was measured behind them.
-    _effective_windows(made)
-    _perplexities(made)
-    first, *others = retrieval.TESTS
-    asked = [kind for kind in (first, *others) if retrieval.groups(page, kind)] or [first]
-    _retrieval(made, asked[0])
-    _short(made)
-    _key_tokens(made)
-    for kind in asked[1:]:
-        _retrieval(made, kind)
-    _longbench(made)
+    _effective_windows(screen)
+    _perplexities(screen)
+    asked = [kind for kind in retrieval.TESTS if retrieval.groups(page, kind)]
+    _retrieval(screen, asked[:1])
+    _short(screen)
+    _key_tokens(screen)
+    _retrieval(screen, asked[1:], more=True)
+    _longbench(screen)
     about = "Below a number: its 95 % interval, the scale g, and over how many it is."
-    if len(page.names) > 1:
-        about += f" A sign: the change from {page.names[0]}."
+    if others:
+        about += f" A sign: the change from {before}."
     heads = [page.head(name, told_training(page, name)) for name in page.names]
-    commands = [*made.missing]
-    if len(page.names) == 1:
-        command = missing.whole("BASE", model_of(page, page.names[0]), page.run.folder)
-        commands.insert(0, Missing("The model before, for a column beside this:", command))
     return Section(
         "Summary",
         about,
-        tables=[Table(["", *heads], made.rows)] if page.names else [],
+        tables=[Table(["", *heads], screen.rows)],
         notes=doubts(page),
-        commands=[(each.what, each.command) for each in commands],
+        commands=screen.commands,
     )
 
 
-def _effective_windows(made: _Rows) -> None:
-    page = made.page
-    found = retrieval.groups(page, retrieval.RULER)
+def _effective_windows(screen: _Screen) -> None:
+    title = "Effective window (RULER)"
+    found = retrieval.groups(screen.page, retrieval.RULER)
     for group in found:
-        small = (retrieval.told_tasks(group), conditions_of_all(list(group.files.values())))
-
-        def cell(name: str, group: Group = group) -> Cell:
-            lines = [line for line in group.lines if line.name == name]
-            cells = [(line, retrieval.effective_cell(line)) for line in lines]
-            return _only(
-                [(line, replace(each, small=(*each.small, _scales(line)))) for line, each in cells]
-            )
-
-        _row(made, Cell("Effective window (RULER)", small), cell)
-        _tell_missing(made, group, "RULER", "ruler")
+        small = (retrieval.told_tasks(group), _told(group))
+        cells = _by_name(group.lines, lambda line: retrieval.effective_cell(line))
+        screen.add(title, small, cells)
+        _missing_in(screen, group, "RULER", "ruler")
     if not found:
-        _nothing(made, Cell("Effective window (RULER)"), "RULER", missing.ruler)
+        _nothing(screen, title, "RULER", missing.ruler)
 
 
-def _perplexities(made: _Rows) -> None:
-    page = made.page
-    found = perplexities.groups(page)
+def _perplexities(screen: _Screen) -> None:
+    title = "Perplexity"
+    found = perplexities.groups(screen.page)
     for group in found:
-        told = conditions_of_all([{**r, "key_tokens": None} for r in group.files.values()])
+        told = conditions_of_all([{**each, "key_tokens": None} for each in group.files.values()])
         for window in group.ends():
-            _at(
-                made, group, window, "Perplexity", told, perplexities.cell, perplexities.told_change
-            )
-        _tell_missing(made, group, "Perplexity", "perplexity")
+            change = perplexities.told_change
+            _at(screen, group, window, title, told, perplexities.cell, change)
+        _missing_in(screen, group, title, "perplexity")
     if not found:
-        _nothing(made, Cell("Perplexity"), "Perplexity", missing.perplexity)
+        _nothing(screen, title, title, missing.perplexity)
 
 
-def _key_tokens(made: _Rows) -> None:
-    for group in perplexities.groups(made.page):
+def _key_tokens(screen: _Screen) -> None:
+    for group in perplexities.groups(screen.page):
         for keys in perplexities.keyed(group):
-            told = conditions_of_all(list(keys.files.values()))
             for window in keys.ends()[-1:]:
-                _at(made, keys, window, "Perplexity of key tokens", told, perplexities.key_cell)
+                title = "Perplexity of key tokens"
+                _at(screen, keys, window, title, _told(keys), perplexities.key_cell)
 
 
-def _retrieval(made: _Rows, kind: str) -> None:
-    title, _ = retrieval.TESTS[kind]
-    found = retrieval.groups(made.page, kind)
-    for group in found:
-        told = conditions_of_all(list(group.files.values()))
-        depths = f"{len(group.lines[0].results['depths'])} depths"
-        for window in group.ends()[-1:]:
-            _at(made, group, window, title, f"{told}, {depths}", retrieval.share_cell)
-        _tell_missing(made, group, title, kind.rpartition("/")[2])
-    if not found:
-        _nothing(made, Cell("Retrieval"), "Retrieval", missing.retrieval)
+def _retrieval(screen: _Screen, kinds: list[str], *, more: bool = False) -> None:
+    for kind in kinds:
+        title, _ = retrieval.TESTS[kind]
+        for group in retrieval.groups(screen.page, kind):
+            told = f"{_told(group)}, {len(group.lines[0].results['depths'])} depths"
+            for window in group.ends()[-1:]:
+                _at(screen, group, window, title, told, retrieval.share_cell)
+            _missing_in(screen, group, title, kind.rpartition("/")[2])
+    if not kinds and not more:
+        _nothing(screen, "Retrieval", "Retrieval", missing.retrieval)
 
 
-def _longbench(made: _Rows) -> None:
-    page = made.page
+def _longbench(screen: _Screen) -> None:
+    page = screen.page
     for key, summaries in longbench.groups(page).items():
         if not set.intersection(*(set(each.scores) for each in summaries)):
             continue
         mean, tasks = longbench.common_tasks(summaries)
-
-        def cell(
-            name: str, summaries: list = summaries, mean: str = mean, tasks: tuple = tasks
-        ) -> Cell:
-            cells = [
-                replace(longbench.mean_cell(each, mean, tasks), sources=(page.number(each.path),))
-                for each in summaries
-                if each.label == name
-            ]
-            return cells[0] if len(cells) == 1 else _several(len(cells))
-
-        shown = f"mean {mean}" if mean in ("EN", "ZH", "All") else mean
-        _row(
-            made,
-            Cell(longbench.title(key), tuple(filter(None, (shown, longbench.told_asked(key))))),
-            cell,
+        cells: dict[str, list[Cell]] = {}
+        for each in summaries:
+            cell = longbench.mean_cell(each, mean, tasks)
+            cells.setdefault(each.label, []).append(
+                replace(cell, sources=(page.number(each.path),))
+            )
+        told = f"mean {mean}" if mean in AVERAGES else mean
+        screen.add(longbench.title(key), (told, longbench.told_asked(key)), cells)
+        made_by = next(
+            filter(None, (longbench.predicted_by(page, each) for each in summaries)), None
         )
+        for name in page.names:
+            if name not in cells and made_by:
+                command = missing.longbench(made_by, model_of(page, name), name, page.run.folder)
+                screen.miss(f"{longbench.title(key)} of {name}", command)
 
 
-def _short(made: _Rows) -> None:
-    page = made.page
-    found = [(path, read_short(path, content)) for path, content in page.of(short_tasks.KIND)]
-    for path, content in found:
-
-        def cell(name: str, path=path, content=content) -> Cell:
-            told = short_tasks.mean_cell(content, name)
-            return replace(told, sources=(page.number(path),)) if told else _several(0)
-
-        small = (f"mean, {short_tasks.told_questions(content)}", short_tasks.conditions(content))
-        _row(made, Cell("Short tasks", small), cell)
-    if not found:
-        models = [model_of(page, name) for name in page.names[:2]]
-        before, after = models if len(models) == 2 else (None, *models, None)[:2]
-        _row(made, Cell("Short tasks"), lambda name: _several(0))
-        made.missing.append(Missing("Short tasks:", missing.short(before, after, page.run.folder)))
+def _short(screen: _Screen) -> None:
+    page, title = screen.page, "Short tasks"
+    having = set()
+    for path, content in page.of(short_tasks.KIND):
+        whole = read_short(path, content)
+        cells = {}
+        for name in page.names:
+            if cell := short_tasks.mean_cell(whole, name):
+                cells[name] = [replace(cell, sources=(page.number(path),))]
+        told = f"mean, {short_tasks.told_questions(whole)}"
+        screen.add(title, (told, short_tasks.conditions(whole)), cells)
+        having |= cells.keys()
+    if not having:
+        screen.add(title, (), {})
+    before, *others = page.names
+    for name in others or [before]:
+        if name not in having:
+            first = model_of(page, before) if others else None
+            command = missing.short(first, model_of(page, name), name, page.run.folder)
+            screen.miss(f"Short tasks of {name}", command)
 
 
 def _at(
-    made: _Rows,
+    screen: _Screen,
     group: Group,
     window: int,
     title: str,
@@ -174,59 +165,58 @@ def _at(
     show: Callable[[Row], Cell],
     change: Callable[[Row, Row], str] | None = None,
 ) -> None:
-    """Add a row: a group's values at a window, and how they changed against the first column."""
-    first = group.at(made.page.names[0], window)
+    """Add a row: a group's values at a window, and how they changed from the first column's."""
+    lines = [line for line in group.lines if window in line.rows]
+    first = [line for line in lines if line.name == screen.page.names[0]]
 
-    def cell(name: str) -> Cell:
-        found = group.at(name, window)
-        cells = [(line, show(row)) for line, row in found]
-        if change and len(found) == len(first) == 1 and name != made.page.names[0]:
-            (line, shown), row = cells[0], found[0][1]
-            cells = [(line, replace(shown, small=(change(first[0][1], row), *shown.small)))]
-        return _only(cells)
+    def cell(line: Line) -> Cell:
+        shown = show(line.rows[window])
+        if change and len(first) == 1 and line.name != first[0].name:
+            told = change(first[0].rows[window], line.rows[window])
+            shown = replace(shown, small=(told, *shown.small))
+        return shown
 
-    _row(made, Cell(f"{title}, window {window:,}", (told,)), cell)
-
-
-def _row(made: _Rows, title: Cell, cell: Callable[[str], Cell]) -> None:
-    made.rows.append([title, *(cell(name) for name in made.page.names)])
+    screen.add(f"{title}, window {window:,}", (told,), _by_name(lines, cell))
 
 
-def _only(cells: list[tuple[Line, Cell]]) -> Cell:
-    """The one cell of a checkpoint, with its file."""
-    if len(cells) != 1:
-        return _several(len(cells))
-    ((line, cell),) = cells
-    return replace(cell, sources=line.sources)
+def _by_name(lines: list[Line], cell: Callable[[Line], Cell]) -> dict[str, list[Cell]]:
+    """The cells of each checkpoint, with their files."""
+    cells: dict[str, list[Cell]] = {}
+    for line in lines:
+        cells.setdefault(line.name, []).append(replace(cell(line), sources=line.sources))
+    return cells
 
 
-def _several(count: int) -> Cell:
-    return Cell(f"{count} results", ("see below",)) if count else Cell("", (NOT_MEASURED,))
+def _told(group: Group) -> str:
+    return conditions_of_all(list(group.files.values()))
 
 
-def _scales(line: Line) -> str:
-    rows = sorted(line.rows.items())
-    told = [f"{row['scale']:g}" if row["scale"] is not None else "own" for _, row in rows]
-    return f"g = {', '.join(dict.fromkeys(told))}"
-
-
-def _tell_missing(made: _Rows, group: Group, what: str, test: str) -> None:
+def _missing_in(screen: _Screen, group: Group, what: str, test: str) -> None:
     """Say how to measure a test of the checkpoints that were not asked it, as the others were."""
-    page = made.page
+    page = screen.page
     commands = filter(None, (missing.command_of(line.results) for line in group.lines))
     made_by = next(commands, None)
     having = {line.name for line in group.lines}
     for name in page.names:
         if name not in having and made_by:
             output = missing.output_of(page.run.folder, test, name)
-            command = missing.like(made_by, model_of(page, name), name, output)
-            made.missing.append(Missing(f"{what} of {name}:", command))
+            screen.miss(
+                f"{what} of {name}", missing.like(made_by, model_of(page, name), output, name)
+            )
 
 
-def _nothing(made: _Rows, title: Cell, what: str, command: Callable[..., str]) -> None:
+def _nothing(screen: _Screen, title: str, what: str, command: Callable[..., str]) -> None:
     """Add a row for what no checkpoint was asked."""
-    page = made.page
-    _row(made, title, lambda name: _several(0))
+    page = screen.page
+    screen.add(title, (), {})
     for name in page.names:
-        told = command(model_of(page, name), name, made.windows, page.run.folder)
-        made.missing.append(Missing(f"{what} of {name}:", told))
+        told = command(model_of(page, name), name, _windows(page), page.run.folder)
+        screen.miss(f"{what} of {name}", told)
+
+
+def _windows(page: Page) -> list[int]:
+    """All windows that anything was measured at, in tokens."""
+    groups = [*perplexities.groups(page)]
+    for kind in (retrieval.RULER, *retrieval.TESTS):
+        groups += retrieval.groups(page, kind)
+    return sorted({window for group in groups for window in group.windows})
