@@ -2,18 +2,18 @@
 """Whose results a page shows: one name and one look for each checkpoint, on the whole page."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from e2_common.errors import UserError
-from e2_tools.evaluation.conditions import told_scale
+from e2_tools.evaluation.conditions import TESTS, told_scale
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.short import SCHEMA as SHORT
 from e2_tools.plotting import Looks
 from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.page import Cell
 
-_OF_NONE = ("key-tokens", "short")  # middles of schemas: files that are of no single checkpoint
+_OF_ONE = (*TESTS, "longbench", "attention")  # middles of schemas: files of a single checkpoint
 _ITSELF = "served alike: this compares it with itself."
 
 
@@ -64,12 +64,10 @@ def page_of(run: Run, order: list[str] | None = None, *, seeds: bool = False) ->
 
     Args:
         run: what was found.
-        order: names in the order of columns, the others behind; by default those whose config does
-            not say that they were trained by a position method stand before those that were.
+        order: names or labels in the order of columns, the others behind; by default those whose
+            config does not say that they were trained by a position method stand before those that
+            were.
         seeds: labels are left as they are: each is several models.
-
-    Raises:
-        UserError: ``order`` has a name that no result has.
     """
     own = [each.content for each in all_results(run) if _is_of_one(each.content)]
     named = run._replace(
@@ -94,11 +92,12 @@ def page_of(run: Run, order: list[str] | None = None, *, seeds: bool = False) ->
         # Which of them was before is known here.
         names = [both[0], *names, both[1]] if both[0] not in names[:1] else [*names, both[1]]
     names = list(dict.fromkeys(names))
-    if wrong := [name for name in order or [] if name not in names]:
-        raise UserError(
-            f"--order {wrong[0]}: no result has this name; there are {', '.join(names)}"
-        )
-    names.sort(key=lambda name: _place(order or [], name))
+    labels = {content["label"]: content["own_label"] for content in columns}
+    for wanted in order or []:
+        if wanted not in {*names, *labels.values()}:
+            told = f"no result has this name; there are {', '.join(names)}"
+            print(f"note: --order {wanted}: {told}", file=sys.stderr)
+    names.sort(key=lambda name: min(_place(order or [], n) for n in (name, labels.get(name))))
     return Page(named, names, Looks(names), seeds)
 
 
@@ -152,12 +151,8 @@ def doubts(page: Page) -> list[str]:
     return found
 
 
-def _middle(content: Results) -> str:
-    return str(content.get("schema")).split("/")[1:2][0]
-
-
 def _is_of_one(content: Results) -> bool:
-    return _middle(content) not in _OF_NONE
+    return str(content.get("schema")).split("/")[1:2][0] in _OF_ONE
 
 
 def _name(path: Path, content: Results, others: list[Results], *, seeds: bool) -> str:

@@ -58,22 +58,13 @@ class Group:
         return sorted({window for line in self.lines for window in line.rows})
 
     def ends(self) -> list[int]:
-        """The smallest and the largest window that most checkpoints have."""
+        """The smallest window, and the largest that most checkpoints have."""
         having = {
-            window: {line.name for line in self.lines if window in line.rows}
+            window: len({line.name for line in self.lines if window in line.rows})
             for window in self.windows
         }
-        most = max(map(len, having.values()), default=0)
-        common = [window for window, names in having.items() if len(names) == most]
-        return list(dict.fromkeys([*common[:1], *common[-1:]]))
-
-    def at(self, name: str, window: int) -> list[tuple[Line, Row]]:
-        """A checkpoint's rows at a window: none if it was not measured, several if it was twice."""
-        return [
-            (line, line.rows[window])
-            for line in self.lines
-            if line.name == name and window in line.rows
-        ]
+        common = [window for window, count in having.items() if count == max(having.values())]
+        return list(dict.fromkeys([*self.windows[:1], *common[-1:]]))
 
 
 def grouped(files: Files, settings: Callable[[Results], Any]) -> list[Files]:
@@ -137,7 +128,7 @@ def value_cell(row: Row, metric: str, counted: str, unit: str) -> Cell:
         return Cell("-", (told_scale(row["scale"]),))
     small = [told_interval(row.get(f"{metric}_interval"), told_value)]
     if row.get(f"{metric}_std") is not None:
-        small.append(f"± {told_value(row[f'{metric}_std'])} over seeds")
+        small.append(f"± {told_value(row[f'{metric}_std'])} over {row['runs']} seeds")
     count = f"{row[counted]:,} {unit}" if row.get(counted) is not None else ""
     small.append(", ".join(filter(None, (told_scale(row["scale"]), count))))
     return Cell(told_value(value), tuple(filter(None, small)))

@@ -121,7 +121,8 @@ def _group(page: Page, files: Files) -> Group:
             Line(
                 label,
                 label,
-                results,
+                results
+                | {"results": [row | {"runs": results["runs"]} for row in results["results"]]},
                 tuple(page.number(path) for path, each in files if each["label"] == label),
             )
             for label, results in together.items()

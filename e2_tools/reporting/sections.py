@@ -35,11 +35,11 @@ def sections_of(run: Run, *, order: list[str] | None = None, seeds: bool = False
 
     Args:
         run: what was found.
-        order: names of checkpoints in the order of columns; the others stand behind these.
+        order: names or labels of checkpoints in the order of columns; the others stand behind.
         seeds: perplexities of one label are one run under several seeds.
 
     Raises:
-        UserError: a result file is incomplete, or ``order`` has a name that none has.
+        UserError: a result file is incomplete.
     """
     page = page_of(run, order, seeds=seeds)
     sections = []

@@ -8,7 +8,7 @@ from e2_tools.evaluation.conditions import conditions_of_all
 from e2_tools.evaluation.longbench.tasks import AVERAGES
 from e2_tools.evaluation.short import read_short
 from e2_tools.reporting import longbench, missing, perplexities, retrieval, short_tasks
-from e2_tools.reporting.checkpoints import Page, doubts, model_of, told_training
+from e2_tools.reporting.checkpoints import Page, all_results, doubts, model_of, told_training
 from e2_tools.reporting.lines import Group, Line, Row
 from e2_tools.reporting.page import Cell, Section, Table
 
@@ -177,6 +177,13 @@ def _at(
         return shown
 
     screen.add(f"{title}, window {window:,}", (told,), _by_name(lines, cell))
+    made_by = next(filter(None, (missing.command_of(line.results) for line in lines)), None)
+    without = [line for line in group.lines if line.name not in {each.name for each in lines}]
+    for line in without if made_by else []:
+        model = model_of(screen.page, line.name)
+        path = all_results(screen.page.run)[line.sources[0] - 1].path
+        command = f"{missing.like(made_by, model, path, line.results['label'])} --resume"
+        screen.miss(f"{title} of {line.shown}, window {window:,}", command)
 
 
 def _by_name(lines: list[Line], cell: Callable[[Line], Cell]) -> dict[str, list[Cell]]:

@@ -9,6 +9,8 @@ from e2_tools.reporting.checkpoints import Page
 from e2_tools.reporting.curves import ENDS, Scalars, draw_curves, read_scalars
 from e2_tools.reporting.page import Cell, Section, Table
 
+_EXPORT = "-hf"  # ends the folders that the examples export to
+
 
 def section(page: Page) -> list[Section]:
     """Return the section, if a run has logged anything more than once."""
@@ -17,6 +19,9 @@ def section(page: Page) -> list[Section]:
     # Names without what they share: tensorboard/base, tensorboard/e2 -> base, e2.
     above = Path(os.path.commonpath([folder.parent for folder in page.run.events]))
     runs = {str(folder.relative_to(above)): read_scalars(folder) for folder in page.run.events}
+    for run in runs:  # the export of a run is named after it
+        for name in (name for name in page.names if name in (run, f"{run}{_EXPORT}")):
+            page.looks.share(run, name)
     figures = draw_curves(runs, page.looks)
     if not figures:
         return []

@@ -157,6 +157,23 @@ def test_a_model_has_one_colour_on_the_whole_page(tmp_path):
     assert len(set(looks[0].values())) == 2
 
 
+def test_a_run_has_the_colour_of_its_export(tmp_path):
+    looks = Looks(["base-hf", "e2-hf"])
+    looks.share("e2", "e2-hf")
+    assert looks.of("e2") == looks.of("e2-hf") != looks.of("base-hf")
+    assert looks.of("other") == line_look(2)
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "tensorboard" / "e2")) as writer:
+        for step in (1, 2):
+            writer.add_scalar("lm loss", step, step)
+    for name in ("base-hf", "e2-hf"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(perplexity(name)))
+    figures = [f for section in sections_of(collect(tmp_path)) for _, f in section.figures]
+    windows, curve = (figure.axes[0].lines for figure in figures)
+    assert curve[0].get_color() == windows[1].get_color() != windows[0].get_color()
+
+
 def test_a_palette_holds_for_several_pictures(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("e2_tools.plotting.save_png", lambda figure, path: drawn.append(figure))

@@ -90,7 +90,7 @@ def test_seeds_of_one_label_become_a_mean(run):
         path = run / f"seed{seed}" / "x.json"
         path.parent.mkdir()
         path.write_text(json.dumps(perplexity("seeded", {128: value, 512: value})))
-    assert re.search(r"12.00.*± 2.83 over seeds", report(run, "--seeds"))
+    assert re.search(r"12.00.*± 2.83 over 2 seeds", report(run, "--seeds"))
     page = report(run)
     assert "12.00<" not in page
     assert "seeded (seed0/x.json)" in page

@@ -16,7 +16,7 @@ from e2_tools.reporting.checkpoints import page_of
 from e2_tools.reporting.collect import collect
 from e2_tools.reporting.page import Cell
 from e2_tools.reporting.sections import sections_of
-from tests.helpers.commands import refused, run_command
+from tests.helpers.commands import run_command
 from tests.tools.reporting.results import attention, grid, perplexity, report, ruler
 
 NAMES = ("base", "e2")
@@ -187,6 +187,28 @@ def test_one_checkpoint_misses_the_one_before(tmp_path):
     what, command = section.commands[0]
     assert "before" in what
     assert "--base BASE --model m/e2" in command
+
+
+def test_a_window_that_one_lacks_is_gone_on_with(tmp_path):
+    command = "python tools/evaluate_perplexity.py --model m/a --windows 256 512 --output a.json"
+    write(
+        tmp_path,
+        a=perplexity("a", {256: 9.0, 512: 9.0}, model="m/a") | made_by(command),
+        b=perplexity("b", {512: 9.0}, model="m/b"),
+        c=perplexity("c", {256: 9.0, 512: 9.0}, model="m/c"),
+    )
+    _, section = first_screen(tmp_path)
+    (command,) = (command for what, command in section.commands if what.startswith("Perplexity"))
+    assert command.endswith(f"--model m/b --label b --output {tmp_path / 'b.json'} --resume")
+
+
+def test_other_files_are_no_checkpoints(tmp_path):
+    both(tmp_path)
+    speed = {"schema": "e2-llm/gpu-training/1", "label": "H100", "variants": []}
+    write(tmp_path, speed=speed, keys={"schema": "e2-llm/key-tokens/1", "documents": []})
+    rows, _ = first_screen(tmp_path)
+    assert list(rows["Short tasks"]) == ["base", "e2"]
+    assert "speed.json" in report(tmp_path)
 
 
 # --- what must not stand in one column, or under one name ---
@@ -373,8 +395,9 @@ def test_the_order_of_columns_can_be_said(tmp_path, capsys):
     both(tmp_path)
     rows, _ = first_screen(tmp_path, order=["e2", "base"])
     assert list(rows["Short tasks"]) == ["e2", "base"]
-    flags = [str(tmp_path), "--order", "nobody"]
-    refused(capsys, ["--order nobody", "base, e2"], main, flags, untouched=tmp_path)
+    main([str(tmp_path), "--order", "nobody", "e2"])  # whose evaluation may have failed
+    assert "--order nobody: no result has this name; there are base, e2" in capsys.readouterr().err
+    assert re.findall(r"<th.*?</span>(\w+)", (tmp_path / "report.html").read_text())[0] == "e2"
 
 
 def test_who_was_not_trained_by_a_method_stands_before(tmp_path):
