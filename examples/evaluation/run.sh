@@ -45,8 +45,9 @@ task_words=400
 records=20
 dtype=fp32
 dry_run=""
-take_options "--model=text --base=text --ruler-tasks=text --out=text --label=text --held-out=text --windows=counts --scale=text --stride=count \
-    --document-tokens=count --documents=count --trials=count --task-words=count --records=count --dtype=text --dry-run=switch" "$@"
+take_options "--model=text --base=text --ruler-tasks=text --out=text --label=text --held-out=text \
+    --windows=counts --scale=text --stride=count --document-tokens=count --documents=count --trials=count \
+    --task-words=count --records=count --dtype=text --dry-run=switch" "$@"
 run=${dry_run:+print_command}
 [ -n "$model" ] || refuse "--model is missing: a Hugging Face model directory"
 [ -n "$run" ] || [ -d "$model" ] || refuse "--model $model: no such folder"
