@@ -136,6 +136,11 @@ def doubts(page: Page) -> list[str]:
         for key, names in served.items()
         if len(names) > 1
     ]
+    for kind, results in page.run.results.items():
+        precisions = [_precision(each.content) for each in results if _is_of_one(each.content)]
+        if told := sorted({*precisions} - {None}):
+            test = TESTS.get(kind.rpartition("/")[2], kind.rpartition("/")[2].capitalize())
+            found += [f"{test} was measured in {' and in '.join(told)}."] * (len(told) > 1)
     for path, content in page.run.results.get(kind_of(SHORT), []):
         before, after = (
             [
@@ -192,6 +197,10 @@ def _served(content: Results) -> tuple[Any, Any]:
     predictions = content.get("predictions") or {}
     scale = content.get("scale_mode", predictions.get("scale"))
     return scale, content.get("frequencies")
+
+
+def _precision(content: Results) -> str | None:
+    return content.get("dtype") or (content.get("predictions") or {}).get("dtype")
 
 
 def _same_folder(one: str | None, other: str | None) -> bool:
