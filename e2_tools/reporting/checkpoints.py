@@ -14,6 +14,7 @@ from e2_tools.reporting.collect import Result, Run, kind_of
 from e2_tools.reporting.page import Cell
 
 _OF_ONE = (*TESTS, "longbench", "attention")  # middles of schemas: files of a single checkpoint
+_SERVED = "served-"  # begins the names of copies that short.sh makes
 _ITSELF = "served alike: this compares it with itself."
 
 
@@ -87,8 +88,9 @@ def page_of(run: Run, order: list[str] | None = None, *, seeds: bool = False) ->
     columns = [each.content for each in all_results(named) if _is_of_one(each.content)]
     columns.sort(key=_is_trained)
     names = [content["label"] for content in columns]
-    for _, content in run.results.get(kind_of(SHORT), []):
-        both = [str((content.get(each) or {}).get("label")) for each in ("before", "after")]
+    of_names = {content["label"]: _model(content) for content in columns}
+    for _, content in named.results.get(kind_of(SHORT), []):
+        both = [_name_side(content, each, of_names) for each in ("before", "after")]
         # Which of them was before is known here.
         names = [both[0], *names, both[1]] if both[0] not in names[:1] else [*names, both[1]]
     names = list(dict.fromkeys(names))
@@ -177,6 +179,26 @@ def _name(path: Path, content: Results, others: list[Results], *, seeds: bool) -
         label += f", {_told_mode(scale)}"
     if len(rules.keys() - {None}) > 1 and rule is not None:
         label += f", {rule}"
+    return label
+
+
+def _name_side(content: Results, side: str, models: dict[str, str | None]) -> str:
+    """Name a side of a file of short tasks, and write the name into it.
+
+    It is the checkpoint of its model, whatever its label; a checkpoint of its label, but of another
+    model, is another. A copy that was made to be served at a window has no name of its own.
+    """
+    of_side = content.get(side)
+    if not isinstance(of_side, dict):  # who reads the file says so
+        return "?"
+    label, model = str(of_side.get("label")), _model(of_side)
+    same = [name for name, other in models.items() if _same_folder(model, other)]
+    if label not in same and model and not Path(model).name.startswith(_SERVED):
+        if len(same) == 1:
+            (label,) = same
+        elif models.get(label):
+            label = f"{label} ({model})"
+    content[side] = {**of_side, "label": label}
     return label
 
 

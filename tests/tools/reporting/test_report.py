@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from e2_tools.commands.report import main
 from e2_tools.reporting.collect import collect
 from e2_tools.reporting.curves import read_scalars
-from e2_tools.reporting.sections import sections_of
+from e2_tools.reporting.sections import PARTS, sections_of
 from tests.helpers.commands import refused
 from tests.tools.reporting.results import PICTURES, attention, perplexity, report
 
@@ -114,6 +114,14 @@ def test_curves_are_read_back_the_newest_value_of_a_step(run):
     assert curve.steps == [1, 2, 3, 4, 5]
     assert curve.values == pytest.approx([4.5, 4.0, 3.5, 3.0, 1.25])
     assert collect(run).events == [folder]
+
+
+@pytest.mark.parametrize("kind", [kind.partition("/")[2] for kind in PARTS])
+@pytest.mark.parametrize("more", [{}, {"results": []}, {"results": [{}], "before": 1}])
+def test_a_file_of_any_kind_that_is_not_whole_is_one_line(tmp_path, capsys, kind, more):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"schema": f"e2-llm/{kind}/1", "label": "x", **more}))
+    refused(capsys, [str(path)], main, [str(tmp_path)], untouched=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,21 @@ def test_models_of_one_label_keep_apart(tmp_path):
     assert not rows["Needle in a haystack, window 512"][names[0]].text
 
 
+def test_short_tasks_are_of_the_checkpoint_of_their_model(tmp_path):
+    both(tmp_path)
+    content = short(before="other name", after="e2")
+    content["before"]["model"] = "/home/me/m/base"
+    content["after"]["model"] = "m/another"
+    write(tmp_path, short=content)
+    rows, _ = first_screen(tmp_path)
+    scores = {name: cell.text for name, cell in rows["Short tasks"].items()}
+    assert scores == {"base": "50.00 %", "e2": "", "e2 (m/another)": "40.00 %"}
+    content["after"]["model"] = "out/served-4096"
+    write(tmp_path, short=content)
+    rows, _ = first_screen(tmp_path)
+    assert rows["Short tasks"]["e2"].text == "40.00 %"
+
+
 def test_one_model_from_two_folders_is_one(tmp_path):
     write(
         tmp_path,
