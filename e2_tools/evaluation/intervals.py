@@ -51,12 +51,10 @@ def told_percent(share: float, decimals: int = 1, marks: Sequence[float] = (0.0,
 
 
 def told_value(value: float) -> str:
-    """Return a perplexity: two decimals, of large ones none, of those beyond a million the power.
+    """Return a perplexity with two decimals, beyond a million with its power of ten.
 
     A value so near to zero that two decimals would show nothing has three digits.
     """
     if abs(value) >= 1e6:
         return f"{value:.3g}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:.2f}"
+    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:,.2f}"

@@ -34,7 +34,7 @@ def groups(page: Page) -> dict[str, list[Summary]]:
         summary = read_summary(path)._replace(label=content["label"])
         asked = [f"{name} {value}" for name, value in _asked(content).items()]
         found.setdefault(f"{summary.kind}\n{', '.join(asked)}", []).append(summary)
-    return found
+    return {key: found[key] for key in sorted(found, key=lambda key: [*KINDS].index(_kind(key)))}
 
 
 def told_asked(key: str) -> str:
@@ -44,7 +44,7 @@ def told_asked(key: str) -> str:
 
 def title(key: str) -> str:
     """Return what the records of a group of :func:`groups` are called."""
-    return KINDS[key.partition("\n")[0]].title
+    return KINDS[_kind(key)].title
 
 
 def mean_cell(summary: Summary, name: str, tasks: tuple[str, ...]) -> Cell:
@@ -100,7 +100,7 @@ def _section(page: Page, key: str, summaries: list[Summary]) -> Section:
         page.head(each.label, _served(contents[each.path]), sources=(page.number(each.path),))
         for each in summaries
     ]
-    kind = KINDS[key.partition("\n")[0]]
+    kind = KINDS[_kind(key)]
     alike = [each for each in groups(page) if title(each) == kind.title]
     made = Section(
         kind.title if len(alike) == 1 else f"{kind.title}, {told_asked(key)}",
@@ -157,3 +157,7 @@ def _served(content: dict[str, Any]) -> str:
     scale, dtype = predictions.get("scale"), predictions.get("dtype")
     told = {"auto": "g by request", "none": "own RoPE", None: ""}.get(scale, f"g = {scale}")
     return ", ".join(filter(None, (told, dtype)))
+
+
+def _kind(key: str) -> str:
+    return key.partition("\n")[0]

@@ -43,8 +43,14 @@ def test_shares_do_not_round_to_what_they_are_not(share, decimals, told):
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(49.053, "49.05"), (1234.56, "1,235"), (3.2e9, "3.2e+09"), (0.00012, "0.00012"), (0.0, "0.00")]
-    + [(-0.001, "-0.001"), (999.999, "1000.00")],
+    [
+        (49.053, "49.05"),
+        (1234.56, "1,234.56"),
+        (3.2e9, "3.2e+09"),
+        (0.00012, "0.00012"),
+        (0.0, "0.00"),
+    ]
+    + [(-0.001, "-0.001"), (999.999, "1,000.00")],
 )
 def test_values_keep_their_digits(value, told):
     assert told_value(value) == told
