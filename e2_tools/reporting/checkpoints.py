@@ -164,7 +164,9 @@ def _is_of_one(content: Results) -> bool:
 
 def _name(path: Path, content: Results, others: list[Results], *, seeds: bool) -> str:
     model = _model(content)
-    if not content.get("label"):  # an older LongBench summary, or a list of key tokens
+    if not content.get("label") and not _is_of_one(content):  # such as a list of key tokens
+        return ""
+    if not content.get("label"):  # an older LongBench summary
         return Path(model).name if model else path.resolve().parent.name
     label = str(content["label"])
     if seeds or not _is_of_one(content):

@@ -13,6 +13,7 @@ from e2_tools.plotting import INK, Looks, line_look, style_axes, wrapped
 SIZE = (5.0, 3.3)  # inches
 MARKS = 6  # on a curve
 LEGEND = 40  # characters a line
+INSIDE, LINE = 4, 0.18  # names that have room inside the axes; inches of a line below them
 SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
 
 
@@ -134,8 +135,13 @@ def _draw(axes: Axes, panel: Panel, lines: list[_Line], looks: Looks) -> None:
     if panel.log:
         axes.set_yscale("log")
     style_axes(axes)
-    if len(lines) > 1 or panel.is_prefix:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    looks_of_legend = {"frameon": False, "fontsize": 8, "labelcolor": INK}
+    if len(lines) > INSIDE:  # they would cover the curves
+        figure = axes.get_figure()
+        figure.set_figheight(SIZE[1] + LINE * -(-len(lines) // 2))
+        figure.legend(loc="outside lower center", ncols=2, **looks_of_legend)
+    elif len(lines) > 1 or panel.is_prefix:
+        axes.legend(**looks_of_legend)
 
 
 def _smooth(curve: Curve) -> Curve:

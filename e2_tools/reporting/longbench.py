@@ -95,6 +95,7 @@ def _section(page: Page, key: str, summaries: list[Summary]) -> Section:
     rows += [
         [f"mean {name}", *(_average(each, name, of) for each in summaries)]
         for name, of in AVERAGES.items()
+        if any(each.averages.get(name) is not None for each in summaries)
     ]
     heads = [
         page.head(each.label, _served(contents[each.path]), sources=(page.number(each.path),))
@@ -105,11 +106,10 @@ def _section(page: Page, key: str, summaries: list[Summary]) -> Section:
     made = Section(
         kind.title if len(alike) == 1 else f"{kind.title}, {told_asked(key)}",
         f"{kind.about} Scores in percent by LongBench's metrics, ± the standard error over "
-        "records; EN over 14 tasks, ZH over 4, All over these 18, plain means, - while a task is "
-        "missing. "
-        f"{told_asked(key)}",
+        "records. EN is over 14 tasks, ZH over 4, All over these 18, plain means, none while a "
+        "task is missing.",
         figures=_picture(page, summaries, contents),
-        tables=[Table(["task", *heads], rows)],
+        tables=[Table(["task", *heads], rows, told_asked(key))],
     )
     for setting in differences(summaries):
         made.notes.append(f"These files differ in {setting}: do not compare their numbers.")

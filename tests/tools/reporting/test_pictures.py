@@ -113,7 +113,7 @@ def test_a_legend_has_every_label():
     figure = draw({label: perplexity(label) for label in LABELS})
     assert len(figure.legends[0].get_texts()) == len(LABELS)
     figure = draw_curves(dict.fromkeys(LABELS, CURVES))[LOSS]
-    assert len(figure.axes[0].get_legend().get_texts()) == len(LABELS)
+    assert len(figure.legends[0].get_texts()) == len(LABELS)
 
 
 def test_no_two_lines_share_colour_and_mark():
