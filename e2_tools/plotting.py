@@ -41,7 +41,12 @@ class Looks:
 
     def of(self, name: str) -> dict[str, Any]:
         """Return the look of a name, see :func:`line_look`; a new one gets the next."""
-        return line_look(self._numbers.setdefault(name, len(self._numbers)))
+        return line_look(self._numbers.setdefault(name, len({*self._numbers.values()})))
+
+    def share(self, name: str, other: str) -> None:
+        """Give a name the look of another from now on."""
+        self.of(other)
+        self._numbers[name] = self._numbers[other]
 
 
 def plain(text: str) -> str:

@@ -100,8 +100,10 @@ def main(arguments: list[str] | None = None) -> None:
         write_scores,
     )
 
-    scores, origins = score_folder(args.predictions, longbench_e=args.e)
-    write_scores(args.predictions, scores, origins, longbench_e=args.e, label=args.label)
+    scores, origins, errors = score_folder(args.predictions, longbench_e=args.e)
+    write_scores(
+        args.predictions, scores, origins, errors=errors, longbench_e=args.e, label=args.label
+    )
     for doubt in doubts(origins):
         print(f"note: {doubt}", file=sys.stderr)
     print(score_table(scores, origins, longbench_e=args.e))

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put the results of a run onto one HTML page: tables, pictures, training curves.
+"""Put the results of a run onto one HTML page: a summary, tables, pictures, training curves.
 
-Takes every result file of the evaluate commands and every TensorBoard folder below RUN_DIR. The
-page is a single file that opens without a network and runs no script.
+Checkpoints stand beside each other, each in its colour. What was not measured is said, with the
+command that would measure it. Takes every result file of the evaluate commands and every
+TensorBoard folder below RUN_DIR. The page is a single file that opens without a network and runs no
+script.
 """
 
 import argparse
@@ -21,6 +23,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("run_dir", type=Path, metavar="RUN_DIR", help="folder that holds the results")
     add("--output", type=OutputFile, metavar="FILE.html", help="(default: RUN_DIR/report.html)")
     add("--title", metavar="T", help="(default: the folder's name)")
+    add(
+        "--order",
+        nargs="+",
+        metavar="NAME",
+        help="names of checkpoints in the order of columns and colours, the one before first "
+        "(default: those that no position method trained, then the others, by their files)",
+    )
     add(
         "--seeds",
         action="store_true",
@@ -45,9 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_output(output)
     files = sum(map(len, run.results.values()))
     subtitle = f"{_count(files, 'result file')}, {_count(len(run.events), 'training run')}"
-    page = render(
-        args.title or args.run_dir.resolve().name, subtitle, sections_of(run, seeds=args.seeds)
-    )
+    sections = sections_of(run, order=args.order, seeds=args.seeds)
+    page = render(args.title or args.run_dir.resolve().name, subtitle, sections)
     with atomic_file(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(f"report: {output}")

@@ -74,11 +74,14 @@ def _perplexity(results: Results) -> dict[str, str]:
 
 
 def _questions(results: Results) -> dict[str, str]:
-    haystack = results.get("haystack")
-    haystack = haystack.get("path") if isinstance(haystack, dict) else haystack
+    test, haystack, sentences = test_name(results), results.get("haystack"), None
+    if isinstance(haystack, dict):
+        sentences = haystack.get("sentences")
+        haystack = haystack.get("path") or haystack.get("file")
     found = {
         "trials a cell": results.get("trials"),
-        "haystack": haystack if test_name(results) == "Needle" else None,
+        "haystack": haystack if test in ("Needle", "RULER") else None,
+        "sentences by": sentences,
         "values": results.get("values"),
         "among": results.get("among"),
         "chat template": "yes" if results.get("chat") else None,

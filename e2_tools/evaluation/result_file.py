@@ -68,6 +68,20 @@ def comparable(setting: Any) -> Any:
     return setting
 
 
+def remember_commands(before: Results, now: Results) -> None:
+    """Write down which other commands made the part of a file that a run goes on from.
+
+    Args:
+        before: what the file holds.
+        now: of the run to come; its provenance gets ``earlier_commands``, the oldest first.
+    """
+    old, new = before.get("provenance") or {}, now.get("provenance") or {}
+    commands = dict.fromkeys([*old.get("earlier_commands", ()), old.get("command")])
+    told = [command for command in commands if command not in (None, new.get("command"))]
+    if told:
+        now["provenance"] = new | {"earlier_commands": told}
+
+
 def write_results(path: Path, results: Results) -> None:
     """Write a result file atomically.
 

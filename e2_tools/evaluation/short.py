@@ -3,8 +3,10 @@
 
 ``results`` of the file has an object per task and metric: ``before`` and ``after`` with their
 standard errors, and their ``difference``, whose standard error is over the questions' own
-differences where lm-eval wrote every question's score (``paired``). Scores are shares, 0 to 1.
-``mean`` is over each task's first metric.
+differences where lm-eval wrote every question's score (``paired``). Scores are shares, 0 to 1,
+but of metrics such as perplexities. ``mean`` is over each task's first metric that is a share, and
+None if there is none. ``before`` and ``after`` say which model was asked, at which window and scale
+its files served it (``max_length``, ``scale``), and by which ``command``.
 """
 
 import math
@@ -13,7 +15,10 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
+from e2_common.files import read_text
 from e2_common.json_file import parse_json_line, read_json_object
+from e2_llm.window import rope_parameters
+from e2_tools.checkpoint.config_types import read_config
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.table import number
 
@@ -28,10 +33,12 @@ class Run(NamedTuple):
     Attributes:
         path: of its ``results_*.json``.
         content: of it.
+        command: that made it, if ``examples/evaluation/short.sh`` left it beside.
     """
 
     path: Path
     content: Results
+    command: str | None
 
     def scores(self, task: str, metric: str, kind: str) -> dict[tuple[Any, ...], float] | None:
         """Return each question's score by what identifies it; None if these were not written."""
@@ -63,7 +70,9 @@ def read_run(folder: Path) -> Run:
     tables = ("results", "n-samples", "n-shot", "config", "higher_is_better")
     if not all(isinstance(content.get(name), dict) for name in tables) or not content["n-samples"]:
         raise UserError(f"{found[-1]}: is no whole result of lm-eval; {_ANEW}")
-    return Run(found[-1], content)
+    told = folder / "command"
+    command = read_text(told, "command").strip() if told.is_file() else None
+    return Run(found[-1], content, command or None)
 
 
 def compare(before: Run, after: Run, labels: tuple[str, str]) -> Results:
@@ -118,6 +127,7 @@ def _rows_of(task: str, before: Run, after: Run) -> list[dict[str, Any]]:
                 "task": task,
                 "metric": metric,
                 "filter": kind,
+                "higher_is_better": _is_higher_better(before, task, metric),
                 "shots": before.content["n-shot"].get(task),
                 "questions": before.content["n-samples"][task].get("effective"),
                 "before": value,
@@ -130,6 +140,16 @@ def _rows_of(task: str, before: Run, after: Run) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _is_higher_better(run: Run, task: str, metric: str) -> bool | None:
+    return (run.content["higher_is_better"].get(task) or {}).get(metric)
+
+
+def is_share(row: dict[str, Any]) -> bool:
+    """Whether a row's scores are shares of questions, which percents can be made of."""
+    shares = all(0 <= row[each] <= 1 for each in ("before", "after"))
+    return shares and row.get("higher_is_better") is not False
 
 
 def _stderr(scores: dict[str, Any], metric: str, kind: str) -> float | None:
@@ -156,23 +176,42 @@ def _error_of_difference(
     return math.hypot(*errors), False
 
 
-def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each task's first metric; tasks are independent of each other."""
-    first = list({row["task"]: row for row in reversed(rows)}.values())
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Of each task's first metric that is a share; tasks are independent of each other."""
+    first = list({row["task"]: row for row in reversed(rows) if is_share(row)}.values())
+    if not first:
+        return None
     errors = [row["difference_stderr"] for row in first]
     error = None if None in errors else math.hypot(*errors) / len(first)
     means = {name: fmean(row[name] for row in first) for name in ("before", "after", "difference")}
-    return {"tasks": len(first), **means, "difference_stderr": error}
+    of_models = {name: _error_of_mean(first, name) for name in ("before_stderr", "after_stderr")}
+    return {"tasks": len(first), **means, **of_models, "difference_stderr": error}
+
+
+def _error_of_mean(rows: list[dict[str, Any]], name: str) -> float | None:
+    errors = [row[name] for row in rows]
+    return None if None in errors else math.hypot(*errors) / len(rows)
 
 
 def _described(run: Run, label: str) -> dict[str, Any]:
     config = run.content["config"]
+    model = run.content.get("model_name")
     return {
         "label": label,
-        "model": run.content.get("model_name"),
+        "model": model,
         "dtype": config.get("model_dtype"),
         "max_length": run.content.get("max_length"),
+        "scale": _served_scale(model),
+        "command": run.command,
     }
+
+
+def _served_scale(model: str | None) -> float | None:
+    """The scale of the model's own files, which lm-eval serves; None if they do not say it."""
+    try:
+        return rope_parameters(read_config(Path(model or "", "config.json")))["factor"]
+    except (UserError, KeyError):
+        return None
 
 
 def read_short(path: Path, content: Results) -> Results:
@@ -189,27 +228,33 @@ def read_short(path: Path, content: Results) -> Results:
 
 
 def rows(content: Results) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows of a table, in percent: a row per task and metric, the mean last."""
+    """Return head and rows of a table: a row per task and metric, the mean last.
+
+    Shares are in percent, other scores, such as perplexities, as they are.
+    """
     head = ["task", "questions", content["before"]["label"], content["after"]["label"]]
     found = []
     for row in content["results"]:
         several = sum(other["task"] == row["task"] for other in content["results"]) > 1
         name = f"{row['task']} {row['metric']}" if several else row["task"]
-        told = [_percent(row[each], row[f"{each}_stderr"]) for each in ("before", "after")]
-        found.append([name, str(row["questions"]), *told, _difference(row)])
-    mean = content["mean"]
-    told = [_percent(mean[each], None) for each in ("before", "after")]
-    found.append([f"mean of {mean['tasks']}", "", *told, _difference(mean)])
+        unit = 100 if is_share(row) else 1
+        told = [
+            _percent(row[each], row[f"{each}_stderr"], unit=unit) for each in ("before", "after")
+        ]
+        found.append([name, str(row["questions"]), *told, _difference(row, unit)])
+    if mean := content["mean"]:
+        told = [_percent(mean[each], mean.get(f"{each}_stderr")) for each in ("before", "after")]
+        found.append([f"mean of {mean['tasks']}", "", *told, _difference(mean)])
     return [*head, "difference"], found
 
 
-def _percent(value: float, error: float | None, kind: str = ".2f") -> str:
-    told = format(100 * value, kind)
-    return told if error is None else f"{told} ± {number(100 * error)}"
+def _percent(value: float, error: float | None, kind: str = ".2f", unit: float = 100) -> str:
+    told = format(unit * value, kind)
+    return told if error is None else f"{told} ± {number(unit * error)}"
 
 
-def _difference(row: dict[str, Any]) -> str:
-    return _percent(row["difference"], row["difference_stderr"], "+.2f")
+def _difference(row: dict[str, Any], unit: float = 100) -> str:
+    return _percent(row["difference"], row["difference_stderr"], "+.2f", unit)
 
 
 def conditions(content: Results) -> str:

@@ -3,15 +3,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from e2_tools.plotting import INK, Looks, style_axes, wrapped
+from e2_tools.plotting import INK, Looks, line_look, style_axes, wrapped
 
+SIZE = (5.0, 3.3)  # inches
 MARKS = 6  # on a curve
 LEGEND = 40  # characters a line
+INSIDE, LINE = 4, 0.18  # names that have room inside the axes; inches of a line below them
 SMOOTH_ABOVE = 100  # points beyond which a curve is drawn as a mean over neighbours, too
 
 
@@ -45,6 +47,8 @@ PANELS = (
     Panel("mean scale g", "e2 scale"),
 )
 
+ENDS = ("lm loss validation/", "context gain/")  # tags whose last values are results
+
 
 def read_scalars(folder: Path) -> Scalars:
     """Read every scalar of a folder of event files, steps in order, the newest value of each."""
@@ -61,45 +65,64 @@ def read_scalars(folder: Path) -> Scalars:
     return scalars
 
 
-def draw_curves(runs: dict[str, Scalars], looks: Looks | None = None) -> Figure | None:
-    """Draw a diagram for each quantity that a run logged more than once; None if there is none.
+def draw_curves(runs: dict[str, Scalars], looks: Looks | None = None) -> dict[str, Figure]:
+    """Draw a diagram for each quantity that a run logged more than once.
 
     Args:
         runs: name -> its scalars.
         looks: of the names, where other pictures have them too.
+
+    Returns:
+        what a diagram shows -> the diagram.
     """
     looks = looks or Looks()
     for name in runs:
         looks.of(name)  # in this order, whatever a panel has
-    panels = [(panel, list(_lines(panel, runs))) for panel in PANELS]
-    panels = [(panel, lines) for panel, lines in panels if lines]
-    if not panels:
-        return None
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.3 * rows), layout="constrained")
-    for number, (panel, lines) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        # A run keeps its look from panel to panel; parts of runs take looks in turn.
-        _draw(axes, panel, lines, Looks() if panel.is_prefix else looks)
-    return figure
+    figures = {}
+    for panel in PANELS:
+        if lines := list(_lines(panel, runs)):
+            figure = figures[panel.title] = Figure(figsize=SIZE, layout="constrained")
+            _draw(figure.add_subplot(), panel, lines, looks)
+    return figures
 
 
-def _lines(panel: Panel, runs: dict[str, Scalars]) -> Iterable[tuple[str, Curve]]:
+class _Line(NamedTuple):
+    run: str
+    part: str  # of a panel's tags, such as a window; "" of the only one
+    curve: Curve
+
+
+def _lines(panel: Panel, runs: dict[str, Scalars]) -> Iterable[_Line]:
     for name, scalars in runs.items():
         for tag, curve in scalars.items():
             if len(curve.steps) < 2:
                 continue
             if panel.is_prefix and tag.startswith(panel.tag):
-                part = tag.removeprefix(panel.tag)
-                yield (part if len(runs) == 1 else f"{name}, {part}"), curve
+                yield _Line(name, tag.removeprefix(panel.tag), curve)
             elif tag == panel.tag:
-                yield name, curve
+                yield _Line(name, "", curve)
 
 
-def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], looks: Looks) -> None:
-    for number, (name, curve) in enumerate(lines):
-        style = looks.of(name) | {"markersize": 5}
+def _look(line: _Line, lines: list[_Line], looks: Looks) -> dict[str, Any]:
+    """A run keeps its look from panel to panel; its parts keep its colour where others are there.
+
+    Of a single run the parts take looks in turn.
+    """
+    if not line.part:
+        return looks.of(line.run)
+    parts = list(dict.fromkeys(each.part for each in lines))
+    own = line_look(parts.index(line.part))
+    several = len({each.run for each in lines}) > 1
+    return {**own, "color": looks.of(line.run)["color"]} if several else own
+
+
+def _draw(axes: Axes, panel: Panel, lines: list[_Line], looks: Looks) -> None:
+    several = len({line.run for line in lines}) > 1
+    for number, line in enumerate(lines):
+        curve = line.curve
+        told = (line.run, line.part) if several or not line.part else (line.part,)
+        name = ", ".join(filter(None, told))
+        style = _look(line, lines, looks) | {"markersize": 5}
         # A few marks are enough, and not those of all lines above each other.
         apart = max(1, len(curve.steps) // MARKS)
         style["markevery"] = (number * apart // len(lines), apart)
@@ -112,8 +135,13 @@ def _draw(axes: Axes, panel: Panel, lines: list[tuple[str, Curve]], looks: Looks
     if panel.log:
         axes.set_yscale("log")
     style_axes(axes)
-    if len(lines) > 1 or panel.is_prefix:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    looks_of_legend = {"frameon": False, "fontsize": 8, "labelcolor": INK}
+    if len(lines) > INSIDE:  # they would cover the curves
+        figure = axes.get_figure()
+        figure.set_figheight(SIZE[1] + LINE * -(-len(lines) // 2))
+        figure.legend(loc="outside lower center", ncols=2, **looks_of_legend)
+    elif len(lines) > 1 or panel.is_prefix:
+        axes.legend(**looks_of_legend)
 
 
 def _smooth(curve: Curve) -> Curve:

@@ -3,14 +3,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.commands import run_command
 
-STEPS = ["perplexity", "passkey", "needle", "longbench", "attention"]
+STEPS = ["perplexity", "ruler", "passkey", "needle", "longbench", "attention"]
 # Makes the tasks and joins the texts really; the dear commands are only written down, and fail if
 # asked to.
 STAND_IN = f"""#!/usr/bin/env bash
@@ -22,7 +24,7 @@ for name in $FAIL; do [[ $1 != *"$name"* ]] || exit "$CODE"; done
 """
 
 
-def run(tmp_path, held_out, fail="", code=2):
+def run(tmp_path, held_out, fail="", code=2, more=()):
     """Start the script; return its exit code, the commands it ran, and what it said."""
     stand_in = tmp_path / "python"
     stand_in.write_text(STAND_IN)
@@ -32,7 +34,7 @@ def run(tmp_path, held_out, fail="", code=2):
     log.touch()
     told = {"PYTHON": str(stand_in), "LOG": str(log), "FAIL": fail, "CODE": str(code)}
     flags = ["--model", tmp_path / "model", "--held-out", held_out, "--out", tmp_path / "out"]
-    flags += ["--records", "2"]
+    flags += ["--records", "2", *more]
     done = subprocess.run(
         ["bash", "examples/evaluation/run.sh", *map(str, flags)],
         capture_output=True,
@@ -60,8 +62,8 @@ def test_texts_of_any_kind_go_through_all_steps(tmp_path, held_out):
     code, commands, _ = run(tmp_path, held_out)
     assert code == 0
     assert [line.split()[0].removesuffix(".py") for line in commands if line] == [
-        *("evaluate_perplexity", "evaluate_passkey", "evaluate_needle", "evaluate_longbench"),
-        *("evaluate_longbench", "plot_attention", "report"),
+        *("evaluate_perplexity", "evaluate_ruler", "evaluate_passkey", "evaluate_needle"),
+        *("evaluate_longbench", "evaluate_longbench", "plot_attention", "report"),
     ]
     assert (tmp_path / "out" / "text.txt").read_text().count("\u2028") == 3
 
@@ -73,7 +75,26 @@ def test_a_step_that_fails_never_costs_the_page(tmp_path, held_out, fail):
     assert code == 1
     assert all(step in ran for step in [*STEPS, "report.py"])
     for step in fail.split():
-        assert f"{step.replace('longbench', 'tasks')} failed (exit code 2)" in told
+        name = {"longbench": "tasks", "ruler": "RULER"}.get(step, step)
+        assert f"{name} failed (exit code 2)" in told
+
+
+def test_the_model_before_is_asked_the_same(tmp_path, held_out):
+    """Of the same name, even: the page can tell them apart."""
+    base = tmp_path / "before" / "model"
+    base.mkdir(parents=True)
+    code, _, told = run(tmp_path, held_out, "passkey", more=["--base", base])
+    assert code == 1
+    assert "passkey, before failed (exit code 2)" in told
+    dry = ["--model", "m", "--base", "b/m", "--out", "o", "--dry-run"]
+    lines = run_command("examples/evaluation/run.sh", *dry).stdout.splitlines()
+    commands = [shlex.split(line) for line in lines if "evaluate_" in line and "score" not in line]
+    half = len(commands) // 2
+    for before, after in zip(commands[:half], commands[half:], strict=True):
+        changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+        assert changed[0] == ("b/m", "m")
+        assert all(a.startswith(("m, before", "o/before")) for a, _ in changed[1:])
+    assert "--order 'm, before' m" in lines[-1] or "--order m\\,\\ before m" in lines[-1]
 
 
 def test_who_stops_a_step_stops_the_script(tmp_path, held_out):

@@ -124,6 +124,29 @@ def test_a_metric_that_is_no_mean_is_not_paired(tmp_path, capsys):
     assert "90.00 " in out
 
 
+def test_a_perplexity_is_no_percent(tmp_path, capsys):
+    for folder in ("before", "after"):
+        told = {"wiki": {"word_perplexity,none": 40.25, "word_perplexity_stderr,none": "N/A"}}
+        lower = {"higher_is_better": {"wiki": {"word_perplexity": False}}}
+        scores = {"wiki": {"word_perplexity": [1, 2]}}
+        write(tmp_path / folder, scores, results=told, samples=False, **lower)
+    content, out = table(tmp_path, capsys)
+    assert content["mean"] is None
+    assert "mean" not in out
+    assert "40.25 " in out
+    assert "4025" not in out
+
+
+def test_the_command_and_the_scale_of_each_are_written_down(tmp_path, capsys):
+    for folder, scores in (("before", SCORES), ("after", AFTER)):
+        make_tiny_llama(tmp_path / folder / "model")
+        write(tmp_path / folder, scores, model_name=str(tmp_path / folder / "model"))
+    (tmp_path / "after" / "command").write_text("python -m lm_eval run --model hf\n")
+    content, _ = table(tmp_path, capsys)
+    assert (content["before"]["command"], content["before"]["scale"]) == (None, 1.0)
+    assert content["after"]["command"] == "python -m lm_eval run --model hf"
+
+
 @pytest.mark.parametrize(
     ("after", "words"),
     [

@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+SCHEMA = "e2-llm/babilong/1"
+
 TEMPLATE = (
     "{task.instruction}\n\n{task.examples}\n\n{task.post_prompt}\n\n"
     "<context>\n{context}\n</context>\n\nQuestion: {question}"

@@ -15,7 +15,13 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.outputs import check_output
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.babilong.facts import Story, read_stories
-from e2_tools.evaluation.babilong.prompts import MAX_NEW_TOKENS, TASKS, is_right, question_of
+from e2_tools.evaluation.babilong.prompts import (
+    MAX_NEW_TOKENS,
+    SCHEMA,
+    TASKS,
+    is_right,
+    question_of,
+)
 from e2_tools.evaluation.babilong.samples import Background, Mixer, order
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
 from e2_tools.evaluation.retrieval.grid import settings_of
@@ -25,8 +31,6 @@ from e2_tools.evaluation.ruler.score import percent
 from e2_tools.evaluation.ruler.text import read_texts
 from e2_tools.evaluation.table import aligned_text
 from e2_tools.plotting import save_png
-
-SCHEMA = "e2-llm/babilong/1"
 
 
 class Sample(NamedTuple):

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.longbench.summaries import Summary, common_kind, common_means
-from e2_tools.plotting import COLORS, INK, MARKERS, style_axes, wrapped
+from e2_tools.plotting import COLORS, INK, MARKERS, Looks, style_axes, wrapped
 
 LOOKS = {
     "EN": COLORS[3],
@@ -51,6 +51,27 @@ def draw_iterations(summaries: list[Summary], title: str | None = None) -> Figur
     return _finish(figure, title)
 
 
+def draw_means(summaries: list[Summary], looks: Looks) -> Figure:
+    """Draw the means of several models, a group of bars for each mean, from zero on.
+
+    Args:
+        summaries: one a model, in the order to draw them in.
+        looks: of the labels: other pictures have their colours too.
+    """
+    means = common_means(summaries)
+    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(summaries)
+    for number, summary in enumerate(summaries):
+        shift = (number - (len(summaries) - 1) / 2) * width
+        places = [group + shift for group in range(len(means))]
+        color, values = looks.of(summary.label)["color"], [each[number] for each in means.values()]
+        bars = axes.bar(places, values, 0.9 * width, label=wrapped(summary.label, 50), color=color)
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8.5, color=INK)
+    axes.set_xticks(range(len(means)), [wrapped(_full_name(name), 30) for name in means])
+    return _bars_finished(figure, summaries, 1)
+
+
 def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
     """Draw the means of several variants, a group of bars each, from zero on.
 
@@ -70,13 +91,20 @@ def draw_ablation(summaries: list[Summary], title: str | None = None) -> Figure:
     names = [wrapped(summary.label, LINE) for summary in summaries]
     axes.set_xticks(range(len(summaries)), names)
     axes.set_xlim(-0.6, len(summaries) - 0.4)
-    axes.set_ylabel(_measured(summaries))
+    return _bars_finished(figure, summaries, 3, title)
+
+
+def _bars_finished(
+    figure: Figure, summaries: list[Summary], columns: int, title: str | None = None
+) -> Figure:
+    (axes,) = figure.axes
+    axes.set_ylabel(wrapped(_measured(summaries), 40))
     axes.margins(y=0.1)
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # all may be zero
     style_axes(axes)
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
-    return _finish(figure, title)
+    return _finish(figure, title, columns)
 
 
 def _measured(summaries: list[Summary]) -> str:
@@ -85,16 +113,20 @@ def _measured(summaries: list[Summary]) -> str:
     return "LongBench score (%)" if kind == "longbench" else f"{KINDS[kind].title}: score (%)"
 
 
-def _legend(name: str) -> str:
+def _full_name(name: str) -> str:
     means = {"EN": "EN (14 tasks)", "ZH": "ZH (4 tasks)", "All": "All (18 tasks)"}
-    return wrapped(means.get(name, name), 90)
+    return means.get(name, name)
 
 
-def _finish(figure: Figure, title: str | None) -> Figure:
+def _legend(name: str) -> str:
+    return wrapped(_full_name(name), 90)
+
+
+def _finish(figure: Figure, title: str | None, columns: int = 3) -> Figure:
     if title:
         (axes,) = figure.axes
         axes.set_title(
             wrapped(title, TITLE), loc="left", pad=14, fontsize=13, color=INK, fontweight="bold"
         )
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
     return figure

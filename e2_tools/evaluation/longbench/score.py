@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score prediction files as LongBench does, and average as the E2-LLM paper does."""
 
+import math
 import operator
 from functools import reduce
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,15 +26,26 @@ from e2_tools.evaluation.table import number
 FIELDS = {"pred": str, "answers": list, "all_classes": (list, type(None))}
 Scores = dict[str, Any]  # task -> score, or bucket -> score with LongBench-E
 Origins = dict[str, Origin]  # task -> whose its records are
+Errors = dict[str, float | None]  # task -> standard error of its score; None of a single record
 
 
-def score_folder(folder: Path, *, longbench_e: bool = False) -> tuple[Scores, Origins]:
+class Scored(NamedTuple):
+    """What a folder of predictions is worth, by task, in LongBench's order of tasks.
+
+    Attributes:
+        scores: mean scores in percent, to two decimals; of LongBench-E a dictionary each, bucket ->
+            that, None for an empty bucket.
+        origins: whose the records are.
+        errors: standard errors of the scores over records, in percent; of LongBench-E none.
+    """
+
+    scores: Scores
+    origins: Origins
+    errors: Errors
+
+
+def score_folder(folder: Path, *, longbench_e: bool = False) -> Scored:
     """Score every ``<task>.jsonl`` of a folder.
-
-    Returns:
-        task -> mean score in percent, to two decimals, in LongBench's order of tasks; with
-        ``longbench_e`` task -> bucket -> that, None for an empty bucket. And task -> whose its
-        records are.
 
     Raises:
         UserError: the folder has no prediction file, or one of an unknown task, or a bad one.
@@ -46,15 +58,19 @@ def score_folder(folder: Path, *, longbench_e: bool = False) -> tuple[Scores, Or
     tasks = {find_task(name, str(path), longbench_e=longbench_e) for name, path in files.items()}
     data = (read_settings(folder) or {}).get("records")
     data = data if isinstance(data, dict) else {}  # not of older versions
-    score = score_buckets if longbench_e else score_task
-    scores, origins = {}, {}
+    found = Scored({}, {}, {})
     for task in (task for task in TASKS.values() if task in tasks):
         records = _read(task, files[task.name], longbench_e)
-        scores[task.name] = score(task, records)
-        origins[task.name] = origin_of(
+        values = record_scores(task, records)
+        if longbench_e:
+            found.scores[task.name] = bucket_scores(values, records)
+        else:
+            found.scores[task.name] = mean_score(values)
+            found.errors[task.name] = _error(values)
+        found.origins[task.name] = origin_of(
             task, records, longbench_e=longbench_e, data=data.get(task.name)
         )
-    return scores, origins
+    return found
 
 
 def doubts(origins: Origins) -> list[str]:
@@ -69,17 +85,26 @@ def doubts(origins: Origins) -> list[str]:
     return found if kind == "longbench" else [*found, f"{KINDS[kind].title}. {KINDS[kind].about}"]
 
 
-def score_task(task: Task, records: list[Record]) -> float:
+def mean_score(scores: list[float]) -> float:
     """Return the mean score of a task's records in percent, rounded to two decimals."""
     # One by one, as LongBench: sum() compensates rounding, which can change the last digit.
-    total = reduce(operator.add, _scores(task, records), 0.0)
-    return round(100 * total / len(records), 2)
+    return round(100 * reduce(operator.add, scores, 0.0) / len(scores), 2)
 
 
-def score_buckets(task: Task, records: list[Record]) -> dict[str, float | None]:
+def _error(scores: list[float]) -> float | None:
+    """The standard error of :func:`mean_score` in percent.
+
+    None of one record, and of equal scores: zeros alone do not tell how others would vary.
+    """
+    if len(set(scores)) < 2:
+        return None
+    return 100 * stdev(scores) / math.sqrt(len(scores))
+
+
+def bucket_scores(scores: list[float], records: list[Record]) -> dict[str, float | None]:
     """Return the mean score of each of LongBench-E's buckets of length, None if one is empty."""
     buckets: dict[str, list[float]] = {name: [] for name in BUCKETS}
-    for record, score in zip(records, _scores(task, records), strict=True):
+    for record, score in zip(records, scores, strict=True):
         name = next(name for name, bound in BUCKETS.items() if record["length"] < bound)
         buckets[name].append(score)
     # numpy's mean and rounding, as LongBench: Python's can differ in the last digit.
@@ -105,21 +130,23 @@ def write_scores(
     scores: Scores,
     origins: Origins,
     *,
+    errors: Errors | None = None,
     longbench_e: bool = False,
     label: str | None = None,
 ) -> None:
     """Write ``result.json``, as LongBench does, and with it ``summary.json``.
 
     The summary has the paper's means and where they come from: ``label``, the model's training
-    ``iteration`` if its config names one, ``tasks`` (task -> score), ``EN``, ``ZH``, ``All``, what
-    is ``missing`` for All, whose the records are (``kind``, and ``records`` by task, see
-    :class:`e2_tools.evaluation.longbench.origin.Origin`), ``predictions`` (what predict recorded)
-    and ``provenance``.
+    ``iteration`` if its config names one, ``tasks`` (task -> score), ``standard_errors`` of these,
+    ``EN``, ``ZH``, ``All``, what is ``missing`` for All, whose the records are (``kind``, and
+    ``records`` by task, see :class:`e2_tools.evaluation.longbench.origin.Origin`), ``predictions``
+    (what predict recorded) and ``provenance``.
 
     Args:
         folder: of the predictions.
         scores: from :func:`score_folder`.
         origins: from there too.
+        errors: from there too.
         longbench_e: LongBench-E has no such means: no summary.
         label: for plots; by default the name of the model's folder, or of this one.
 
@@ -139,6 +166,7 @@ def write_scores(
         "iteration": trained_iterations(config),
         **averages(scores),
         "tasks": scores,
+        "standard_errors": errors or {},
         "missing": [task for task in AVERAGES["All"] if task not in scores],
         "kind": worst(origin.kind for origin in origins.values()),
         "records": {task: origin._asdict() for task, origin in origins.items()},
@@ -171,8 +199,8 @@ def score_table(scores: Scores, origins: Origins, *, longbench_e: bool = False) 
     )
 
 
-def _scores(task: Task, records: list[Record]) -> list[float]:
-    """The best score over the answers of each record, from 0 to 1."""
+def record_scores(task: Task, records: list[Record]) -> list[float]:
+    """Return the best score over the answers of each record, from 0 to 1."""
     metric = METRICS[task.metric]
     classes = records[-1]["all_classes"] or []  # of the last record for all, as LongBench does
     scores = []

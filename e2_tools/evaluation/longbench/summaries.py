@@ -24,6 +24,7 @@ class Summary(NamedTuple):
     scores: dict[str, float]  # task -> score in percent
     kind: str  # whose the records are, a key of KINDS; "unknown" of an older file
     records: dict[str, str]  # task -> how many of how many
+    errors: dict[str, float | None] = {}  # task -> standard error in percent; not of older files
 
 
 def read_summary(path: Path) -> Summary:
@@ -52,6 +53,7 @@ def read_summary(path: Path) -> Summary:
         scores=scores,
         kind=kind if kind in KINDS else "unknown",
         records={task: origin.told for task, origin in origins.items()},
+        errors=content.get("standard_errors") or {},
     )
 
 

@@ -15,6 +15,8 @@ from e2_common.errors import UserError, brief
 from e2_common.files import read_text
 from e2_common.json_file import parse_json_line
 
+SCHEMA = "e2-llm/mrcr/1"
+
 FIELDS = {"prompt": str | list, "answer": str, "random_string_to_prepend": str, "n_needles": int}
 
 

@@ -16,7 +16,7 @@ from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.outputs import check_output
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import has_chat_template
-from e2_tools.evaluation.mrcr.records import Record, grade, read_records
+from e2_tools.evaluation.mrcr.records import SCHEMA, Record, grade, read_records
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, scored
 from e2_tools.evaluation.retrieval.grid import settings_of
 from e2_tools.evaluation.retrieval.results import Cell, cells_to_keep, draw_results
@@ -25,7 +25,6 @@ from e2_tools.evaluation.ruler.score import percent
 from e2_tools.evaluation.table import aligned_text
 from e2_tools.plotting import save_png
 
-SCHEMA = "e2-llm/mrcr/1"
 CHARACTERS = 1, 16  # of a token, at least and at most: beyond, a record is not even tokenized
 
 

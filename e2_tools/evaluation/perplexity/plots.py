@@ -20,8 +20,10 @@ _LABELS = {
     "on_last": "attention on the last tokens",
 }
 SHARES = ("accuracy", "on_first", "on_last")  # from 0 to 1
-CAPTION, LEGEND, TITLE = 100, 55, 75  # characters a line
-HEIGHT, LINE, LINES = 5, 0.2, 3  # inches; of a line of the legend, and how many have room
+CAPTION, LEGEND, TITLE = 100, 55, 75  # characters a line, of a picture of the usual width
+WIDTH, HEIGHT = 8.0, 5.0  # inches
+LINE, LINES = 0.2, 3  # inches of a line of the legend, and how many have room
+NARROW = 6.0  # inches below which the legend has one column
 APART = 1.035  # of the places of two files' intervals at one window
 
 
@@ -32,6 +34,7 @@ def draw(
     train_window: int | None = None,
     intervals: bool = False,
     looks: Looks | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """Draw a metric by window, the paper's Figure 5; below it what the numbers depend on.
 
@@ -43,11 +46,13 @@ def draw(
         train_window: R, in tokens, to mark as the trained window.
         intervals: with the 95 % intervals over documents as bars.
         looks: of the labels, where other pictures have them too.
+        width: in inches.
 
     Raises:
         UserError: a file has no value of this metric, or no interval.
     """
-    figure = Figure(figsize=(8, HEIGHT), layout="constrained")
+    narrower = width / WIDTH
+    figure = Figure(figsize=(width, HEIGHT), layout="constrained")
     axes = figure.add_subplot()
     looks = looks or Looks()
     values: list[float] = []
@@ -81,7 +86,7 @@ def draw(
         axes.plot(
             x,
             y,
-            label=_legend(label, results),
+            label=wrapped(_legend(label, results), LEGEND),
             **look,
             linewidth=2,
             markersize=7,
@@ -92,7 +97,7 @@ def draw(
         )
     _style(axes, sorted(windows), values)
     axes.set_ylabel(_measured(files, metric))
-    if told := wrapped(conditions_of_all(list(files.values())), CAPTION):
+    if told := wrapped(conditions_of_all(list(files.values())), int(CAPTION * narrower)):
         axes.set_xlabel(f"window (tokens)\n{told}")
     if metric in SHARES:
         axes.set_yscale("linear")
@@ -102,10 +107,15 @@ def draw(
         _mark_trained(axes, train_window)
     if title:
         axes.set_title(
-            wrapped(title, TITLE), loc="left", pad=24, fontsize=13, color=INK, fontweight="bold"
+            wrapped(title, int(TITLE * narrower)),
+            loc="left",
+            pad=24,
+            fontsize=13,
+            color=INK,
+            fontweight="bold",
         )
     # Below the axes: inside, it sooner or later covers a line.
-    columns = 2 if len(files) > 1 else 1
+    columns = 2 if len(files) > 1 and width >= NARROW else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
     lines = (
         sum(1 + line.get_label().count("\n") for line in axes.lines if line.get_label()) / columns
@@ -115,8 +125,7 @@ def draw(
 
 
 def _legend(label: str, results: Results) -> str:
-    told = ", ".join(filter(None, (label, told_scales(results))))
-    return wrapped(told, LEGEND)
+    return ", ".join(filter(None, (label, told_scales(results))))
 
 
 def _measured(files: dict[str, Results], metric: str) -> str:

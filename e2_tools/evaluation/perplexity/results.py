@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_tools.evaluation.result_file import Results, comparable, read_schema, require_same_settings
+from e2_tools.evaluation.result_file import (
+    Results,
+    comparable,
+    read_schema,
+    remember_commands,
+    require_same_settings,
+)
 
 SCHEMA = "e2-llm/perplexity/1"
 _ALWAYS = ("perplexity", "perplexity_full_context")
@@ -34,6 +40,9 @@ _SETTINGS = (
     "full_context_from",
     "key_tokens",
 )
+
+# What has to be the same for the perplexities of two files to be compared.
+_COUNT = ("data", "protocol", "stride", "bos", "documents")
 
 
 def read_results(path: Path) -> Results:
@@ -66,7 +75,7 @@ def rows_to_keep(
 
     Args:
         path: a result file, or nothing yet.
-        results: the settings of the run to come.
+        results: the settings of the run to come; learns by which commands the windows were made.
         scales: window -> g of the run to come.
 
     Raises:
@@ -87,14 +96,20 @@ def rows_to_keep(
                 f"{path}: its window {window} was served at g = {scale}, now it would be at "
                 f"{scales[window]}; drop --resume or name another --output"
             )
+    remember_commands(before, results)
     return before["results"]
+
+
+def settings_that_count(results: Results) -> Results:
+    """Return the settings that only comparable perplexities share, of data the content."""
+    return {name: comparable(results.get(name)) for name in _COUNT}
 
 
 def differences(files: list[Results], metric: str) -> list[str]:
     """Name the settings that make perplexities of several files incomparable."""
-    settings = ["data", "protocol", "stride", "bos"]
-    if all("documents" in results for results in files):  # not in files of older versions
-        settings.append("documents")
+    settings = list(_COUNT)
+    if not all("documents" in results for results in files):  # not in files of older versions
+        settings.remove("documents")
     if metric == "perplexity_full_context":
         settings.append("full_context_from")
     if metric == KEY_TOKENS:

@@ -6,13 +6,18 @@ from statistics import pvariance
 
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
-from e2_tools.evaluation.result_file import Results
+from e2_tools.evaluation.intervals import share_interval
+from e2_tools.evaluation.result_file import Results, comparable
 from e2_tools.evaluation.ruler.results import told_effective
 from e2_tools.evaluation.ruler.score import effective_window
 from e2_tools.evaluation.ruler.tasks import task_order
 
 METRIC = "accuracy"
 ERROR = f"{METRIC}_error"
+INTERVAL = f"{METRIC}_interval"
+# Settings of the tests, in the order in which notes name them: each draws other questions.
+SHARED = ("schema", "seed", "among", "haystack", "values", "depths", "tasks", "words")
+SHARED += ("english_words", "squad", "hotpotqa", "babi", "data")
 _RULER = "e2-llm/ruler/"
 _SCHEMAS = (
     *("e2-llm/recall/", "e2-llm/needle/", "e2-llm/passkey/", _RULER),
@@ -30,13 +35,19 @@ def is_ruler(results: Results) -> bool:
     return str(results.get("schema")).startswith(_RULER)
 
 
-def read_by_window(path: Path) -> Results:
+def read_by_window(path: Path, *, unfinished: bool = False) -> Results:
     """Read a result file of a retrieval test; depths, or tasks, of one window count together.
+
+    Args:
+        path: of the file.
+        unfinished: whether it may have no window that was asked everything.
 
     Returns:
         The file's settings, and as ``results`` a row for each window with ``scale``, ``trials``,
-        ``accuracy`` from 0 to 1 and ``accuracy_error``, its standard error. Of a test by task also
-        ``tasks``; windows that were not asked all of them are left out.
+        ``accuracy`` from 0 to 1, ``accuracy_error``, its standard error, and its 95 % interval
+        ``accuracy_interval``. ``depths``, or of a test by task ``tasks``, says what all windows
+        were asked; those that were not asked all of them, as in an unfinished file, are
+        ``left_out``.
 
     Raises:
         UserError: it is missing, not JSON, or of another kind.
@@ -54,15 +65,18 @@ def read_by_window(path: Path) -> Results:
         for cell in sorted(cells, key=lambda cell: cell["window"]):
             of_window.setdefault(cell["window"], []).append(cell)
         label = str(results["label"])
-        if "task" in cells[0]:
-            tasks = {cell["task"] for cell in cells}
-            of_window = {w: own for w, own in of_window.items() if len(own) == len(tasks)}
-            results["tasks"] = sorted(tasks, key=lambda task: (task_order(task), task))
-        rows = [_row(window, own) for window, own in of_window.items()]
+        where = "task" if "task" in cells[0] else "depth"
+        asked = {cell[where] for cell in cells}
+        whole = {w: own for w, own in of_window.items() if len(own) == len(asked)}
+        by_name = (lambda task: (task_order(task), task)) if where == "task" else None
+        results[f"{where}s"] = sorted(asked, key=by_name)
+        if of_window.keys() != whole.keys():
+            results["left_out"] = sorted(of_window.keys() - whole.keys())
+        rows = [_row(window, own) for window, own in whole.items()]
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: a cell is incomplete ({error}); evaluate again") from error
-    if not rows:
-        raise UserError(f"{path}: no window was asked all its tasks; go on with --resume")
+    if not rows and not unfinished:
+        raise UserError(f"{path}: no window was asked all its {where}s; go on with --resume")
     return {**results, "label": label, "results": rows}
 
 
@@ -75,6 +89,7 @@ def _row(window: int, cells: list[dict]) -> dict:
         "trials": trials,
         METRIC: share,
         ERROR: _error(share, trials, cells),
+        INTERVAL: share_interval(correct, trials),
     }
 
 
@@ -96,11 +111,21 @@ def effective_windows(files: dict[str, Results]) -> list[str]:
     ]
 
 
+def settings_that_count(run: Results) -> Results:
+    """Return the settings that only comparable results share, of data the content, not the place.
+
+    They say which questions were asked, but not how many.
+    """
+    return {name: comparable(run.get(name)) for name in SHARED} | {"chat": bool(run.get("chat"))}
+
+
 def differences(runs: list[Results]) -> list[str]:
     """Settings in which results differ that only comparable ones share."""
-    shared = ("schema", "seed", "among", "haystack", "values", "tasks", "words", "babi", "data")
-    found = [name for name in shared if len({str(run.get(name)) for run in runs}) > 1]
-    found += ["chat"] * (len({bool(run.get("chat")) for run in runs}) > 1)
+    each = [settings_that_count(run) for run in runs]
+    found = [name for name in each[0] if len({str(settings[name]) for settings in each}) > 1]
+    # Collections of older versions do not say their depths.
+    if "depths" in found and any(settings["depths"] is None for settings in each):
+        found.remove("depths")
     # A model that was served as it is has no L, and an old file no type.
     for name in ("base_window", "dtype"):
         if len({run.get(name) for run in runs} - {None}) > 1:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.conditions import conditions, in_words, test_name
-from e2_tools.evaluation.result_file import Results, require_same_settings
+from e2_tools.evaluation.result_file import Results, remember_commands, require_same_settings
 from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_maps
 from e2_tools.evaluation.ruler.tasks import task_order
 from e2_tools.evaluation.table import aligned_text
@@ -34,7 +34,8 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
 
     Args:
         path: a result file, or nothing yet.
-        results: the schema and settings of the run to come.
+        results: the schema and settings of the run to come; learns by which commands the cells
+            were made.
         own_settings: names of the test's own settings, which have to be the same too.
 
     Raises:
@@ -50,6 +51,7 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
         )
     before.setdefault("chat", False)  # a file of an older version
     require_same_settings(path, before, results, (*_SETTINGS, *own_settings))
+    remember_commands(before, results)
     return before["results"]
 
 

@@ -194,7 +194,7 @@ def test_what_is_drawn_and_told(both, data, tmp_path, capsys):
     report([str(tmp_path), "--output", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
     assert "LongPPL" in page
-    assert f"{scored['results'][0]['perplexity_key_tokens']:.2f}" in page
+    assert f"{scored['results'][0]['perplexity_key_tokens']:,.2f}" in page
     assert f"<td>{scored['key_tokens']['scored']}</td>" in page
     capsys.readouterr()
     # Files without such tokens, and others chosen otherwise.

@@ -185,6 +185,9 @@ def test_result_json_is_longbenchs(tmp_path, capsys):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["schema"] == "e2-llm/longbench/1"
     assert summary["tasks"] == result
+    # Of one record, or of equal scores, none is known.
+    errors = {"qasper": 100 * (1 / 9) ** 0.5, "trec": 50.0, "hotpotqa": None, "repobench-p": None}
+    assert summary["standard_errors"] == pytest.approx(errors)
     assert [summary[name] for name in ("EN", "ZH", "All")] == [None, None, None]
     assert len(summary["missing"]) == 18 - 4
     # predictions that somebody else made

@@ -18,12 +18,12 @@ from e2_tools.evaluation.perplexity.plots import draw
 from e2_tools.evaluation.retrieval.heat_map import Grid, draw_heat_maps
 from e2_tools.evaluation.retrieval.results import draw_by_depth, draw_results
 from e2_tools.evaluation.ruler.results import draw_scores
-from e2_tools.plotting import COLORS, line_look
+from e2_tools.plotting import COLORS, Looks, line_look
 from e2_tools.reporting.collect import collect
 from e2_tools.reporting.curves import Curve, draw_curves
 from e2_tools.reporting.sections import sections_of
 from tests.helpers import ROOT
-from tests.tools.reporting.test_report import attention, ruler
+from tests.tools.reporting.results import attention, ruler
 
 # For matplotlib these are formulas, broken ones, and names that no legend shows.
 LABELS = [r"$\frac{$", "$x$ and $", "_hidden", r"a\$b", "two\nlines", "% {} #", "long " * 60]
@@ -51,6 +51,7 @@ def retrieval(test, label, windows=(128, 256, 512), depths=(0, 100), **changes):
     return head | {"results": cells} | changes
 
 
+LOSS = "training loss"
 CURVES = {"lm loss": Curve([1, 2], [3.0, 2.0])}
 
 
@@ -71,11 +72,15 @@ PICTURES = {
     "draw_attention": lambda label: draw_attention(attention(label)),
     "draw_iterations": lambda label: longbench.draw_iterations([summary(label)], label),
     "draw_ablation": lambda label: longbench.draw_ablation([summary(label)], label),
-    "draw_curves": lambda label: draw_curves(dict.fromkeys((label, "x"), CURVES)),
+    "draw_means": lambda label: longbench.draw_means([summary(label)], Looks()),
+    "draw_curves": lambda label: draw_curves(dict.fromkeys((label, "x"), CURVES))[LOSS],
     "draw_parts": None,
     "draw_by_window": None,
     "distance_picture": None,
 }
+
+
+KINDS = ("Figure", "dict[str, Figure]")
 
 
 def test_every_picture_is_here():
@@ -84,7 +89,7 @@ def test_every_picture_is_here():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.returns is not None:
                 returned = ast.unparse(node.returns).strip("'\"")
-                if returned.split(" |")[0] == "Figure" and not node.name.startswith("_"):
+                if returned.split(" |")[0] in KINDS and not node.name.startswith("_"):
                     found.add(node.name)
     assert found == PICTURES.keys()
 
@@ -107,8 +112,8 @@ def test_labels_are_shown_as_they_are(picture):
 def test_a_legend_has_every_label():
     figure = draw({label: perplexity(label) for label in LABELS})
     assert len(figure.legends[0].get_texts()) == len(LABELS)
-    figure = draw_curves(dict.fromkeys(LABELS, CURVES))
-    assert len(figure.axes[0].get_legend().get_texts()) == len(LABELS)
+    figure = draw_curves(dict.fromkeys(LABELS, CURVES))[LOSS]
+    assert len(figure.legends[0].get_texts()) == len(LABELS)
 
 
 def test_no_two_lines_share_colour_and_mark():
@@ -126,7 +131,7 @@ def test_a_panel_that_lacks_lines_keeps_them_apart():
         runs[name]["grad-norm"] = Curve([1, 2], [1.0, 2.0])
     loss, norm = (
         {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines}
-        for axes in draw_curves(runs).axes
+        for axes in (figure.axes[0] for figure in draw_curves(runs).values())
     )
     assert len(set(loss.values())) == 8
     assert norm == {name: loss[name] for name in ("0", "7")}
@@ -150,6 +155,23 @@ def test_a_model_has_one_colour_on_the_whole_page(tmp_path):
     assert len(looks) == 2
     assert looks[0] == looks[1]
     assert len(set(looks[0].values())) == 2
+
+
+def test_a_run_has_the_colour_of_its_export(tmp_path):
+    looks = Looks(["base-hf", "e2-hf"])
+    looks.share("e2", "e2-hf")
+    assert looks.of("e2") == looks.of("e2-hf") != looks.of("base-hf")
+    assert looks.of("other") == line_look(2)
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "tensorboard" / "e2")) as writer:
+        for step in (1, 2):
+            writer.add_scalar("lm loss", step, step)
+    for name in ("base-hf", "e2-hf"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(perplexity(name)))
+    figures = [f for section in sections_of(collect(tmp_path)) for _, f in section.figures]
+    windows, curve = (figure.axes[0].lines for figure in figures)
+    assert curve[0].get_color() == windows[1].get_color() != windows[0].get_color()
 
 
 def test_a_palette_holds_for_several_pictures(tmp_path, monkeypatch):
@@ -230,17 +252,34 @@ def test_a_grid_of_any_size_stays_readable(columns, rows):
         assert len(spans) >= 3
 
 
+def test_runs_keep_their_colour_in_the_curves_of_their_parts():
+    parts = ["lm loss validation/window 64", "lm loss validation/window 128"]
+    runs = {name: CURVES | dict.fromkeys(parts, CURVES["lm loss"]) for name in ("a", "b")}
+    loss, validation = (figure.axes[0].lines for figure in draw_curves(runs).values())
+    own = {line.get_label(): line.get_color() for line in loss}
+    assert [own[line.get_label().split(",")[0]] for line in validation] == [
+        line.get_color() for line in validation
+    ]
+    assert len({(line.get_color(), line.get_marker()) for line in validation}) == 4
+    (alone,) = (f for title, f in draw_curves({"a": runs["a"]}).items() if title != LOSS)
+    assert len({line.get_color() for line in alone.axes[0].lines}) == 2
+
+
 def test_the_page_says_it_too(tmp_path):
-    (tmp_path / "p.json").write_text(json.dumps(perplexity("E2", base_window=128)))
+    settings = {"base_window": 128, "dtype": "fp32", "frequencies": "yarn"}
+    (tmp_path / "p.json").write_text(json.dumps(perplexity("E2", **settings)))
     (tmp_path / "k.json").write_text(json.dumps(retrieval("passkey", "E2", chat=True)))
     tables = [table for section in sections_of(collect(tmp_path)) for table in section.tables]
     told = {table.caption: dict(zip(table.head, table.rows[0], strict=True)) for table in tables}
-    assert told["How the perplexities were measured."] == {
-        "model": "E2",
-        "file": "p.json",
+    found = told["How the perplexities were measured."]
+    first = found.pop("checkpoint")
+    assert (first.text, first.small, first.sources) == ("E2", ("p.json",), (2,))
+    assert found == {
         "windows": "128, 256",
         "scale": "g = 1, 2",
         "L": "128",
+        "frequencies": "yarn",
+        "dtype": "fp32",
         "protocol": "press",
         "stride": "128",
         "documents": "8",
