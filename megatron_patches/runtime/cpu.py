@@ -10,6 +10,7 @@ memory statistics). On a machine with CUDA it refuses to be installed; nothing o
 import contextlib
 import logging
 import os
+import warnings
 from collections import defaultdict
 from functools import partial
 from types import SimpleNamespace
@@ -43,6 +44,9 @@ def install() -> None:
     if not is_needed():
         raise RuntimeError("a CUDA device is present: the CPU runtime must not be installed")
     transformer_engine.settle(on_cpu=True)
+    # Imports warn on every rank of what only a CUDA device has a use for.
+    warnings.filterwarnings("ignore", ".*(transformer.engine|apex)", UserWarning)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # Megatron decorates small functions with torch.compile at import; compiling them on the CPU
     # costs a minute, and loading the compiler alone several seconds.
     replace(torch, "compile", _without_compiling)

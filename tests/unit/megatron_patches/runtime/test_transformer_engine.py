@@ -33,7 +33,8 @@ def package(tmp_path):
     ],
 )
 def test_without_a_driver_commands_run(package, words):
-    run_command(*words, PYTHONPATH=package, timeout=60)
+    """And say nothing of what is not there."""
+    assert run_command(*words, PYTHONPATH=package, timeout=60).stderr == ""
 
 
 def test_without_a_driver_a_tokenizer_loads(package, tmp_path):
