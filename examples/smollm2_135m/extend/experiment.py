@@ -5,21 +5,16 @@ Every step is skipped when its output is there.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from e2_common.errors import UserError, exit_on_user_error
-from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object
 from e2_common.outputs import make_parent
 from e2_llm.window import base_window
 from e2_tools.arguments import command_parser
 from e2_tools.evaluation.arguments import AUTO_DTYPE
-from e2_tools.evaluation.precision import DTYPES, faster
+from e2_tools.evaluation.precision import DTYPES
 from examples.smollm2_135m.extend.costs import Costs, hours_left
 from examples.smollm2_135m.extend.plan import (
     ARMS,
@@ -31,6 +26,7 @@ from examples.smollm2_135m.extend.plan import (
     columns_of,
 )
 from examples.smollm2_135m.extend.runner import Runner, refuse_a_second
+from examples.smollm2_135m.extend.settings import SETTINGS, dtype_of, keep_settings
 from examples.smollm2_135m.extend.step import Step, in_turn
 from examples.smollm2_135m.extend.tables import write_tables
 
@@ -38,7 +34,6 @@ TESTS = ("perplexity", "noise", "book", "multikey")
 COMMANDS = {"perplexity": "perplexity", "multikey": "ruler"}  # of other tests: needle
 # Before the model is there.
 SMOLLM2 = {"max_position_embeddings": 8192, "hidden_size": 576, "intermediate_size": 1536}
-SETTINGS = "settings.json"  # what may not change between two runs in a folder
 SAVE_SECONDS = 900  # of training, between checkpoints
 
 
@@ -254,32 +249,6 @@ class Experiment:
         return write_tables(
             self.out, self.columns, self.cells, files, self.base_window, self.args.seq_length
         )
-
-
-def dtype_of(settings: Path, config: dict[str, Any], device: str) -> str:
-    """Return the type that a run goes on in; of a new one, bf16 where it is clearly faster."""
-    before = read_json_object(settings, "remove it") if settings.exists() else {}
-    return before.get("dtype") or faster(config, torch.device(device)).dtype
-
-
-def keep_settings(path: Path, settings: dict[str, object]) -> None:
-    """Write a run's settings into its folder, or compare them with those that are there.
-
-    Raises:
-        UserError: they differ.
-    """
-    if path.exists():
-        before = read_json_object(path, "remove it")
-        for name, value in settings.items():
-            if before.get(name) != value:
-                flag = f"--{name.replace('_', '-')}"
-                raise UserError(
-                    f"{flag} {value}: {path.parent} holds a run with {before.get(name)}; "
-                    "choose another --out"
-                )
-        return
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 @exit_on_user_error
