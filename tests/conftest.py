@@ -5,6 +5,7 @@ Tiny models gain nothing from more threads; worlds of ranks and pools of workers
 ``E2_TEST_ORDER=N`` gives the order that a header has named, ``E2_TEST_ORDER=0`` the plain one.
 """
 
+import gc
 import os
 import random
 
@@ -38,6 +39,12 @@ def pytest_collection_modifyitems(items):
     files.sort(key=lambda path: -seconds(str(path.relative_to(ROOT))) // 20)  # stable
     places = {path: place for place, path in enumerate(files)}
     items.sort(key=lambda item: places[item.path])
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: whoever looks for garbage need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _nothing_is_left_behind(tmp_path_factory):

@@ -10,6 +10,7 @@ is a line with the exit code of each rank, after the last has ended; where one f
 told to end, as torchrun does.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -25,7 +26,12 @@ from megatron_patches.runtime.prepare import prepare
 MODULES = [
     *(f"megatron_patches.{name}" for name in ("start.arguments", "model.build", "training.step")),
     *("megatron_patches.training.window_validation", "megatron.training.training"),
-    *("transformers.models.auto", "torch.utils.tensorboard", "pretrain_e2"),
+    "megatron_patches.training.draw_statistics",
+    # What a run imports when it is under way: the compiler comes with torch's optimizers.
+    *("torch._dynamo", "torch.utils.tensorboard", "megatron.core.models.mimo.optimizer"),
+    *("megatron.core.tokenizers.text.libraries", "megatron.core.datasets.helpers"),
+    *("transformers.models.auto.tokenization_auto", "transformers.models.auto.modeling_auto"),
+    "pretrain_e2",
 ]
 PATIENCE = 20  # seconds between SIGTERM and SIGKILL
 
@@ -39,6 +45,8 @@ def main():
     from tests.helpers.megatron_parser import remember_docstrings
 
     remember_docstrings()
+    gc.collect()
+    gc.freeze()  # ranks look for garbage often, and none is here
     for line in sys.stdin:
         print(json.dumps(codes_of(json.loads(line))), file=answers, flush=True)
 
