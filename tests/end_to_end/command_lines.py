@@ -2,6 +2,8 @@
 """Asks about many command lines of pretrain_e2.py in one process: what is refused, what happens."""
 
 import json
+import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -30,8 +32,23 @@ def forked_runs(runs, folder):
     outcome = {}
     for number, (name, run) in enumerate(runs.items()):
         logs = [folder / f"{number}.{rank}.log" for rank in range(run.get("ranks", 1))]
-        words = [json.dumps(run["argv"]), json.dumps(run.get("broken"))]
-        codes = run_ranks("tests.end_to_end.command_line", words, logs, LONGEST, E2_TRACEBACK="")
+        codes = _run(run["argv"], logs, [os.devnull] * len(logs), run.get("broken"))
         texts = [log.read_text(errors="replace") for log in logs]
         outcome[name] = list(zip(codes, texts, strict=True))
     return outcome
+
+
+def forked_run(*argv, code=0):
+    """Run a command line of pretrain_e2.py on one rank, as ``run_command`` would."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("out", "err")]
+        (found,) = _run([*map(str, argv)], [files[1]], [files[0]])
+        out, err = (file.read_text(errors="replace") for file in files)
+    assert found == code, f"exit {found}\n{out[-3000:]}{err[-3000:]}"
+    return subprocess.CompletedProcess(argv, found, out, err)
+
+
+def _run(argv, logs, printed, broken=None):
+    words = [json.dumps(argv), json.dumps(broken)]
+    target = "tests.end_to_end.command_line"
+    return run_ranks(target, words, logs, LONGEST, printed=printed, E2_TRACEBACK="")

@@ -9,7 +9,8 @@ import pytest
 
 from tests.distributed.corpus import make_corpus
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING
-from tests.helpers.commands import refused_by, run_command
+from tests.end_to_end.command_lines import forked_run
+from tests.helpers.commands import refused_by
 
 OPTIMIZERS = {
     "distributed": ["--use-distributed-optimizer"],
@@ -22,7 +23,7 @@ OPTIMIZERS = {
 def train(command, folder, *flags, code=0):
     """Run it; of every iteration the learning rate, the loss and the mean scale."""
     saving = ["--save", folder, "--save-interval", 100, "--load", folder]
-    done = run_command("pretrain_e2.py", *command, *saving, *flags, code=code, timeout=250)
+    done = forked_run(*command, *saving, *flags, code=code)
     pattern = r"iteration +(\d+)/.*learning rate: (\S+) .*?lm loss: (\S+) .*?e2 scale: (\S+)"
     return done, {
         int(number): (float(rate), float(loss), float(scale))

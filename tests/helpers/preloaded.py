@@ -36,10 +36,11 @@ class Preloaded:
                 cwd=ROOT,
             )
 
-    def run(self, target, arguments, logs, seconds, **environment):
+    def run(self, target, arguments, logs, seconds, printed=None, **environment):
         """The exit code of each rank; see ``preloaded_server.py``."""
         request = {"target": target, "arguments": [*map(str, arguments)], "seconds": seconds}
         request |= {"logs": [*map(str, logs)], "environment": {**_environment(), **environment}}
+        request["printed"] = printed and [*map(str, printed)]
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()
         with selectors.DefaultSelector() as selector:
@@ -78,7 +79,7 @@ def preloaded():
     return one
 
 
-def run_ranks(target, arguments, logs, seconds, *, fresh=False, **environment):
+def run_ranks(target, arguments, logs, seconds, *, printed=None, fresh=False, **environment):
     """Run ranks of a module's ``run_rank`` and return their exit codes.
 
     Args:
@@ -86,13 +87,14 @@ def run_ranks(target, arguments, logs, seconds, *, fresh=False, **environment):
         arguments: words for it.
         logs: a file of each rank, which may be the same.
         seconds: until the ranks are told to end.
+        printed: a file of each rank for standard output, which is in the logs otherwise.
         fresh: variables of the environment are read at import, so a process of its own is needed.
         environment: variables of the ranks, on top of this process's own.
     """
     if not fresh:
-        return preloaded().run(target, arguments, logs, seconds, **environment)
+        return preloaded().run(target, arguments, logs, seconds, printed, **environment)
     one = Preloaded(**environment)
     try:
-        return one.run(target, arguments, logs, seconds, **environment)
+        return one.run(target, arguments, logs, seconds, printed, **environment)
     finally:
         one.end()

@@ -4,8 +4,9 @@
     python -m tests.helpers.preloaded_server < REQUESTS
 
 A request is a line of JSON: {"target": module, "arguments": [...], "logs": [a file of each rank],
-"seconds": limit, "environment": {...}}. Each rank calls the module's ``run_rank(*arguments)`` in a
-fork of its own, with both outputs in its file, in an environment as torchrun gives it. The answer
+"printed": null or [...], "seconds": limit, "environment": {...}}. Each rank calls the module's
+``run_rank(*arguments)`` in a fork of its own, in an environment as torchrun gives it, with standard
+error in its log; standard output too, unless files for it are named. The answer
 is a line with the exit code of each rank, after the last has ended; where one fails, the others are
 told to end, as torchrun does.
 """
@@ -83,7 +84,8 @@ def child(request, rank, port):
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         log = os.open(request["logs"][rank], flags)
-        os.dup2(log, 1)
+        printed = request["printed"]
+        os.dup2(os.open(printed[rank], flags) if printed else log, 1)
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         ranks = str(len(request["logs"]))

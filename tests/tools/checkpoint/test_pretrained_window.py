@@ -116,7 +116,8 @@ def test_what_cannot_be_decided_is_asked(tmp_path, name):
 
 def test_evaluation_asks_too(tmp_path, capsys):
     def read(folder, scale):
-        return config_of_model(Namespace(model=folder, scale=scale, frequencies=None))
+        given = {"frequencies": None, "dtype": "fp32", "device": "cpu"}
+        return config_of_model(Namespace(model=folder, scale=scale, **given))
 
     raw, limit = UNDECIDED["LongLoRA without a tokenizer"]
     folder = write_config(tmp_path / "undecided", raw, limit)
