@@ -11,6 +11,7 @@ is a line with the exit code of each rank, after the last has ended; where one f
 told to end, as torchrun does.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -57,15 +58,26 @@ def codes_of(request):
     # As torchrun does, keep the ranks' store here, where it outlives them.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     alive, codes = {}, [None] * len(request["logs"])
-    for rank in range(len(codes)):
-        process = os.fork()
-        if process == 0:
-            child(request, rank, store.port)
-        alive[process] = rank
-    end, number = time.monotonic() + request["seconds"], signal.SIGTERM
+    try:
+        for rank in range(len(codes)):
+            process = os.fork()
+            if process == 0:
+                child(request, rank, store.port)
+            alive[process] = rank
+        wait_for(alive, codes, request["seconds"])
+    finally:
+        for process in alive:
+            kill_all_of(process)
+    return codes
+
+
+def wait_for(alive, codes, seconds):
+    """Take the ranks out of ``alive`` as they end, with everything that they started."""
+    end, number = time.monotonic() + seconds, signal.SIGTERM
     while alive:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process:
+            kill_all_of(process)
             codes[alive.pop(process)] = os.waitstatus_to_exitcode(status)
             if status:
                 end = min(end, time.monotonic() + 1)
@@ -75,13 +87,19 @@ def codes_of(request):
             end, number = time.monotonic() + PATIENCE, signal.SIGKILL
         else:
             time.sleep(0.01)
-    return codes
+
+
+def kill_all_of(rank):
+    """Kill what a rank has started: it ends at once, and leaves such to whoever comes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(rank, signal.SIGKILL)
 
 
 def child(request, rank, port):
     """One rank, in its own process; never returns."""
     code = 1
     try:
+        os.setpgid(0, 0)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         log = os.open(request["logs"][rank], flags)
         printed = request["printed"]
