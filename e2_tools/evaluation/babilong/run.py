@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_common.outputs import check_output
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.babilong.facts import Story, read_stories
 from e2_tools.evaluation.babilong.prompts import (
@@ -24,7 +23,7 @@ from e2_tools.evaluation.babilong.prompts import (
 )
 from e2_tools.evaluation.babilong.samples import Background, Mixer, order
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
-from e2_tools.evaluation.retrieval.grid import settings_of
+from e2_tools.evaluation.retrieval.grid import begin
 from e2_tools.evaluation.retrieval.results import Cell, cells_to_keep, draw_results
 from e2_tools.evaluation.ruler.results import in_order, rows
 from e2_tools.evaluation.ruler.score import percent
@@ -130,10 +129,7 @@ def evaluate(args: argparse.Namespace) -> str:
     digest = hashlib.sha256(repr(stories).encode()).hexdigest()
     texts, described = read_texts(args.haystack)
     own = {"chat": args.chat, "babi": {"sha256": digest}, "haystack": described}
-    results = settings_of(args, config, SCHEMA, own)
-    load = models.model_loader(args)
-    for path in filter(None, (args.output, args.heat_map)):
-        check_output(path)
+    results, load = begin(args, config, SCHEMA, own)
     if args.resume:
         results["results"] = cells_to_keep(args.output, results, own)
     tokenizer = load_hf_tokenizer(args.model)

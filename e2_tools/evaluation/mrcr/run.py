@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
-from e2_common.outputs import check_output
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import has_chat_template
 from e2_tools.evaluation.mrcr.records import SCHEMA, Record, grade, read_records
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, scored
-from e2_tools.evaluation.retrieval.grid import settings_of
+from e2_tools.evaluation.retrieval.grid import begin
 from e2_tools.evaluation.retrieval.results import Cell, cells_to_keep, draw_results
 from e2_tools.evaluation.ruler.results import in_order, rows
 from e2_tools.evaluation.ruler.score import percent
@@ -125,10 +124,7 @@ def evaluate(args: argparse.Namespace) -> str:
     names = [path.name for path in args.data]
     digest = hashlib.sha256(repr(records).encode()).hexdigest()
     own = {"chat": args.chat, "data": {"path": names, "sha256": digest}}
-    results = settings_of(args, config, SCHEMA, own)
-    load = models.model_loader(args)
-    for path in filter(None, (args.output, args.heat_map)):
-        check_output(path)
+    results, load = begin(args, config, SCHEMA, own)
     if args.resume:
         results["results"] = cells_to_keep(args.output, results, own)
     tokenizer = load_hf_tokenizer(args.model)

@@ -68,8 +68,7 @@ def read_by_window(path: Path, *, unfinished: bool = False) -> Results:
         where = "task" if "task" in cells[0] else "depth"
         asked = {cell[where] for cell in cells}
         whole = {w: own for w, own in of_window.items() if len(own) == len(asked)}
-        by_name = (lambda task: (task_order(task), task)) if where == "task" else None
-        results[f"{where}s"] = sorted(asked, key=by_name)
+        results[f"{where}s"] = sorted(asked, key=task_order if where == "task" else None)
         if of_window.keys() != whole.keys():
             results["left_out"] = sorted(of_window.keys() - whole.keys())
         rows = [_row(window, own) for window, own in whole.items()]

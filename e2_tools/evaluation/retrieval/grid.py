@@ -46,10 +46,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     config = models.config_of(args)
     depths = list(dict.fromkeys(args.depths))
     chat = bool(getattr(args, "chat", False))  # not every test asks in a template
-    results = settings_of(args, config, test.schema, test.settings | {"chat": chat})
-    load = models.model_loader(args)
-    for path in filter(None, (args.output, args.heat_map)):
-        check_output(path)
+    results, load = begin(args, config, test.schema, test.settings | {"chat": chat})
     if args.resume:
         results["results"] = cells_to_keep(args.output, results, test.settings)
     tokenizer = load_hf_tokenizer(args.model)
@@ -71,6 +68,27 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     if args.heat_map:
         save_png(draw_results(results), args.heat_map)
     return accuracy_table(results)
+
+
+def begin(
+    args: argparse.Namespace, config: Config, schema: str, own: Results
+) -> tuple[Results, Callable[[], PreTrainedModel]]:
+    """Return a run's settings without a cell, and what loads its model; its files can be written.
+
+    Args:
+        args: with the flags of :mod:`e2_tools.evaluation.retrieval.arguments`.
+        config: the dict of the model's ``config.json``.
+        schema: of the result file.
+        own: the test's own settings.
+
+    Raises:
+        UserError: no such device here, or an output that cannot be written.
+    """
+    results = settings_of(args, config, schema, own)
+    load = models.model_loader(args)
+    for path in filter(None, (args.output, args.heat_map)):
+        check_output(path)
+    return results, load
 
 
 def run_cells(

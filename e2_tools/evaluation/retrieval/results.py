@@ -66,7 +66,7 @@ def _where(cell: Cell) -> tuple[int, Row]:
 
 
 def _place(row: Row) -> tuple[float, str]:
-    return (task_order(row), row) if isinstance(row, str) else (row, "")
+    return task_order(row) if isinstance(row, str) else (row, "")
 
 
 def _grid(runs: list[Results]) -> Grid:

@@ -22,9 +22,9 @@ SCHEMA = "e2-llm/ruler/1"
 Cell = dict[str, Any]
 
 
-def in_order(cell: Cell) -> tuple[int, int, str]:
+def in_order(cell: Cell) -> tuple[int, tuple[int, str]]:
     """Sort cells by window, and by task as RULER lists them."""
-    return cell["window"], task_order(cell["task"]), cell["task"]
+    return cell["window"], task_order(cell["task"])
 
 
 def means(results: Results) -> dict[int, float]:
@@ -52,7 +52,7 @@ def rows(results: Results) -> list[list[str]]:
     """
     cells = {(cell["task"], cell["window"]): cell for cell in results["results"]}
     windows = sorted({window for _, window in cells})
-    tasks = sorted({task for task, _ in cells}, key=lambda task: (task_order(task), task))
+    tasks = sorted({task for task, _ in cells}, key=task_order)
     scales = {cell["window"]: cell["scale"] for cell in results["results"]}
     found, of_tasks = means(results), f"mean of {len(tasks)}"
     return [

@@ -9,11 +9,10 @@ from typing import Any
 
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.json_file import read_json_object
-from e2_common.outputs import check_output
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
-from e2_tools.evaluation.retrieval.grid import settings_of
+from e2_tools.evaluation.retrieval.grid import begin
 from e2_tools.evaluation.retrieval.results import cells_to_keep
 from e2_tools.evaluation.ruler.results import SCHEMA, Cell, draw_scores, in_order, score_table
 from e2_tools.evaluation.ruler.score import METRICS, cleaned, percent
@@ -69,10 +68,7 @@ def evaluate(args: argparse.Namespace) -> str:
     config = models.config_of(args)
     tasks, missing = chosen_tasks(args)
     sources = read_sources(args, tasks)
-    results = settings_of(args, config, SCHEMA, {"chat": args.chat, **sources.settings})
-    load = models.model_loader(args)
-    for path in filter(None, (args.output, args.heat_map)):
-        check_output(path)
+    results, load = begin(args, config, SCHEMA, {"chat": args.chat, **sources.settings})
     if args.resume:
         _go_on(args, results)
     if missing:

@@ -119,9 +119,9 @@ TASKS = {
 }
 
 
-def task_order(name: str) -> int:
-    """Return the place of a task in RULER's list, to sort by; a name of no task comes last."""
-    return list(TASKS).index(name) if name in TASKS else len(TASKS)
+def task_order(name: str) -> tuple[int, str]:
+    """Return what to sort tasks by: RULER's list; other names come last, in their own order."""
+    return (list(TASKS).index(name) if name in TASKS else len(TASKS)), name
 
 
 def for_one(template: str) -> str:
