@@ -2,6 +2,7 @@
 """The curves of training runs, read from TensorBoard's event files and drawn."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,8 +59,10 @@ def read_scalars(folder: Path) -> Scalars:
     events.Reload()
     scalars = {}
     for tag in events.Tags()["scalars"]:
-        # A resumed run does some iterations again.
-        points = {event.step: event.value for event in events.Scalars(tag)}
+        # A resumed run does some iterations again. TensorBoard reads files by name, and the names
+        # of two that began in one second do not tell which was the later.
+        by_time = sorted(events.Scalars(tag), key=attrgetter("wall_time"))
+        points = {event.step: event.value for event in by_time}
         steps = sorted(points)
         scalars[tag] = Curve(steps, [points[step] for step in steps])
     return scalars
