@@ -12,7 +12,7 @@ usage: examples/domains/run.sh [options]
   --out DIR           where everything goes              (examples/domains/out)
   --kinds "K ..."     of text: python, french            (both)
   --package FILE      .deb of debian-handbook, for french (fetched by apt-get download)
-  --only "NAME ..."   lines of examples/position_methods/methods.txt ("base base_yarn control e2 best")
+  --only "NAME ..."   lines of examples/position_methods/methods.txt ("base base_yarn control control_yarn e2 best")
   --seeds "S ..."     of base models and tuning          ("1 2 3")
   --base-steps N      training from scratch              (700)
   --tune-steps N      every method                       (250)
@@ -26,7 +26,7 @@ TEXT
 out=examples/domains/out
 kinds="python french"
 package=
-only="base base_yarn control e2 best"
+only="base base_yarn control control_yarn e2 best"
 seeds="1 2 3"
 base_steps=700
 tune_steps=250

@@ -162,7 +162,7 @@ draw() {
         -noise retrieval --train-window 64
     picture "${group}recall_spans" "${title}Recall of a span among other spans, tuned on windows of 64 tokens" \
         -spans retrieval --train-window 64
-    [ "${#shown[@]}" -le 6 ] || return 0 # a heat map each
+    [ "${#shown[@]}" -le 8 ] || return 0 # a heat map each
     of retrieval -noise
     "$PYTHON" tools/plot_results.py --kind depth "${results[@]}" --output "$out/${group}recall_noise_by_depth.png" \
         --title "${title}Recall of a span among noise by depth"

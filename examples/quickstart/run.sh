@@ -59,10 +59,11 @@ evaluate base base "base model as it is" --scale none
 evaluate linear base "base model, linear scaling"
 evaluate yarn base "base model, YaRN scaling" --frequencies yarn
 evaluate control control "more training, without E2" --scale none
+evaluate control_yarn control "more training, YaRN scaling" --frequencies yarn
 evaluate e2 e2 "E2, recipe paper, one checkpoint"
 evaluate best best "E2, recipe best, one checkpoint"
 printf '\n'
-"$python" tools/plot_results.py "$out"/{base,linear,yarn,control,e2,best}.json --table \
+"$python" tools/plot_results.py "$out"/{base,linear,yarn,control,control_yarn,e2,best}.json --table \
     --train-window $L --title "Trained on windows of $L tokens" \
     --output "$out/perplexity_by_window.png"
 printf '\npicture: %s\nserve an E2 model at any other window, for example:\n  %s\n' \

@@ -7,4 +7,4 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export RECIPE=examples/retrieval TASKS=retrieval
 exec bash examples/position_methods/run.sh --out $RECIPE/out \
-    --only "base base_linear base_yarn control e2 best" "$@"
+    --only "base base_linear base_yarn control control_yarn e2 best" "$@"

@@ -176,8 +176,14 @@ def test_a_second_run_trains_and_evaluates_nothing(made):
 @pytest.mark.parametrize(
     ("example", "options", "folder", "task", "arms"),
     [
-        ("domains", ["--kinds", "python"], "python/language", "perplexity", ["base", "base_yarn"]),
-        ("retrieval", [], "retrieval", "recall", ["base", "base_linear", "base_yarn"]),
+        (
+            *("domains", ["--kinds", "python"], "python/language", "perplexity"),
+            ["base", "base_yarn", "control_yarn"],
+        ),
+        (
+            *("retrieval", [], "retrieval", "recall"),
+            ["base", "base_linear", "base_yarn", "control_yarn"],
+        ),
     ],
 )
 def test_one_half_alone(tmp_path, example, options, folder, task, arms):
