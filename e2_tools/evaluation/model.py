@@ -18,6 +18,7 @@ from e2_llm.window import (
     frequency_rule,
     rope_parameters,
     scale_for,
+    standing_rope,
     with_rule,
 )
 from e2_llm.window_keys import WINDOW
@@ -25,6 +26,7 @@ from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.pretrained_window import completed, pretrained
 from e2_tools.evaluation.arguments import AUTO_DTYPE
 from e2_tools.evaluation.precision import DTYPES, choose_dtype
+from e2_tools.evaluation.weights import weights_of
 from transformers_patches.scale import rotary_modules
 
 
@@ -217,10 +219,23 @@ def described(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     return {
         "label": args.label or args.model.resolve().name,
         "model": str(args.model),
+        **identity(args, config),
         "dtype": args.dtype,
         "scale_mode": args.scale,
         "frequencies": frequency_rule(config),
     }
+
+
+def identity(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Return what tells a model from another that may lie in its folder at another time.
+
+    Args:
+        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
+        config: the dict of the model's ``config.json``.
+    """
+    # Of a rescaled RoPE the rule, L and g say all.
+    own_rope = standing_rope(config) if args.scale == "none" else None
+    return {"weights": weights_of(args.model), "own_rope": own_rope}
 
 
 def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:

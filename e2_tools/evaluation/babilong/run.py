@@ -23,8 +23,8 @@ from e2_tools.evaluation.babilong.prompts import (
 )
 from e2_tools.evaluation.babilong.samples import Background, Mixer, order
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
-from e2_tools.evaluation.retrieval.grid import begin
-from e2_tools.evaluation.retrieval.results import Cell, cells_to_keep, draw_results
+from e2_tools.evaluation.retrieval.grid import begin, go_on
+from e2_tools.evaluation.retrieval.results import Cell, draw_results
 from e2_tools.evaluation.ruler.results import in_order, rows
 from e2_tools.evaluation.ruler.score import percent
 from e2_tools.evaluation.ruler.text import read_texts
@@ -130,8 +130,7 @@ def evaluate(args: argparse.Namespace) -> str:
     texts, described = read_texts(args.haystack)
     own = {"chat": args.chat, "babi": {"sha256": digest}, "haystack": described}
     results, load = begin(args, config, SCHEMA, own)
-    if args.resume:
-        results["results"] = cells_to_keep(args.output, results, own)
+    go_on(args, config, results, own)
     tokenizer = load_hf_tokenizer(args.model)
     test = BabiLong(stories, texts, args.seed, args.trials, tokenizer, chat_of(args, tokenizer))
     tasks = [task for task in TASKS if task in args.tasks]

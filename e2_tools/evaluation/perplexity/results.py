@@ -13,10 +13,12 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_tools.evaluation.result_file import (
+    MODEL,
     Results,
     comparable,
     read_schema,
     remember_commands,
+    require_same_scale,
     require_same_settings,
 )
 
@@ -27,16 +29,12 @@ METRICS = (*_ALWAYS, KEY_TOKENS)
 
 # What has to be the same for windows of two runs to belong into one file.
 _SETTINGS = (
-    "model",
+    *MODEL,
     "data",
     "documents",
     "protocol",
     "stride",
     "bos",
-    "dtype",
-    "base_window",
-    "scale_mode",
-    "frequencies",
     "full_context_from",
     "key_tokens",
 )
@@ -90,12 +88,7 @@ def rows_to_keep(
         settings.remove("documents")
     require_same_settings(path, before, results, settings)
     for row in before["results"]:
-        window, scale = row["window"], row["scale"]
-        if scales.get(window, scale) != scale:  # made when auto meant window / L
-            raise UserError(
-                f"{path}: its window {window} was served at g = {scale}, now it would be at "
-                f"{scales[window]}; drop --resume or name another --output"
-            )
+        require_same_scale(path, row, scales.get(row["window"], row["scale"]))
     remember_commands(before, results)
     return before["results"]
 

@@ -6,7 +6,7 @@
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -47,8 +47,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     depths = list(dict.fromkeys(args.depths))
     chat = bool(getattr(args, "chat", False))  # not every test asks in a template
     results, load = begin(args, config, test.schema, test.settings | {"chat": chat})
-    if args.resume:
-        results["results"] = cells_to_keep(args.output, results, test.settings)
+    go_on(args, config, results, test.settings)
     tokenizer = load_hf_tokenizer(args.model)
     read = reader(tokenizer, around_message(tokenizer, args.model) if chat else None)
     sizes = {window: fill(test, read, window) for window in dict.fromkeys(args.windows)}
@@ -89,6 +88,28 @@ def begin(
     for path in filter(None, (args.output, args.heat_map)):
         check_output(path)
     return results, load
+
+
+def go_on(
+    args: argparse.Namespace, config: Config, results: Results, own_settings: Iterable[str]
+) -> None:
+    """With ``--resume``, put the cells into ``results`` that the output holds already.
+
+    Args:
+        args: with the flags of :mod:`e2_tools.evaluation.retrieval.arguments`.
+        config: the dict of the model's ``config.json``.
+        results: from :func:`begin`.
+        own_settings: names of the test's own settings, which have to be the same too.
+
+    Raises:
+        UserError: the output was made with other settings.
+    """
+    if args.resume:
+
+        def scale_of(window: int) -> float | None:
+            return scale_of_request(config, window, 0, args.scale)
+
+        results["results"] = cells_to_keep(args.output, results, own_settings, scale_of)
 
 
 def run_cells(
