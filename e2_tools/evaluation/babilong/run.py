@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.babilong.facts import Story, read_stories
 from e2_tools.evaluation.babilong.prompts import (
@@ -93,7 +93,7 @@ class BabiLong:
         return before + question_of(TASKS[task], context, question) + behind
 
     def _length(self, prompt: str) -> int:
-        return len(self.tokenizer(prompt, add_special_tokens=self.chat == ("", "")).input_ids)
+        return len(prompt_ids(self.tokenizer, prompt, special=self.chat == ("", "")))
 
     def max_new_tokens(self, task: str) -> int:
         """See :class:`e2_tools.evaluation.retrieval.by_task.TaskTest`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import has_chat_template
 from e2_tools.evaluation.mrcr.records import SCHEMA, Record, grade, read_records
@@ -86,7 +86,7 @@ class Mrcr:
         return "\n\n".join([*turns, "Assistant:"])
 
     def _length(self, text: str, *, special: bool = False) -> int:
-        return len(self.tokenizer(text, add_special_tokens=special).input_ids)
+        return len(prompt_ids(self.tokenizer, text, special=special))
 
     def max_new_tokens(self, task: str) -> int:
         """Return the tokens of the task's longest answer."""

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_common.outputs import check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
@@ -150,10 +150,8 @@ def reader(tokenizer: Any, chat: tuple[str, str] | None = None) -> Read:
         chat: what the chat template puts around a message, its BOS included; None without one.
     """
     before, behind = chat or ("", "")
-    return lambda asked: (
-        tokenizer(
-            before + asked.text + behind + asked.answer_prefix, add_special_tokens=chat is None
-        ).input_ids
+    return lambda asked: prompt_ids(
+        tokenizer, before + asked.text + behind + asked.answer_prefix, special=chat is None
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command goes on with was measured with the weights, and the RoPE, that it has now."""
+"""What holds of every evaluation: what it goes on with, and where its prompts end."""
 
 import importlib
 import json
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, processors
 
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_tools import commands
 from e2_tools.evaluation.longbench.backends import TransformersBackend
 from e2_tools.evaluation.weights import PART, PARTS, weights_of
@@ -54,16 +55,23 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def own_model(folder, tmp_path, monkeypatch):
-    """A copy to be changed, which answers at once."""
-    word = load_hf_tokenizer(folder)("the", add_special_tokens=False).input_ids
-    monkeypatch.setattr(
-        "e2_tools.evaluation.retrieval.grid.generate",
-        lambda net, prompts, *_, **__: [word] * len(prompts),
-    )
-    monkeypatch.setattr(
-        TransformersBackend, "generate", lambda self, prompts, *_: [word] * len(prompts)
-    )
+def prompts(folder, monkeypatch):
+    """What is asked; nothing is read, and every answer is one word."""
+    word, asked = load_hf_tokenizer(folder)("the", add_special_tokens=False).input_ids, []
+
+    def answer(prompts):
+        asked.extend(prompts)
+        return [word] * len(prompts)
+
+    told = "e2_tools.evaluation.retrieval.grid.generate"
+    monkeypatch.setattr(told, lambda net, prompts, *_, **__: answer(prompts))
+    monkeypatch.setattr(TransformersBackend, "generate", lambda self, prompts, *_: answer(prompts))
+    return asked
+
+
+@pytest.fixture
+def own_model(folder, tmp_path):
+    """A copy to be changed."""
     return shutil.copytree(folder, tmp_path / "model")
 
 
@@ -81,6 +89,28 @@ def change_rope(model):
     path.write_text(json.dumps(config | {"rope_scaling": None}))
 
 
+def command(name, model, data, folder):
+    """Return how an evaluation is run with more flags, and what it writes."""
+    main = importlib.import_module(f"e2_tools.commands.evaluate_{name}").main
+    output = folder / ("out" if name == "longbench" else "out.json")
+    words = ["predict"] if name == "longbench" else []
+    words += ["--model", model, "--output", output, "--device", "cpu"]
+    words += [*data.get(name, []), *GOING_ON[name][0]]
+    return lambda *more: main([str(word) for word in (*words, *more)]), output
+
+
+def end_texts(model):
+    """Let its tokenizer put an EOS behind a text, as some fine-tunings leave it."""
+    path = model / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    bos, eos = "<s>", "</s>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}",
+        special_tokens=[(word, tokenizer.token_to_id(word)) for word in (bos, eos)],
+    )
+    tokenizer.save(str(path))
+
+
 def test_every_command_is_tried():
     found = {
         path.stem.removeprefix("evaluate_")
@@ -91,16 +121,9 @@ def test_every_command_is_tried():
 
 
 @pytest.mark.parametrize("name", GOING_ON)
-def test_only_the_same_model_goes_on(name, own_model, data, tmp_path, capsys):
-    main = importlib.import_module(f"e2_tools.commands.evaluate_{name}").main
-    flags, on = GOING_ON[name]
-    output = tmp_path / ("out" if name == "longbench" else "out.json")
-    words = ["predict"] if name == "longbench" else []
-    words += ["--model", own_model, "--output", output, "--device", "cpu"]
-    words += [*data.get(name, []), *flags]
-
-    def run(*more):
-        main([str(word) for word in (*words, *more)])
+def test_only_the_same_model_goes_on(name, own_model, prompts, data, tmp_path, capsys):
+    run, output = command(name, own_model, data, tmp_path)
+    on = GOING_ON[name][1]
 
     def written():
         files = [output] if output.is_file() else sorted(output.iterdir())
@@ -134,3 +157,37 @@ def test_every_megabyte_of_large_files_counts(tmp_path):
     path.rename(tmp_path / "model-00001-of-00001.safetensors")
     assert weights_of(tmp_path) == found[-1]
     assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("name", [name for name in GOING_ON if name != "perplexity"])
+def test_no_model_answers_behind_the_end_of_a_text(name, own_model, prompts, data, tmp_path):
+    run, output = command(name, own_model, data, tmp_path)
+    run()
+    expected = list(map(list, prompts))
+    shutil.rmtree(output) if output.is_dir() else output.unlink()
+    prompts.clear()
+    end_texts(own_model)
+    ids = load_hf_tokenizer(own_model)("the").input_ids
+    assert len(ids) == 3  # the first and the last are the tokenizer's
+    run()
+    assert list(map(list, prompts)) == expected
+    assert expected
+    assert all(prompt[0] == ids[0] and prompt[-1] != ids[-1] for prompt in expected)
+
+
+@pytest.mark.parametrize(
+    ("single", "found"),
+    [("$A", [2]), ("<s> $A", [0, 2]), ("$A </s>", [2]), ("<s> $A </s> </s>", [0, 2])],
+)
+def test_prompts_keep_what_stands_before_them(folder, tmp_path, single, found):
+    model = shutil.copytree(folder, tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    special = [(word, tokenizer.token_to_id(word)) for word in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    tokenizer.save(str(model / "tokenizer.json"))
+    loaded = load_hf_tokenizer(model)
+    plain = loaded("the", add_special_tokens=False).input_ids
+    ids = prompt_ids(loaded, "the")
+    assert ids == [special[0][1]] * (len(found) - 1) + plain
+    assert prompt_ids(loaded, "the", special=False) == plain
+    assert prompt_ids(loaded, "") == ids[:-1]
