@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, logging
 
-from e2_common.errors import UserError, brief
+from e2_common.errors import UserError, brief, on_one_line
 from e2_llm.window import (
     Config,
     base_window,
@@ -68,9 +68,9 @@ def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
     config, notes = load_config(args.model, flag), []
     try:
         found = pretrained(config, args.model)
-    except UserError:
+    except UserError as error:
         if args.scale != "none":
-            raise
+            raise UserError(_without_flag(str(error))) from error
     else:
         config, notes = found.config, found.notes
     if args.frequencies is not None:
@@ -81,9 +81,14 @@ def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
         config = with_rule(config, args.frequencies)
     if args.scale == "auto":
         for note in filter(None, (*notes, factor_note(config))):
-            print(f"note: {args.model}: {note}", file=sys.stderr)
+            print(f"note: {args.model}: {_without_flag(note)}", file=sys.stderr)
     args.dtype, args.dtype_reason = choose_dtype(args, config, choose_device(args.device))
     return config
+
+
+def _without_flag(told: str) -> str:
+    """Name the command that takes a flag which evaluations do not have."""
+    return told.replace("--base-window", "set_window.py --base-window")
 
 
 def scales_for(
@@ -147,8 +152,15 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
     rotary_modules(model)
     ids = torch.zeros(1, 2, dtype=torch.long, device=device)
     with torch.inference_mode():
-        plain = model.get_output_embeddings()(hidden_states(model, ids))
-        if not torch.allclose(model(ids).logits.float(), plain.float()):
+        try:
+            plain = model.get_output_embeddings()(hidden_states(model, ids))
+            logits = model(ids).logits
+        except Exception as error:  # each kind of model fails in its own way
+            raise UserError(
+                f"{path}: {type(model).__name__} is none of the language models that can be "
+                f"evaluated ({on_one_line(error)})"
+            ) from error
+        if not torch.allclose(logits.float(), plain.float()):
             raise UserError(
                 f"{path}: this kind of model rescales its logits, which is not supported"
             )

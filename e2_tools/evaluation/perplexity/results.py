@@ -16,6 +16,7 @@ from e2_tools.evaluation.result_file import (
     MODEL,
     Results,
     comparable,
+    is_number,
     read_schema,
     remember_commands,
     require_same_scale,
@@ -58,12 +59,18 @@ def read_results(path: Path) -> Results:
         and all(
             isinstance(row, dict) and {"window", "scale", *_ALWAYS} <= row.keys() for row in rows
         )
+        and all(map(_is_of_numbers, rows))
     )
     if not complete:
         raise UserError(
             f"{path}: has no complete results; make it anew with evaluate_perplexity.py"
         )
     return results
+
+
+def _is_of_numbers(row: dict[str, Any]) -> bool:
+    values = (row.get(name) for name in ("scale", *METRICS))
+    return is_number(row["window"]) and all(value is None or is_number(value) for value in values)
 
 
 def rows_to_keep(

@@ -17,6 +17,7 @@ from e2_common.outputs import check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window
+from e2_tools.arguments import check_png
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import around_message
 from e2_tools.evaluation.result_file import Results, write_results
@@ -83,6 +84,8 @@ def begin(
     Raises:
         UserError: no such device here, or an output that cannot be written.
     """
+    if args.heat_map:
+        check_png("--heat-map", args.heat_map)
     results = settings_of(args, config, schema, own)
     load = models.model_loader(args)
     for path in filter(None, (args.output, args.heat_map)):

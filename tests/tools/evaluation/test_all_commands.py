@@ -191,3 +191,11 @@ def test_prompts_keep_what_stands_before_them(folder, tmp_path, single, found):
     assert ids == [special[0][1]] * (len(found) - 1) + plain
     assert prompt_ids(loaded, "the", special=False) == plain
     assert prompt_ids(loaded, "") == ids[:-1]
+
+
+@pytest.mark.parametrize("name", [n for n in GOING_ON if n not in ("perplexity", "longbench")])
+def test_a_heat_map_is_a_png(name, own_model, prompts, data, tmp_path, capsys):
+    run, output = command(name, own_model, data, tmp_path)
+    refused(capsys, ("--heat-map", "a.jpg", ".png"), run, "--heat-map", tmp_path / "a.jpg")
+    assert not prompts
+    assert not output.exists()
