@@ -34,3 +34,28 @@ def load_hf_tokenizer(folder: str | Path, flag: str = "") -> Any:
         ) from error
     tokenizer.model_max_length = _ANY_LENGTH
     return tokenizer
+
+
+def prompt_ids(tokenizer: Any, text: str, *, special: bool = True) -> list[int]:
+    """Return the token ids of a text that a model goes on with.
+
+    Some tokenizers, such as those of a fine-tuning, put an EOS behind a text: a model would answer
+    behind the end of the text. What they put before it, a BOS, stays.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        text: any.
+        special: whether it puts anything around the text; a chat template has its own BOS.
+    """
+    ids = tokenizer(text, add_special_tokens=special).input_ids
+    behind = _added_behind(tokenizer) if special else 0
+    return ids[: len(ids) - behind]
+
+
+def _added_behind(tokenizer: Any) -> int:
+    """How many tokens a tokenizer puts behind a text."""
+    plain = tokenizer("a", add_special_tokens=False).input_ids
+    whole = tokenizer("a").input_ids
+    rest = len(whole) - len(plain)
+    before = next((n for n in range(rest + 1) if whole[n : n + len(plain)] == plain), rest)
+    return rest - before

@@ -24,12 +24,13 @@ KERNEL = "_scaled_dot_product_flash_attention_for_cpu"  # not of torch's public 
 def continued_attention(model: PreTrainedModel) -> Iterator[bool]:
     """Let a model read so while the body runs; gives whether it does.
 
-    On a CPU only, whose kernel tells the sums. No padding is allowed then.
+    On a CPU only, whose kernel tells the sums, and only models that ask transformers for their
+    attention: others would take this one's name for another of theirs. No padding is allowed then.
     """
     config = model.config
     before = config._attn_implementation
     possible = model.device.type == "cpu" and before == "sdpa" and not hasattr(config, "v_head_dim")
-    possible = possible and hasattr(torch.ops.aten, KERNEL)
+    possible = possible and hasattr(torch.ops.aten, KERNEL) and model._supports_attention_backend
     if possible:
         config._attn_implementation = NAME
     try:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, on_one_line
 from e2_llm.window import Config, base_window, with_scale
 from transformers_patches.rotary import E2RotaryEmbedding
 
@@ -29,7 +29,7 @@ def set_scale(model: PreTrainedModel, config: Config, scale: float, window: int)
         UserError: the model takes draws, or the new module's shape differs, so this RoPE has
             settings that a linear one does not keep.
     """
-    new_config = type(model.config).from_dict(with_scale(config, scale, window))
+    new_config = _config_of(model, with_scale(config, scale, window))
     for name, old in rotary_modules(model):
         if isinstance(old, E2RotaryEmbedding):
             raise UserError(
@@ -40,6 +40,17 @@ def set_scale(model: PreTrainedModel, config: Config, scale: float, window: int)
         if new.inv_freq.shape != old.inv_freq.shape:
             raise UserError(f"--scale: the {type(old).__name__} of this model cannot be rescaled")
         model.set_submodule(name, new)
+
+
+def _config_of(model: PreTrainedModel, config: Config) -> PreTrainedConfig:
+    """The config of a model's own class, which may not take every RoPE."""
+    try:
+        return type(model.config).from_dict(config)
+    except Exception as error:  # each class checks in its own way
+        raise UserError(
+            f"--scale: {type(model.config).__name__} of transformers does not take the RoPE that "
+            f"this needs ({on_one_line(error)}); use --scale none"
+        ) from error
 
 
 def use_scale(model: PreTrainedModel, config: Config, scale: float | None) -> None:

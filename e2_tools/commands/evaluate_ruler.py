@@ -41,7 +41,6 @@ def build_parser() -> argparse.ArgumentParser:
     files(
         "--sentences",
         choices=SENTENCES,
-        default=SENTENCES[0],
         help="where sentences of the haystack end: by NLTK's Punkt, as in RULER, or behind the "
         "marks . ! ? (default: punkt)",
     )

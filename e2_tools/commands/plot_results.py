@@ -16,6 +16,7 @@ LongBench by iteration.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from e2_common.errors import UserError, exit_on_user_error
 from e2_common.json_file import read_json_object
-from e2_common.outputs import OutputFile, check_output
+from e2_common.outputs import OutputFile, check_output, same_file
 from e2_tools.arguments import check_png, command_parser, flag_of
 from e2_tools.evaluation.attention import by_window as attention
 from e2_tools.evaluation.collection import (
@@ -169,8 +170,7 @@ def by_window(args: argparse.Namespace) -> tuple["Figure", Table]:
 def by_retrieval(args: argparse.Namespace) -> tuple["Figure", Table]:
     """Draw the share of answered questions by window."""
     runs, files = _runs(args, read_by_window, (METRIC, ERROR))
-    for setting in retrieval_differences([results for _, results in runs]):
-        print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
+    _note_differences(runs, of_seeds=args.seeds)
     from e2_tools.evaluation.perplexity.plots import draw
     from e2_tools.plotting import Looks
 
@@ -194,6 +194,7 @@ def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
         raise UserError(
             "--kind depth: RULER, BABILong and MRCR have tasks instead of depths; draw these apart"
         )
+    _note_differences(runs, of_seeds=True)
     cells = [
         read_json_object(path, "evaluate again") | {"label": results["label"]}
         for path, results in runs
@@ -201,6 +202,13 @@ def by_depth(args: argparse.Namespace) -> tuple["Figure", Table]:
     from e2_tools.evaluation.retrieval.results import draw_by_depth
 
     return draw_by_depth(cells, args.title), percent_rows(files)
+
+
+def _note_differences(runs: list[tuple[Path, Results]], *, of_seeds: bool) -> None:
+    """Say in which settings results of retrieval tests differ; seeds may be meant to."""
+    for setting in retrieval_differences([results for _, results in runs]):
+        if not (of_seeds and setting == "seed"):
+            print(f"note: these files differ in {setting}: do not compare them", file=sys.stderr)
 
 
 def by_attention(args: argparse.Namespace) -> tuple["Figure", Table]:
@@ -240,12 +248,22 @@ def _runs(
     if args.labels:
         named = zip(runs, args.labels, strict=True)
         runs = [(path, results | {"label": label}) for (path, results), label in named]
+    if of_many:
+        _check_named_once(args.results, runs)
     files = over_seeds(runs, metrics) if of_many else by_label(runs)
     for path in filter(None, (args.output, args.collect)):
         check_output(path)
     if args.collect:
         write_collection(args.collect, runs, metrics)
     return runs, files
+
+
+def _check_named_once(named: list[Path], runs: list[tuple[Path, Results]]) -> None:
+    """Refuse a file that would count as several runs of its label; collections have none."""
+    given = [(path, results["label"]) for path, results in runs if path in named]
+    for (path, label), (other, same) in itertools.combinations(given, 2):
+        if label == same and same_file(path, other):
+            raise UserError(f"{path}: is named twice, which makes no second run; name it once")
 
 
 def of_longbench(args: argparse.Namespace, kind: str) -> tuple["Figure", Table]:

@@ -10,7 +10,7 @@ from transformers import TextStreamer
 
 from e2_common.errors import UserError
 from e2_common.files import read_text
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_llm.window import Config, base_window, window_note, with_scale
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import chat_ids, has_chat_template
@@ -49,7 +49,7 @@ def answer(args: argparse.Namespace) -> None:
 
 def _tokens(tokenizer: Any, text: str, args: argparse.Namespace) -> list[int]:
     if not args.chat:
-        return tokenizer(text).input_ids
+        return prompt_ids(tokenizer, text)
     if not has_chat_template(tokenizer):
         raise UserError(f"--chat: the tokenizer of {args.model} has no chat template; drop it")
     return chat_ids(tokenizer, text)

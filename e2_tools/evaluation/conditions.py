@@ -35,17 +35,17 @@ def told_scales(results: Results) -> str:
     rows = sorted(results["results"], key=lambda row: row["window"])
     scales = list(dict.fromkeys(row["scale"] for row in rows if "scale" in row))
     numbers = [f"{scale:g}" for scale in scales if scale is not None]
-    told = f"g = {_listed(numbers)}" if numbers else ""
+    told = f"g = {listed(numbers)}" if numbers else ""
     return ", ".join(filter(None, (told, OWN_ROPE if None in scales else "")))
 
 
 def told_windows(results: Results) -> str:
     """Return the windows of a result file in words."""
-    return _listed([f"{window:,}" for window in sorted({r["window"] for r in results["results"]})])
+    return listed([f"{window:,}" for window in sorted({r["window"] for r in results["results"]})])
 
 
-def _listed(values: list[str]) -> str:
-    """A few values, or the first and the last of many."""
+def listed(values: list[str]) -> str:
+    """Return a few values, or the first and the last of many."""
     return f"{values[0]} … {values[-1]}" if len(values) > FEW else ", ".join(values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, logging
 
-from e2_common.errors import UserError, brief
+from e2_common.errors import UserError, brief, on_one_line
 from e2_llm.window import (
     Config,
     base_window,
@@ -18,6 +18,7 @@ from e2_llm.window import (
     frequency_rule,
     rope_parameters,
     scale_for,
+    standing_rope,
     with_rule,
 )
 from e2_llm.window_keys import WINDOW
@@ -25,6 +26,7 @@ from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.pretrained_window import completed, pretrained
 from e2_tools.evaluation.arguments import AUTO_DTYPE
 from e2_tools.evaluation.precision import DTYPES, choose_dtype
+from e2_tools.evaluation.weights import weights_of
 from transformers_patches.scale import rotary_modules
 
 
@@ -66,9 +68,9 @@ def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
     config, notes = load_config(args.model, flag), []
     try:
         found = pretrained(config, args.model)
-    except UserError:
+    except UserError as error:
         if args.scale != "none":
-            raise
+            raise UserError(_without_flag(str(error))) from error
     else:
         config, notes = found.config, found.notes
     if args.frequencies is not None:
@@ -79,9 +81,14 @@ def config_of(args: argparse.Namespace, flag: str = "--model") -> Config:
         config = with_rule(config, args.frequencies)
     if args.scale == "auto":
         for note in filter(None, (*notes, factor_note(config))):
-            print(f"note: {args.model}: {note}", file=sys.stderr)
+            print(f"note: {args.model}: {_without_flag(note)}", file=sys.stderr)
     args.dtype, args.dtype_reason = choose_dtype(args, config, choose_device(args.device))
     return config
+
+
+def _without_flag(told: str) -> str:
+    """Name the command that takes a flag which evaluations do not have."""
+    return told.replace("--base-window", "set_window.py --base-window")
 
 
 def scales_for(
@@ -145,8 +152,15 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
     rotary_modules(model)
     ids = torch.zeros(1, 2, dtype=torch.long, device=device)
     with torch.inference_mode():
-        plain = model.get_output_embeddings()(hidden_states(model, ids))
-        if not torch.allclose(model(ids).logits.float(), plain.float()):
+        try:
+            plain = model.get_output_embeddings()(hidden_states(model, ids))
+            logits = model(ids).logits
+        except Exception as error:  # each kind of model fails in its own way
+            raise UserError(
+                f"{path}: {type(model).__name__} is none of the language models that can be "
+                f"evaluated ({on_one_line(error)})"
+            ) from error
+        if not torch.allclose(logits.float(), plain.float()):
             raise UserError(
                 f"{path}: this kind of model rescales its logits, which is not supported"
             )
@@ -217,10 +231,23 @@ def described(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     return {
         "label": args.label or args.model.resolve().name,
         "model": str(args.model),
+        **identity(args, config),
         "dtype": args.dtype,
         "scale_mode": args.scale,
         "frequencies": frequency_rule(config),
     }
+
+
+def identity(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Return what tells a model from another that may lie in its folder at another time.
+
+    Args:
+        args: with the flags of :func:`e2_tools.evaluation.arguments.add_model_arguments`.
+        config: the dict of the model's ``config.json``.
+    """
+    # Of a rescaled RoPE the rule, L and g say all.
+    own_rope = standing_rope(config) if args.scale == "none" else None
+    return {"weights": weights_of(args.model), "own_rope": own_rope}
 
 
 def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:

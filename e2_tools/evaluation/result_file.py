@@ -2,6 +2,7 @@
 """Result files: a versioned JSON schema, written whole or not at all."""
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,12 @@ from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object
 
 Results = dict[str, Any]
+# What older versions did not record, so that their files do not say whether it was the same.
+LATER = ("weights", "own_rope")
+# Of the model: what has to be the same for results of two runs to stand in one file.
+MODEL = ("model", *LATER, "dtype", "base_window", "scale_mode", "frequencies")
+# What would fill a page, or say nothing to a reader: that it differs is all there is to tell.
+_LONG = ("documents", "key_tokens", *LATER)
 
 
 def read_schema(path: Path, schema: str, made_by: str) -> Results:
@@ -47,18 +54,38 @@ def require_same_settings(
         UserError: a setting differs.
     """
     for setting in settings:
+        if setting in LATER and setting not in before:
+            continue
         old, new = (comparable(each.get(setting)) for each in (before, now))
         if old != new:
-            # Lists of documents would fill pages, all that key tokens depend on a line.
-            change = (
-                " differ"
-                if setting in ("documents", "key_tokens")
-                else f" was {old} and now is {new}"
-            )
+            change = " differ" if setting in _LONG else f" was {old} and now is {new}"
             raise UserError(
                 f"{path}: --resume needs the same settings, but {setting}{change}; "
                 "drop --resume or name another --output"
             )
+
+
+def require_same_scale(path: Path, row: Results, scale: float | None) -> None:
+    """Check that a window was served at the scale at which a run to come serves it.
+
+    Args:
+        path: of the file.
+        row: of it, with ``window`` and ``scale``.
+        scale: g of the run to come; None for the model's own RoPE.
+
+    Raises:
+        UserError: the scale is another.
+    """
+    if row["scale"] != scale:  # such as one made when auto meant window / L
+        raise UserError(
+            f"{path}: its window {row['window']} was served at g = {row['scale']}, now it would be "
+            f"at {scale}; drop --resume or name another --output"
+        )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a file is a number that can be drawn."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def comparable(setting: Any) -> Any:

@@ -138,6 +138,7 @@ def doubts(page: Page) -> list[str]:
         for key, names in served.items()
         if len(names) > 1
     ]
+    found += _other_weights(page)
     for kind, results in page.run.results.items():
         precisions = [_precision(each.content) for each in results if _is_of_one(each.content)]
         if told := sorted({*precisions} - {None}):
@@ -156,6 +157,20 @@ def doubts(page: Page) -> list[str]:
                 f"{page.file(path)}: before and after are one model, {before[0]}, {_ITSELF}"
             )
     return found
+
+
+def _other_weights(page: Page) -> list[str]:
+    """Checkpoints whose files were measured with unlike weights, as a folder may hold in turn."""
+    of_name: dict[str, dict[str, list[int]]] = {}
+    for number, (_, content) in enumerate(all_results(page.run), 1):
+        if _is_of_one(content) and (weights := _weights(content)):
+            of_name.setdefault(content["label"], {}).setdefault(weights, []).append(number)
+    return [
+        f"{name} is several models: its folder held other weights when these were measured: "
+        + " – ".join("".join(f"[{number}]" for number in numbers) for numbers in groups.values())
+        for name, groups in of_name.items()
+        if len(groups) > 1
+    ]
 
 
 def _is_of_one(content: Results) -> bool:
@@ -221,6 +236,10 @@ def _served(content: Results) -> tuple[Any, Any]:
     predictions = content.get("predictions") or {}
     scale = content.get("scale_mode", predictions.get("scale"))
     return scale, content.get("frequencies")
+
+
+def _weights(content: Results) -> str | None:
+    return content.get("weights") or (content.get("predictions") or {}).get("weights")
 
 
 def _precision(content: Results) -> str | None:

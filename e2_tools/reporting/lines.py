@@ -2,12 +2,19 @@
 """Results by window that may stand beside each other: a line is a checkpoint's, a group a table."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from e2_tools.evaluation.conditions import conditions, told_scale, told_scales, told_windows
+from e2_tools.evaluation.conditions import (
+    conditions,
+    conditions_of_all,
+    listed,
+    told_scale,
+    told_scales,
+    told_windows,
+)
 from e2_tools.evaluation.intervals import told_percent, told_value
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.table import by_label
@@ -43,9 +50,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Lines that were measured alike."""
+    """Lines that were measured alike.
+
+    Attributes:
+        lines: of the table.
+        apart: in words what sets it apart from other groups of its kind; "" if there are none.
+    """
 
     lines: list[Line]
+    apart: str = ""
 
     @property
     def files(self) -> dict[str, Results]:
@@ -74,6 +87,52 @@ def grouped(files: Files, settings: Callable[[Results], Any]) -> list[Files]:
         key = json.dumps(settings(results), sort_keys=True, default=str)
         groups.setdefault(key, []).append((path, results))
     return list(groups.values())
+
+
+def told_apart(
+    groups: Sequence[Group], settings: Callable[[Results], Results], shown: Collection[str]
+) -> list[Group]:
+    """Return groups that say in which settings they differ from each other.
+
+    Args:
+        groups: of one kind.
+        settings: what was the same for the lines of a group.
+        shown: settings that :func:`conditions` tells anyway.
+    """
+    each = [settings(group.lines[0].results) for group in groups]
+    found = []
+    for group, own in zip(groups, each, strict=True):
+        told = [
+            _told_setting(name, value)
+            for name, value in own.items()
+            if name not in shown and any(other.get(name) != value for other in each)
+        ]
+        found.append(replace(group, apart=", ".join(told)))
+    return found
+
+
+def _told_setting(name: str, value: Any) -> str:
+    """A setting in a few words; of data, which may have the name of others, a part of its sum."""
+    if isinstance(value, dict):
+        named = str(value.get("path") or value.get("file") or "")
+        digest = str(value.get("sha256") or "")[:8]
+        value = value.get("line") or " ".join(filter(None, (Path(named).name, digest))) or value
+        name = "lines" if isinstance(value, list) else name
+    if isinstance(value, list):
+        value = listed([f"{each:g}" if isinstance(each, float) else str(each) for each in value])
+    plain = {True: "yes", False: "no", None: "unknown"}
+    return f"{name} {plain.get(value, value) if isinstance(value, bool | None) else value}"
+
+
+def told_conditions(group: Group, *, less: Collection[str] = ()) -> str:
+    """Return in words how a group was measured, and what sets it apart from others.
+
+    Args:
+        group: the group.
+        less: settings that are left out.
+    """
+    files = [{**each, **dict.fromkeys(less)} for each in group.files.values()]
+    return ", ".join(filter(None, (conditions_of_all(files), group.apart)))
 
 
 def lines_of(page: Page, files: Files) -> list[Line]:

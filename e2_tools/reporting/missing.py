@@ -1,58 +1,110 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands that would measure what a page does not have."""
 
+import itertools
 import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from e2_tools.evaluation.result_file import Results
 
 # Of a command: what names one model, what only one run has a use for.
 _OWN = ("--model", "--label", "--output")
-_DROPPED = {"--heat-map": 1, "--resume": 0, "--evaluator": 1}
+_DROPPED = ("--heat-map", "--resume", "--evaluator")
+_SERVED = ("--scale", "--frequencies")
 _WINDOWS = (4096, 8192, 16384, 32768)
 
 
-def like(made: str, model: str | None, output: Path, label: str = "") -> str:
-    """Return a command like another, for another model.
+@dataclass(frozen=True)
+class Target:
+    """Whom a command is for.
+
+    Attributes:
+        model: folder of the model; None if it is not known.
+        label: of the checkpoint; "" for a command that takes none.
+        served: flags by which its other files were served; None if no file says it.
+    """
+
+    model: str | None
+    label: str
+    served: tuple[str, ...] | None = None
+
+    @property
+    def flags(self) -> list[str]:
+        """What a command says of it."""
+        label = ["--label", self.label] if self.label else []
+        return [*(self.served or ()), "--model", self.model or "DIR", *label]
+
+
+def like(
+    made: Sequence[str],
+    target: Target,
+    output: Path,
+    *,
+    windows: Sequence[int] = (),
+    resume: bool = False,
+) -> str:
+    """Return a command like another's, for another checkpoint, at that one's own scale.
 
     Args:
-        made: the other's, as a result file has it.
-        model: folder of the model, None if it is not known.
+        made: the commands that made the other's file, in their order.
+        target: whom it is for.
         output: the file or folder to write.
-        label: of the model; "" for a command that takes none.
+        windows: to ask in place of the other's, in tokens.
+        resume: whether the output is there already; a second command goes on anyway.
     """
-    own = {"--model": model or "DIR", "--label": label, "--output": str(output)}
-    kept: list[str] = []
-    words = iter(shlex.split(made))
+    commands = []
+    for number, command in enumerate(made):
+        dropped = {*_OWN, *_DROPPED, *(_SERVED if target.served is not None else ())}
+        words = _without(shlex.split(command), dropped | ({"--windows"} if windows else set()))
+        words += ["--windows", *map(str, windows)] if windows else []
+        words += [*target.flags, "--output", str(output)]
+        commands.append(shlex.join([*words, *(["--resume"] if resume or number else [])]))
+    return " && ".join(dict.fromkeys(commands))
+
+
+def _without(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """The words of a command without some flags and their values."""
+    kept, dropping = [], False
     for word in words:
-        flag, equals, _ = word.partition("=")
-        if flag in _OWN or flag in _DROPPED:
-            if not equals and _DROPPED.get(flag, 1):
-                next(words, None)
-        else:
+        if word.startswith("--"):
+            dropping = word.partition("=")[0] in flags
+        if not dropping:
             kept.append(word)
-    return shlex.join([*kept, *(each for pair in own.items() if pair[1] for each in pair)])
+    return kept
 
 
-def ruler(model: str | None, name: str, windows: list[int], folder: Path) -> str:
+def served_by(results: Results) -> tuple[str, ...] | None:
+    """Return the flags by which a file's model was served; None if the file does not say it."""
+    scale = results.get("scale_mode", (results.get("predictions") or {}).get("scale"))
+    if scale is None:
+        return None
+    flags = () if scale == "auto" else ("--scale", f"{scale:g}" if scale != "none" else scale)
+    words = shlex.split(command_of(results) or "")
+    rule = [word for flag, word in itertools.pairwise(words) if flag == "--frequencies"]
+    rule += [word.partition("=")[2] for word in words if word.startswith("--frequencies=")]
+    return (*flags, "--frequencies", rule[-1]) if rule else flags
+
+
+def ruler(target: Target, windows: list[int], output: Path) -> str:
     """Return the command of RULER, its tasks that need no file."""
-    return _by_window("ruler", ["--trials", "20"], model, name, windows, folder)
+    return _by_window("ruler", ["--trials", "20"], target, windows, output)
 
 
-def perplexity(model: str | None, name: str, windows: list[int], folder: Path) -> str:
+def perplexity(target: Target, windows: list[int], output: Path) -> str:
     """Return the command of perplexity by window."""
-    return _by_window("perplexity", ["--data", "HELD_OUT.jsonl"], model, name, windows, folder)
+    return _by_window("perplexity", ["--data", "HELD_OUT.jsonl"], target, windows, output)
 
 
-def retrieval(model: str | None, name: str, windows: list[int], folder: Path) -> str:
-    """Return the command of a retrieval test."""
-    return _by_window("needle", ["--trials", "10"], model, name, windows, folder)
+def needle(target: Target, windows: list[int], output: Path) -> str:
+    """Return the command of the retrieval test that stands for all."""
+    return _by_window("needle", ["--trials", "10"], target, windows, output)
 
 
-def short(before: str | None, after: str | None, name: str, folder: Path) -> str:
+def short(before: str | None, after: str | None, output: Path) -> str:
     """Return the command of short tasks, before and after."""
     words = ["bash", "examples/evaluation/short.sh", "--base", before or "BASE"]
-    output = output_of(folder, "short", name, "")
     return shlex.join([*words, "--model", after or "DIR", "--out", str(output)])
 
 
@@ -62,28 +114,36 @@ def whole(before: str, after: str | None, folder: Path) -> str:
     return shlex.join([*words, "--out", str(folder)])
 
 
-def longbench(made: str, model: str | None, name: str, folder: Path) -> str:
+def longbench(made: str, target: Target, output: Path) -> str:
     """Return the commands that answer and score what another command answered."""
-    output = output_of(folder, "longbench", name, "")
     score = ["python", "tools/evaluate_longbench.py", "score", "--predictions", str(output)]
-    return f"{like(made, model, output)} && {shlex.join([*score, '--label', name])}"
+    told = like([made], replace(target, label=""), output)
+    return f"{told} && {shlex.join([*score, '--label', target.label])}"
 
 
-def output_of(folder: Path, test: str, name: str, suffix: str = ".json") -> Path:
-    """Return what a command writes for a checkpoint."""
+def output_of(
+    folder: Path, test: str, name: str, suffix: str = ".json", *, taken: Collection[Path] = ()
+) -> Path:
+    """Return what a command writes for a checkpoint: nothing that is there, or is in ``taken``."""
     plain = "".join(c if c.isalnum() or c in "-_.=" else "_" for c in name)
-    return folder / f"{test}-{plain}{suffix}"
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    paths = (folder / f"{test}-{plain}{number}{suffix}" for number in numbers)
+    return next(path for path in paths if path not in taken and not path.exists())
+
+
+def commands_of(results: Results) -> list[str]:
+    """Return the commands that made a file, in their order, as far as it says and they are ours."""
+    origin = results.get("provenance") or {}
+    found = [*origin.get("earlier_commands", ()), origin.get("command")]
+    return [command for command in found if command and "evaluate" in command]
 
 
 def command_of(results: Results) -> str | None:
-    """Return the command that made a file, if it says so and is one of ours."""
-    command = (results.get("provenance") or {}).get("command")
-    return command if command and "evaluate" in command else None
+    """Return the last command that made a file, if it says so and is one of ours."""
+    return next(iter(commands_of(results)[-1:]), None)
 
 
-def _by_window(
-    test: str, more: list[str], model: str | None, name: str, windows: list[int], folder: Path
-) -> str:
-    words = ["python", f"tools/evaluate_{test}.py", "--model", model or "DIR", "--label", name]
+def _by_window(test: str, more: list[str], target: Target, windows: list[int], output: Path) -> str:
+    words = ["python", f"tools/evaluate_{test}.py", *target.flags]
     words += ["--windows", *map(str, windows or _WINDOWS), *more]
-    return shlex.join([*words, "--output", str(output_of(folder, test, name))])
+    return shlex.join([*words, "--output", str(output)])

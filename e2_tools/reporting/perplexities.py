@@ -3,8 +3,8 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
-from e2_tools.evaluation.conditions import conditions_of_all
 from e2_tools.evaluation.perplexity.bootstrap import interval_over_documents
 from e2_tools.evaluation.perplexity.plots import draw
 from e2_tools.evaluation.perplexity.results import (
@@ -29,6 +29,8 @@ from e2_tools.reporting.lines import (
     grouped,
     lines_of,
     table,
+    told_apart,
+    told_conditions,
     told_interval,
     value_cell,
 )
@@ -39,7 +41,8 @@ KIND = kind_of(SCHEMA)
 
 def groups(page: Page) -> list[Group]:
     """Return the files by what their perplexities depend on: documents, protocol, stride, BOS."""
-    return [_group(page, files) for files in grouped(_files(page), settings_that_count)]
+    found = [_group(page, files) for files in grouped(_files(page), settings_that_count)]
+    return told_apart(found, settings_that_count, ("protocol", "stride"))
 
 
 def keyed(group: Group) -> list[Group]:
@@ -48,7 +51,14 @@ def keyed(group: Group) -> list[Group]:
     for line in group.lines:
         if any(row.get(KEY_TOKENS) is not None for row in line.results["results"]):
             found.setdefault(str(comparable(line.results.get("key_tokens"))), []).append(line)
-    return [Group(lines) for lines in found.values()]
+    if len(found) < 2:
+        return [Group(lines, group.apart) for lines in found.values()]
+    return [Group(lines, _told_list(group, lines[0])) for lines in found.values()]
+
+
+def _told_list(group: Group, line: Line) -> str:
+    name = Path(line.results["key_tokens"].get("path", "")).name
+    return ", ".join(filter(None, (group.apart, f"key tokens of {name}")))
 
 
 def cell(row: Row) -> Cell:
@@ -132,7 +142,7 @@ def _group(page: Page, files: Files) -> Group:
 
 def _add(page: Page, made: Section, group: Group, metric: str, caption: str) -> None:
     if metric != KEY_TOKENS:  # how many of these there are says nothing of the others
-        group = Group([_without_keys(line) for line in group.lines])
+        group = replace(group, lines=[_without_keys(line) for line in group.lines])
     # Where a line stands for several seeds, their range is drawn instead.
     intervals = not page.seeds and all(
         row.get(f"{metric}_interval")
@@ -142,7 +152,7 @@ def _add(page: Page, made: Section, group: Group, metric: str, caption: str) -> 
     )
     figure = draw(group.files, metric, intervals=intervals, looks=page.looks, width=WIDTH)
     made.figures.append((f"{caption}.", figure))
-    told = f"{caption}: {conditions_of_all(list(group.files.values()))}."
+    told = f"{caption}: {told_conditions(group)}."
     made.tables.append(table(page, group, key_cell if metric == KEY_TOKENS else cell, told))
 
 

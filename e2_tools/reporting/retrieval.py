@@ -2,7 +2,7 @@
 """The parts of a report on retrieval: passkey, needle, span recall, RULER, BABILong and MRCR."""
 
 from e2_tools.evaluation.babilong.prompts import SCHEMA as BABILONG
-from e2_tools.evaluation.conditions import conditions_of_all, told_scale, told_scales
+from e2_tools.evaluation.conditions import told_scale, told_scales
 from e2_tools.evaluation.intervals import share_interval, told_percent
 from e2_tools.evaluation.mrcr.records import SCHEMA as MRCR
 from e2_tools.evaluation.needle.prompt import Needle
@@ -33,6 +33,8 @@ from e2_tools.reporting.lines import (
     lines_of,
     share_cell,
     table,
+    told_apart,
+    told_conditions,
     told_interval,
 )
 from e2_tools.reporting.page import WIDTH, Cell, Section, Table
@@ -66,6 +68,7 @@ TESTS = {
         "the mean similarity to its answer, by window and number of requests.",
     ),
 }
+_TOLD = ("schema", "values", "among", "chat")
 _MARKS = (0.0, THRESHOLD, 100.0)
 _INTERVALS = "Intervals are Wilson's, 95 %."
 
@@ -74,7 +77,8 @@ def groups(page: Page, kind: str) -> list[Group]:
     """Return the files of a kind by which questions were asked, and how many of each."""
     whole = [(path, results) for path, results in _files(page, kind) if results["results"]]
     found = grouped(whole, lambda each: [settings_that_count(each), each.get("trials")])
-    return [Group(lines_of(page, files)) for files in found]
+    alone = [Group(lines_of(page, files)) for files in found]
+    return told_apart(alone, settings_that_count, _TOLD)
 
 
 def ruler_cell(row: Row) -> Cell:
@@ -169,7 +173,7 @@ def _add(page: Page, made: Section, kind: str, group: Group) -> None:
         made.figures.append(
             (line.shown, draw_scores(content) if is_ruler else draw_results(content))
         )
-    told = conditions_of_all(list(group.files.values()))
+    told = told_conditions(group)
     if is_ruler:
         more = ("effective window", effective_cell)
         caption = f"Means of {told_tasks(group)}; {told}."

@@ -3,13 +3,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from e2_tools.evaluation.conditions import conditions_of_all
 from e2_tools.evaluation.longbench.tasks import AVERAGES
 from e2_tools.evaluation.short import read_short
 from e2_tools.reporting import longbench, missing, perplexities, retrieval, short_tasks
 from e2_tools.reporting.checkpoints import Page, all_results, doubts, model_of, told_training
-from e2_tools.reporting.lines import Group, Line, Row
+from e2_tools.reporting.lines import Group, Line, Row, told_conditions
 from e2_tools.reporting.page import Cell, Section, Table
 
 NOT_MEASURED = Cell("", ("not measured",))
@@ -22,6 +22,7 @@ class _Screen:
     page: Page
     rows: list[list[str | Cell]] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[Path] = field(default_factory=list)
 
     def add(self, title: str, small: tuple[str, ...], cells: dict[str, list[Cell]]) -> None:
         """Add a row: of each checkpoint the one cell, or that there is none, or are several."""
@@ -35,6 +36,18 @@ class _Screen:
     def miss(self, what: str, command: str) -> None:
         """Say how to measure something."""
         self.commands.append((f"{what}:", command))
+
+    def output(self, test: str, name: str, suffix: str = ".json") -> Path:
+        """Return what a command may write: no file that is there, or that another one writes."""
+        folder = self.page.run.folder
+        self.outputs.append(missing.output_of(folder, test, name, suffix, taken=self.outputs))
+        return self.outputs[-1]
+
+    def target(self, name: str) -> missing.Target:
+        """Return a checkpoint as the target of a command."""
+        own = (each.content for each in all_results(self.page.run) if each.content["label"] == name)
+        served = next(filter(lambda flags: flags is not None, map(missing.served_by, own)), None)
+        return missing.Target(model_of(self.page, name), name, served)
 
 
 def section(page: Page) -> Section:
@@ -70,25 +83,25 @@ def _effective_windows(screen: _Screen) -> None:
     title = "Effective window (RULER)"
     found = retrieval.groups(screen.page, retrieval.RULER)
     for group in found:
-        small = (retrieval.told_tasks(group), _told(group))
+        small = (retrieval.told_tasks(group), told_conditions(group))
         cells = _by_name(group.lines, lambda line: retrieval.effective_cell(line))
         screen.add(title, small, cells)
         _missing_in(screen, group, "RULER", "ruler")
     if not found:
-        _nothing(screen, title, "RULER", missing.ruler)
+        _nothing(screen, title, "RULER", "ruler", missing.ruler)
 
 
 def _perplexities(screen: _Screen) -> None:
     title = "Perplexity"
     found = perplexities.groups(screen.page)
     for group in found:
-        told = conditions_of_all([{**each, "key_tokens": None} for each in group.files.values()])
+        told = told_conditions(group, less=("key_tokens",))
         for window in group.ends():
             change = perplexities.told_change
             _at(screen, group, window, title, told, perplexities.cell, change)
         _missing_in(screen, group, title, "perplexity")
     if not found:
-        _nothing(screen, title, title, missing.perplexity)
+        _nothing(screen, title, title, "perplexity", missing.perplexity)
 
 
 def _key_tokens(screen: _Screen) -> None:
@@ -96,19 +109,19 @@ def _key_tokens(screen: _Screen) -> None:
         for keys in perplexities.keyed(group):
             for window in keys.ends()[-1:]:
                 title = "Perplexity of key tokens"
-                _at(screen, keys, window, title, _told(keys), perplexities.key_cell)
+                _at(screen, keys, window, title, told_conditions(keys), perplexities.key_cell)
 
 
 def _retrieval(screen: _Screen, kinds: list[str], *, more: bool = False) -> None:
     for kind in kinds:
         title, _ = retrieval.TESTS[kind]
         for group in retrieval.groups(screen.page, kind):
-            told = f"{_told(group)}, {retrieval.told_asked(group)}"
+            told = f"{told_conditions(group)}, {retrieval.told_asked(group)}"
             for window in group.ends()[-1:]:
                 _at(screen, group, window, title, told, retrieval.share_cell)
             _missing_in(screen, group, title, kind.rpartition("/")[2])
     if not kinds and not more:
-        _nothing(screen, "Retrieval", "Retrieval", missing.retrieval)
+        _nothing(screen, "Retrieval", "Retrieval", "needle", missing.needle)
 
 
 def _longbench(screen: _Screen) -> None:
@@ -130,7 +143,8 @@ def _longbench(screen: _Screen) -> None:
         )
         for name in page.names:
             if name not in cells and made_by:
-                command = missing.longbench(made_by, model_of(page, name), name, page.run.folder)
+                output = screen.output("longbench", name, "")
+                command = missing.longbench(made_by, screen.target(name), output)
                 screen.miss(f"{longbench.title(key)} of {name}", command)
 
 
@@ -152,7 +166,8 @@ def _short(screen: _Screen) -> None:
     for name in others or [before]:
         if name not in having:
             first = model_of(page, before) if others else None
-            command = missing.short(first, model_of(page, name), name, page.run.folder)
+            output = screen.output("short", name, "")
+            command = missing.short(first, model_of(page, name), output)
             screen.miss(f"Short tasks of {name}", command)
 
 
@@ -177,12 +192,19 @@ def _at(
         return shown
 
     screen.add(f"{title}, window {window:,}", (told,), _by_name(lines, cell))
-    made_by = next(filter(None, (missing.command_of(line.results) for line in lines)), None)
+    others = [line for line in lines if missing.commands_of(line.results)]
     without = [line for line in group.lines if line.name not in {each.name for each in lines}]
-    for line in without if made_by else []:
-        model = model_of(screen.page, line.name)
-        path = all_results(screen.page.run)[line.sources[0] - 1].path
-        command = f"{missing.like(made_by, model, path, line.results['label'])} --resume"
+    for line in without if others else []:
+        windows = sorted({*line.rows, *others[0].rows})
+        # With a larger window the second perplexity is over other tokens: that file begins anew.
+        resume = "full_context_from" not in line.results or windows[-1] in line.rows
+        command = missing.like(
+            missing.commands_of(others[0].results),
+            screen.target(line.name),
+            all_results(screen.page.run)[line.sources[0] - 1].path,
+            windows=windows,
+            resume=resume,
+        )
         screen.miss(f"{title} of {line.shown}, window {window:,}", command)
 
 
@@ -194,30 +216,25 @@ def _by_name(lines: list[Line], cell: Callable[[Line], Cell]) -> dict[str, list[
     return cells
 
 
-def _told(group: Group) -> str:
-    return conditions_of_all(list(group.files.values()))
-
-
 def _missing_in(screen: _Screen, group: Group, what: str, test: str) -> None:
     """Say how to measure a test of the checkpoints that were not asked it, as the others were."""
     page = screen.page
-    commands = filter(None, (missing.command_of(line.results) for line in group.lines))
-    made_by = next(commands, None)
+    made_by = next(filter(None, (missing.commands_of(line.results) for line in group.lines)), None)
     having = {line.name for line in group.lines}
     for name in page.names:
         if name not in having and made_by:
-            output = missing.output_of(page.run.folder, test, name)
-            screen.miss(
-                f"{what} of {name}", missing.like(made_by, model_of(page, name), output, name)
-            )
+            output = screen.output(test, name)
+            screen.miss(f"{what} of {name}", missing.like(made_by, screen.target(name), output))
 
 
-def _nothing(screen: _Screen, title: str, what: str, command: Callable[..., str]) -> None:
+def _nothing(
+    screen: _Screen, title: str, what: str, test: str, command: Callable[..., str]
+) -> None:
     """Add a row for what no checkpoint was asked."""
     page = screen.page
     screen.add(title, (), {})
     for name in page.names:
-        told = command(model_of(page, name), name, _windows(page), page.run.folder)
+        told = command(screen.target(name), _windows(page), screen.output(test, name))
         screen.miss(f"{what} of {name}", told)
 
 

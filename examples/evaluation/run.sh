@@ -117,7 +117,8 @@ attention() {
         --text "$out/text.txt" --windows $windows \
         --suffix $'\nThe value of key "{key}" is "' --output "$out/attention.png" # led on: it may be a base model
 }
-[ -f "$out/attention.png" ] || attempt attention attention
+# Drawn anew for another model of that name.
+[ "$out/attention.png" -nt "$model/config.json" ] || attempt attention attention
 step "7/7  the page"
 $run "$python" tools/report.py "$out" --title "$label" ${base:+--order "$base_label" "$label"}
 [ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}; see above" >&2 && exit 1; }

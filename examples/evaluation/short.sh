@@ -60,14 +60,18 @@ done
 : "${out:=runs/short/$(basename "$model")}"
 step() { printf '\n== %s\n' "$1"; }
 
-# ask NAME MODEL
+# changed_since FILE FOLDER...: whether a file of a folder, or what it links to, is newer
+changed_since() { [ -n "$(find -L "${@:2}" -type f -newer "$1" -print -quit)" ]; }
+
+# ask NAME MODEL SOURCE: the model, and the folder that it is, or is a copy of
 ask() {
     local command told=$out/$1/command
     command=("$python" -m lm_eval run --model hf --model_args "pretrained=$2,dtype=$type")
     command+=(--tasks "$(IFS=, && echo "${names[*]}")" --num_fewshot "$shots" --batch_size "$batch_size")
     command+=(${task_files:+--include_path "$task_files"} ${limit:+--limit "$limit"} ${device:+--device "$device"})
     command+=(--log_samples --output_path "$out/$1")
-    if [ -z "$run" ] && [ "$(cat "$told" 2> /dev/null)" = "${command[*]}" ]; then
+    if [ -z "$run" ] && [ "$(cat "$told" 2> /dev/null)" = "${command[*]}" ] &&
+        ! changed_since "$told" "$3" ${task_files:+"$task_files"}; then
         echo "asked before: $out/$1"
         return
     fi
@@ -90,9 +94,9 @@ if [ -n "$window" ]; then
     $run "$python" tools/set_window.py "$served" --window "$window"
 fi
 step "1/3  before"
-ask before "$base"
+ask before "$base" "$base"
 step "2/3  after"
-ask after "$served"
+ask after "$served" "$model"
 step "3/3  the table"
 $run "$python" examples/evaluation/short_table.py --before "$out/before" --after "$out/after" \
     --before-label "$(basename "$base")" --after-label "$(basename "$model")" --output "$out/short.json"

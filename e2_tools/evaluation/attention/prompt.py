@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.hf_tokenizer import prompt_ids
 
 PAIRS = {
     "2a8d601d-1d69-4e64-9f90-8ad825a74195": "bb3ba2a5-7de8-434b-a86e-a88bb9fa7289",
@@ -66,7 +67,7 @@ def plain_prompt(tokenizer: Any, text: str, room: int, following: int) -> Prompt
     """
     if room < 1:
         raise UserError(f"leaves no token before the {following} of --max-new-tokens; lower those")
-    ids = tokenizer(text).input_ids
+    ids = prompt_ids(tokenizer, text)
     if len(ids) < room + following:
         raise UserError(f"--text: has {len(ids)} tokens; give a longer text or smaller --windows")
     return Prompt(ids[:room], None, None, [], ids[room : room + following])
@@ -95,9 +96,10 @@ def build_prompt(
         cut = round(len(filler) * depth / 100)
         prompt = f"{filler[:cut]}\n\n{told}\n\n{filler[cut:]}\n\n{asked}"
         encoded = tokenizer(prompt, return_offsets_mapping=True)
-        return prompt, encoded.input_ids, encoded.offset_mapping
+        return prompt, prompt_ids(tokenizer, prompt), encoded.offset_mapping
 
     ends = [end for _, end in tokenizer(text, return_offsets_mapping=True).offset_mapping]
+    ends = ends[: len(prompt_ids(tokenizer, text))]
     spare = room - len(tokens("")[1])
     if spare < 0:
         raise UserError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.babilong.facts import Story, read_stories
 from e2_tools.evaluation.babilong.prompts import (
@@ -23,8 +23,8 @@ from e2_tools.evaluation.babilong.prompts import (
 )
 from e2_tools.evaluation.babilong.samples import Background, Mixer, order
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
-from e2_tools.evaluation.retrieval.grid import begin
-from e2_tools.evaluation.retrieval.results import Cell, cells_to_keep, draw_results
+from e2_tools.evaluation.retrieval.grid import begin, go_on
+from e2_tools.evaluation.retrieval.results import Cell, draw_results
 from e2_tools.evaluation.ruler.results import in_order, rows
 from e2_tools.evaluation.ruler.score import percent
 from e2_tools.evaluation.ruler.text import read_texts
@@ -93,7 +93,7 @@ class BabiLong:
         return before + question_of(TASKS[task], context, question) + behind
 
     def _length(self, prompt: str) -> int:
-        return len(self.tokenizer(prompt, add_special_tokens=self.chat == ("", "")).input_ids)
+        return len(prompt_ids(self.tokenizer, prompt, special=self.chat == ("", "")))
 
     def max_new_tokens(self, task: str) -> int:
         """See :class:`e2_tools.evaluation.retrieval.by_task.TaskTest`."""
@@ -130,8 +130,7 @@ def evaluate(args: argparse.Namespace) -> str:
     texts, described = read_texts(args.haystack)
     own = {"chat": args.chat, "babi": {"sha256": digest}, "haystack": described}
     results, load = begin(args, config, SCHEMA, own)
-    if args.resume:
-        results["results"] = cells_to_keep(args.output, results, own)
+    go_on(args, config, results, own)
     tokenizer = load_hf_tokenizer(args.model)
     test = BabiLong(stories, texts, args.seed, args.trials, tokenizer, chat_of(args, tokenizer))
     tasks = [task for task in TASKS if task in args.tasks]

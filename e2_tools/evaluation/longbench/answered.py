@@ -15,6 +15,7 @@ from e2_common.errors import UserError
 from e2_common.files import atomic_file, sha256_of, writing
 from e2_common.json_file import read_json_object, write_json
 from e2_tools.evaluation.longbench.predictions import Record, read_records
+from e2_tools.evaluation.result_file import LATER
 
 SCHEMA = "e2-llm/longbench-predict/1"
 
@@ -53,7 +54,7 @@ def check_settings(
         )
     if begun:
         old = _read(path)
-        for name in new.keys() - {*_BY_TASK, "provenance"}:
+        for name in new.keys() - {*_BY_TASK, *(set(LATER) - old.keys()), "provenance"}:
             if old.get(name) != new[name]:
                 raise UserError(
                     f"{path}: {name} was {old.get(name)!r} and now is {new[name]!r}; use the same "

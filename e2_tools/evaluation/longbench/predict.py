@@ -10,6 +10,7 @@ from e2_common.errors import UserError
 from e2_common.hf_tokenizer import load_hf_tokenizer
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
+from e2_llm.window import Config
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.longbench.answered import TaskFile, check_settings, write_settings
 from e2_tools.evaluation.longbench.backends import (
@@ -52,7 +53,7 @@ def predict(args: argparse.Namespace) -> list[Path]:
     tokenizer = load_hf_tokenizer(args.model)
     check_chat(tokenizer, args.chat, args.model)
     data = {task.name: path for task, path in sources.items()}
-    settings = check_settings(args.output, _settings(args), data, origins)
+    settings = check_settings(args.output, _settings(args, config), data, origins)
     outputs = {task: TaskFile(args.output, task.name, len(records[task])) for task in sources}
     left = sum(len(output.left) for output in outputs.values())
     if left:
@@ -101,10 +102,11 @@ def task_files(folder: Path, names: list[str] | None, longbench_e: bool) -> dict
     return found
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
+def _settings(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     """What ``settings.json`` records; all but the provenance is the same for runs of a folder."""
     return {
         "model": str(args.model),
+        **models.identity(args, config),
         "max_length": args.max_length,
         "scale": args.scale,
         "chat": args.chat,

@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+from e2_common import hf_tokenizer
 from e2_common.errors import UserError
 from e2_tools.evaluation.chat import chat_ids, has_chat_template
 from e2_tools.evaluation.longbench.predictions import Record, read_records
@@ -46,16 +47,16 @@ def prompt_ids(
             ``template`` for the tokenizer's own chat template.
     """
     prompt = task.prompt.format(context=record["context"], input=record["input"])
-    ids = tokenizer(prompt).input_ids
+    ids = hf_tokenizer.prompt_ids(tokenizer, prompt)
     if len(ids) > max_length:
         half = max_length // 2
         prompt = "".join(
             tokenizer.decode(part, skip_special_tokens=True) for part in (ids[:half], ids[-half:])
         )
     if chat == "none" or not task.chat:
-        return tokenizer(prompt).input_ids
+        return hf_tokenizer.prompt_ids(tokenizer, prompt)
     if chat == "llama2":
-        return tokenizer(f"[INST]{prompt}[/INST]").input_ids
+        return hf_tokenizer.prompt_ids(tokenizer, f"[INST]{prompt}[/INST]")
     return chat_ids(tokenizer, prompt)
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import has_chat_template
 from e2_tools.evaluation.mrcr.records import SCHEMA, Record, grade, read_records
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, scored
-from e2_tools.evaluation.retrieval.grid import begin
-from e2_tools.evaluation.retrieval.results import Cell, cells_to_keep, draw_results
+from e2_tools.evaluation.retrieval.grid import begin, go_on
+from e2_tools.evaluation.retrieval.results import Cell, draw_results
 from e2_tools.evaluation.ruler.results import in_order, rows
 from e2_tools.evaluation.ruler.score import percent
 from e2_tools.evaluation.table import aligned_text
@@ -86,7 +86,7 @@ class Mrcr:
         return "\n\n".join([*turns, "Assistant:"])
 
     def _length(self, text: str, *, special: bool = False) -> int:
-        return len(self.tokenizer(text, add_special_tokens=special).input_ids)
+        return len(prompt_ids(self.tokenizer, text, special=special))
 
     def max_new_tokens(self, task: str) -> int:
         """Return the tokens of the task's longest answer."""
@@ -125,8 +125,7 @@ def evaluate(args: argparse.Namespace) -> str:
     digest = hashlib.sha256(repr(records).encode()).hexdigest()
     own = {"chat": args.chat, "data": {"path": names, "sha256": digest}}
     results, load = begin(args, config, SCHEMA, own)
-    if args.resume:
-        results["results"] = cells_to_keep(args.output, results, own)
+    go_on(args, config, results, own)
     tokenizer = load_hf_tokenizer(args.model)
     if args.chat and not has_chat_template(tokenizer):
         raise UserError(f"--chat: the tokenizer of {args.model} has no chat template; drop it")

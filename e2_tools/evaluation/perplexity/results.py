@@ -13,10 +13,13 @@ from typing import Any
 
 from e2_common.errors import UserError
 from e2_tools.evaluation.result_file import (
+    MODEL,
     Results,
     comparable,
+    is_number,
     read_schema,
     remember_commands,
+    require_same_scale,
     require_same_settings,
 )
 
@@ -27,16 +30,12 @@ METRICS = (*_ALWAYS, KEY_TOKENS)
 
 # What has to be the same for windows of two runs to belong into one file.
 _SETTINGS = (
-    "model",
+    *MODEL,
     "data",
     "documents",
     "protocol",
     "stride",
     "bos",
-    "dtype",
-    "base_window",
-    "scale_mode",
-    "frequencies",
     "full_context_from",
     "key_tokens",
 )
@@ -60,12 +59,18 @@ def read_results(path: Path) -> Results:
         and all(
             isinstance(row, dict) and {"window", "scale", *_ALWAYS} <= row.keys() for row in rows
         )
+        and all(map(_is_of_numbers, rows))
     )
     if not complete:
         raise UserError(
             f"{path}: has no complete results; make it anew with evaluate_perplexity.py"
         )
     return results
+
+
+def _is_of_numbers(row: dict[str, Any]) -> bool:
+    values = (row.get(name) for name in ("scale", *METRICS))
+    return is_number(row["window"]) and all(value is None or is_number(value) for value in values)
 
 
 def rows_to_keep(
@@ -90,12 +95,7 @@ def rows_to_keep(
         settings.remove("documents")
     require_same_settings(path, before, results, settings)
     for row in before["results"]:
-        window, scale = row["window"], row["scale"]
-        if scales.get(window, scale) != scale:  # made when auto meant window / L
-            raise UserError(
-                f"{path}: its window {window} was served at g = {scale}, now it would be at "
-                f"{scales[window]}; drop --resume or name another --output"
-            )
+        require_same_scale(path, row, scales.get(row["window"], row["scale"]))
     remember_commands(before, results)
     return before["results"]
 

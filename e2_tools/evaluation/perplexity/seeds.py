@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_tools.evaluation.conditions import told_scale
 from e2_tools.evaluation.result_file import Results
 
 
@@ -22,7 +23,7 @@ def over_seeds(files: list[tuple[Path, Results]], metrics: tuple[str, ...]) -> d
         ``<metric>_range`` (least, largest); in the order in which the labels came first.
 
     Raises:
-        UserError: runs of one label have different windows.
+        UserError: runs of one label have different windows or scales.
     """
     groups: dict[str, list[tuple[Path, Results]]] = {}
     for path, results in files:
@@ -39,6 +40,13 @@ def _together(label: str, group: list[tuple[Path, Results]], metrics: tuple[str,
                 f"{path}: has other windows than {first_path} of the same label, {label!r}; "
                 "evaluate the windows that are missing"
             )
+        for row, other in zip(results["results"], first["results"], strict=True):
+            if row["scale"] != other["scale"]:
+                raise UserError(
+                    f"{path}: window {row['window']} at {told_scale(row['scale'])}, in "
+                    f"{first_path} of the same label, {label!r}, at {told_scale(other['scale'])}: "
+                    "these are no seeds of one run; tell them apart with --labels"
+                )
     rows = []
     for number, row in enumerate(first["results"]):
         together: dict[str, Any] = {"window": row["window"], "scale": row["scale"]}

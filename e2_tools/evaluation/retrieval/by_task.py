@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedModel
 
+from e2_common.hf_tokenizer import prompt_ids
 from e2_common.progress import progress_bar
 from e2_llm.window import Config
 from e2_tools.evaluation.chat import around_message
@@ -91,9 +92,7 @@ def ask_tasks(
 
     def answer(model: PreTrainedModel, window: int, task: str, progress: Progress) -> Cell:
         asked = list(itertools.islice(drawn.pop((window, task)), args.trials))
-        prompts = [
-            tokenizer(sample.prompt, add_special_tokens=not args.chat).input_ids for sample in asked
-        ]
+        prompts = [prompt_ids(tokenizer, each.prompt, special=not args.chat) for each in asked]
         new = test.max_new_tokens(task)
         scale, answers = answers_to(
             model, config, tokenizer, prompts, window, new, args, shared, progress

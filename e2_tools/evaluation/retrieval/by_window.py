@@ -7,7 +7,7 @@ from statistics import pvariance
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.intervals import share_interval
-from e2_tools.evaluation.result_file import Results, comparable
+from e2_tools.evaluation.result_file import Results, comparable, is_number
 from e2_tools.evaluation.ruler.results import told_effective
 from e2_tools.evaluation.ruler.score import effective_window
 from e2_tools.evaluation.ruler.tasks import task_order
@@ -60,6 +60,8 @@ def read_by_window(path: Path, *, unfinished: bool = False) -> Results:
             "evaluate_needle.py, evaluate_passkey.py, evaluate_ruler.py, evaluate_babilong.py or "
             "evaluate_mrcr.py"
         )
+    if not all(map(_is_whole, cells)):
+        raise UserError(f"{path}: a cell is incomplete; evaluate again")
     try:
         of_window: dict[int, list[dict]] = {}
         for cell in sorted(cells, key=lambda cell: cell["window"]):
@@ -77,6 +79,17 @@ def read_by_window(path: Path, *, unfinished: bool = False) -> Results:
     if not rows and not unfinished:
         raise UserError(f"{path}: no window was asked all its {where}s; go on with --resume")
     return {**results, "label": label, "results": rows}
+
+
+def _is_whole(cell: object) -> bool:
+    """Whether a cell has the numbers that every test's have."""
+    numbers = ("window", "trials", "correct", METRIC)
+    return (
+        isinstance(cell, dict)
+        and all(is_number(cell.get(name)) for name in numbers)
+        and cell["trials"] > 0
+        and (cell.get("scale") is None or is_number(cell["scale"]))
+    )
 
 
 def _row(window: int, cells: list[dict]) -> dict:

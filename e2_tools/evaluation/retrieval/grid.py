@@ -6,17 +6,18 @@
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import load_hf_tokenizer
+from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_common.outputs import check_output
 from e2_common.progress import progress_bar
 from e2_common.provenance import provenance
 from e2_llm.window import Config, base_window
+from e2_tools.arguments import check_png
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.chat import around_message
 from e2_tools.evaluation.result_file import Results, write_results
@@ -47,8 +48,7 @@ def evaluate(args: argparse.Namespace, test: Retrieval) -> str:
     depths = list(dict.fromkeys(args.depths))
     chat = bool(getattr(args, "chat", False))  # not every test asks in a template
     results, load = begin(args, config, test.schema, test.settings | {"chat": chat})
-    if args.resume:
-        results["results"] = cells_to_keep(args.output, results, test.settings)
+    go_on(args, config, results, test.settings)
     tokenizer = load_hf_tokenizer(args.model)
     read = reader(tokenizer, around_message(tokenizer, args.model) if chat else None)
     sizes = {window: fill(test, read, window) for window in dict.fromkeys(args.windows)}
@@ -84,11 +84,35 @@ def begin(
     Raises:
         UserError: no such device here, or an output that cannot be written.
     """
+    if args.heat_map:
+        check_png("--heat-map", args.heat_map)
     results = settings_of(args, config, schema, own)
     load = models.model_loader(args)
     for path in filter(None, (args.output, args.heat_map)):
         check_output(path)
     return results, load
+
+
+def go_on(
+    args: argparse.Namespace, config: Config, results: Results, own_settings: Iterable[str]
+) -> None:
+    """With ``--resume``, put the cells into ``results`` that the output holds already.
+
+    Args:
+        args: with the flags of :mod:`e2_tools.evaluation.retrieval.arguments`.
+        config: the dict of the model's ``config.json``.
+        results: from :func:`begin`.
+        own_settings: names of the test's own settings, which have to be the same too.
+
+    Raises:
+        UserError: the output was made with other settings.
+    """
+    if args.resume:
+
+        def scale_of(window: int) -> float | None:
+            return scale_of_request(config, window, 0, args.scale)
+
+        results["results"] = cells_to_keep(args.output, results, own_settings, scale_of)
 
 
 def run_cells(
@@ -129,10 +153,8 @@ def reader(tokenizer: Any, chat: tuple[str, str] | None = None) -> Read:
         chat: what the chat template puts around a message, its BOS included; None without one.
     """
     before, behind = chat or ("", "")
-    return lambda asked: (
-        tokenizer(
-            before + asked.text + behind + asked.answer_prefix, add_special_tokens=chat is None
-        ).input_ids
+    return lambda asked: prompt_ids(
+        tokenizer, before + asked.text + behind + asked.answer_prefix, special=chat is None
     )
 
 

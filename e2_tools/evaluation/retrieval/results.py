@@ -6,7 +6,7 @@ A cell has ``window`` and ``prompt_tokens`` (the longest prompt) in tokens, ``de
 ``wrong``, what was hidden and what was answered in each trial that failed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +16,13 @@ from matplotlib.figure import Figure
 from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation.conditions import conditions, in_words, test_name
-from e2_tools.evaluation.result_file import Results, remember_commands, require_same_settings
+from e2_tools.evaluation.result_file import (
+    MODEL,
+    Results,
+    remember_commands,
+    require_same_scale,
+    require_same_settings,
+)
 from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_maps
 from e2_tools.evaluation.ruler.tasks import task_order
 from e2_tools.evaluation.table import aligned_text
@@ -26,10 +32,15 @@ Cell = dict[str, Any]
 TITLE = 60  # characters a line
 
 # What has to be the same for cells of two runs to belong into one file, besides a test's own.
-_SETTINGS = ("model", "trials", "seed", "dtype", "base_window", "scale_mode", "frequencies", "chat")
+_SETTINGS = (*MODEL, "trials", "seed", "chat")
 
 
-def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()) -> list[Cell]:
+def cells_to_keep(
+    path: Path,
+    results: Results,
+    own_settings: Iterable[str],
+    scale_of: Callable[[int], float | None],
+) -> list[Cell]:
     """Return the cells that ``path`` already holds, to go on from there.
 
     Args:
@@ -37,6 +48,7 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
         results: the schema and settings of the run to come; learns by which commands the cells
             were made.
         own_settings: names of the test's own settings, which have to be the same too.
+        scale_of: gives the scale that a window, in tokens, is served at in the run to come.
 
     Raises:
         UserError: it is no result file of this test, or was made with other settings.
@@ -51,6 +63,10 @@ def cells_to_keep(path: Path, results: Results, own_settings: Iterable[str] = ()
         )
     before.setdefault("chat", False)  # a file of an older version
     require_same_settings(path, before, results, (*_SETTINGS, *own_settings))
+    for cell in before["results"]:
+        if not isinstance(cell, dict) or not {"window", "scale", "accuracy"} <= cell.keys():
+            raise UserError(f"{path}: a cell is incomplete; drop --resume")
+        require_same_scale(path, cell, scale_of(cell["window"]))
     remember_commands(before, results)
     return before["results"]
 

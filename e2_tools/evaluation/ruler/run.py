@@ -12,8 +12,7 @@ from e2_common.json_file import read_json_object
 from e2_tools.evaluation import model as models
 from e2_tools.evaluation.result_file import Results
 from e2_tools.evaluation.retrieval.by_task import ask_tasks, chat_of, scored
-from e2_tools.evaluation.retrieval.grid import begin
-from e2_tools.evaluation.retrieval.results import cells_to_keep
+from e2_tools.evaluation.retrieval.grid import begin, go_on
 from e2_tools.evaluation.ruler.results import SCHEMA, Cell, draw_scores, in_order, score_table
 from e2_tools.evaluation.ruler.score import METRICS, cleaned, percent
 from e2_tools.evaluation.ruler.sizing import Room, Sample
@@ -69,8 +68,8 @@ def evaluate(args: argparse.Namespace) -> str:
     tasks, missing = chosen_tasks(args)
     sources = read_sources(args, tasks)
     results, load = begin(args, config, SCHEMA, {"chat": args.chat, **sources.settings})
-    if args.resume:
-        _go_on(args, results)
+    theirs = _files_of_before(args, results) if args.resume else ()
+    go_on(args, config, results, ("words", *theirs))
     if missing:
         print(f"note: no files for {', '.join(missing)}: left out of the mean", file=sys.stderr)
     tokenizer = load_hf_tokenizer(args.model)
@@ -97,10 +96,10 @@ def graded(metric: str, told: list[tuple[list[str], str]]) -> Cell:
     return cell | {"score": percent(cell["scores"])}
 
 
-def _go_on(args: argparse.Namespace, results: Results) -> None:
-    """Keep the cells of the output. Their files need not be named again, but may not be others."""
+def _files_of_before(args: argparse.Namespace, results: Results) -> list[str]:
+    """The files of the output's cells: these need not be named again, but may not be others."""
     before = read_json_object(args.output, "drop --resume") if args.output.exists() else {}
     theirs = [name for name in FILES if before.get(name) is not None]
     for name in theirs:
         results[name] = results[name] or before[name]
-    results["results"] = cells_to_keep(args.output, results, ("words", *theirs))
+    return theirs

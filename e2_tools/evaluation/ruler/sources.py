@@ -15,7 +15,7 @@ from e2_tools.arguments import flag_of
 from e2_tools.evaluation.ruler import counting, niah, questions, tracking
 from e2_tools.evaluation.ruler.sizing import Room, Sample
 from e2_tools.evaluation.ruler.tasks import CWE, ESSAY, FWE, NIAH, QA, TASKS, VT
-from e2_tools.evaluation.ruler.text import Essay, read_haystack, sentence_splitter
+from e2_tools.evaluation.ruler.text import SENTENCES, Essay, read_haystack, sentence_splitter
 from e2_tools.evaluation.ruler.words import word_list, words_version
 
 FILES = (ESSAY, "english_words", "squad", "hotpotqa")  # flags
@@ -72,11 +72,13 @@ def read_sources(args: argparse.Namespace, tasks: list[str]) -> Sources:
             its data is missing.
     """
     sources = Sources(settings=dict.fromkeys(FILES))
+    _check_named(args)
     needed = {TASKS[task].needs for task in tasks}
     if ESSAY in needed:
         text, described = read_haystack(args.haystack)
-        sources.essay = Essay(text, sentence_splitter(args.sentences), args.haystack)
-        sources.settings[ESSAY] = described | {"sentences": args.sentences}
+        sentences = args.sentences or SENTENCES[0]
+        sources.essay = Essay(text, sentence_splitter(sentences), args.haystack)
+        sources.settings[ESSAY] = described | {"sentences": sentences}
     if "cwe" in tasks and args.english_words:
         sources.english = _english(args.english_words)
         sources.settings["english_words"] = _described(args.english_words)
@@ -91,6 +93,15 @@ def read_sources(args: argparse.Namespace, tasks: list[str]) -> Sources:
     word_list("noun")  # so that a missing package is told before a model is loaded
     sources.settings["words"] = words_version()
     return sources
+
+
+def _check_named(args: argparse.Namespace) -> None:
+    """Refuse a file that is not there, asked or not, and a flag that says how to read no file."""
+    for name in FILES:
+        if (path := getattr(args, name)) is not None and not path.is_file():
+            raise UserError(f"{flag_of(name)} {path}: cannot be read (no such file); name a file")
+    if args.sentences is not None and getattr(args, ESSAY) is None:
+        raise UserError(f"--sentences {args.sentences}: of --haystack; name that, or drop this")
 
 
 def _described(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import transformers
 
 from e2_tools.commands.evaluate_perplexity import main
 from tests.helpers.commands import call, refused
@@ -131,3 +132,27 @@ def test_missing_weights_are_not_made_up(model_dir, data, tmp_path, capsys):
 def test_output_is_a_folder(model_dir, data, tmp_path, capsys):
     (tmp_path / "new" / "results.json").mkdir(parents=True)
     refused(capsys, ["is a folder", "--output"], call, main, *command(model_dir, data, tmp_path))
+
+
+def test_models_of_another_kind_are_refused(model_dir, data, tmp_path, capsys):
+    """Llama 4's inner model gives no hidden states where others do."""
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "intermediate_size_mlp"), 32)
+    counts = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    vocabulary = json.loads((model_dir / "config.json").read_text())["vocab_size"]
+    config = transformers.Llama4TextConfig(
+        **sizes, **counts, head_dim=16, vocab_size=vocabulary, num_local_experts=2
+    )
+    folder = copy_model(model_dir, tmp_path / "llama4")
+    transformers.Llama4ForCausalLM(config).save_pretrained(folder)
+    words = command(folder, data, tmp_path, "--scale", "none")
+    refused(capsys, "Llama4ForCausalLM", call, main, *words, alone=False)
+
+
+def test_notes_name_the_command_that_takes_their_flag(model_dir, data, tmp_path, capsys):
+    rope = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+    folder = copy_model(model_dir, tmp_path / "linear", rope_parameters=rope, rope_scaling=rope)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("e2_llm")
+    (folder / "config.json").write_text(json.dumps(config))
+    call(main, *command(folder, data, tmp_path))
+    assert "; set_window.py --base-window overrules" in capsys.readouterr().err

@@ -187,6 +187,8 @@ MISTAKES = {
     "no squad": (["--tasks", "vt", "qa_1"], ("--tasks qa_1", "--squad")),
     "seed": (["--tasks", "fwe", "--seed", -1], "--seed -1"),
     "missing": (["--squad", "nosuch.json"], ("--squad nosuch.json", "cannot be read")),
+    "missing, not read": (["--tasks", "fwe", "--squad", "no.json"], ("--squad no.json", "no such")),
+    "no sentences": (["--sentences", "marks"], ("--sentences marks", "--haystack")),
     "no text": (["--haystack", "{object}"], ("object.json", "'text'")),
     "no words": (["--haystack", "{blank}", "--sentences", "marks"], ("blank.txt", "no words")),
     "no squad file": (["--squad", "{object}"], ("--squad", "object.json", "squad")),

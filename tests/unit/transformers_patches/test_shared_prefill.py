@@ -156,6 +156,20 @@ def test_models_whose_beginnings_depend_on_what_follows_read_all(kind):
     assert shared.saved == 0
 
 
+def test_models_with_an_attention_of_their_own_keep_it():
+    """They are not among those whose attention transformers can exchange."""
+    sizes = {**SIZES, "num_kv_heads": 4, "alibi": False, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    model = transformers.FalconForCausalLM(transformers.FalconConfig(**sizes)).eval()
+    prompts, shared = tree(), SharedPrefill()
+    assert can_share(model)
+    for batch_size in (1, 3):
+        assert together(model, prompts, batch_size, 2.0, shared) == alone(model, prompts, 2.0)
+    assert shared.saved > 100
+    with continued_attention(model) as unmasked:
+        assert not unmasked
+
+
 def test_beams_do_without():
     model, prompts, shared = make_model("llama"), tree()[:2], SharedPrefill()
     plain = generate(model, prompts, NEW, stop=[], num_beams=2)
