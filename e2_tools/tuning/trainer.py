@@ -17,7 +17,9 @@ from e2_tools.tuning.data import Windows
 from transformers_patches import E2Callback, WindowCollator
 from transformers_patches.evaluation import window_loss
 
-WINDOW = "eval_loss_window_{}"  # of TensorBoard and of the log of a trainer
+# Of TensorBoard and of the log of a trainer, as E2Trainer.evaluate has them.
+WINDOW = "eval_loss_window_{}"
+GAIN = "eval_context_gain_window_{}"  # in nats a token, see WindowLoss
 
 
 def training_arguments(args: argparse.Namespace) -> TrainingArguments:
@@ -150,7 +152,7 @@ class E2Trainer(Trainer):
         found = {}
         for window, samples in self.windows.items():
             with self.accelerator.autocast():
-                found[WINDOW.format(window)] = window_loss(
+                loss = window_loss(
                     self.model,
                     self.draws.positions,
                     samples,
@@ -158,6 +160,9 @@ class E2Trainer(Trainer):
                     self.args.process_index,
                     self.args.world_size,
                 )
+            found[WINDOW.format(window)] = loss.mean
+            if loss.gain is not None:
+                found[GAIN.format(window)] = loss.gain
         if found:
             self.log(found)
         return metrics | found
