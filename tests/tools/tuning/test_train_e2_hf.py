@@ -56,7 +56,7 @@ def test_a_run_ends_in_a_folder_that_serves_any_window(start, tmp_path, capsys):
     assert "> positions: e2, L = 64, R = 32, g up to 8" in out
     assert "> data: all 100.0%" in out
     assert len(lines(out)) == 4
-    assert "eval_loss_window_32" in out
+    assert re.search(r"eval_loss_window_32 \S+ \| eval_context_gain_window_32 \S+", out)
     assert any(curves.iterdir())
     names = {path.name for path in save.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
