@@ -23,6 +23,7 @@ from e2_llm.sampler import sample_indices
 from transformers_patches.batch import JOINTS
 from transformers_patches.callback import E2Callback
 from transformers_patches.collator import WindowCollator
+from transformers_patches.evaluation import window_loss
 from transformers_patches.generation import generate
 from transformers_patches.install import MODEL_TYPES, E2Positions, install
 from transformers_patches.rotary import E2RotaryEmbedding
@@ -38,4 +39,5 @@ __all__ = [
     "generate",
     "install",
     "sample_indices",
+    "window_loss",
 ]

@@ -22,6 +22,10 @@ class E2Callback(TrainerCallback):
     out; nothing is counted over a run. So a resumed run, or one with other processes and the same
     batch, draws the same.
 
+    A validation batch of W tokens, for W in ``config.validation_windows``, is evaluated at the
+    scale that W is served with: ``eval_dataset={"8192": windows of 8,192, ...}`` gives a loss for
+    each.
+
     Args:
         config: of the positions. Without ``planned_samples`` a curriculum is one over the whole
             run.
@@ -31,7 +35,7 @@ class E2Callback(TrainerCallback):
     def __init__(self, config: E2Config, seed: int | None = None) -> None:
         self.config, self.seed = config, seed
         self.positions: E2Positions | None = None
-        self._micro_batch = 0
+        self._micro_batch = self._size = 0  # its number in a step, its samples on a process
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -47,6 +51,12 @@ class E2Callback(TrainerCallback):
                 f"{args.n_gpu} GPUs in one process: start one process a GPU, by torchrun or "
                 "accelerate launch"
             )
+        loading = getattr(args, "accelerator_config", None)
+        if args.world_size > 1 and getattr(loading, "split_batches", False):
+            raise UserError(
+                "accelerator_config: split_batches divides a batch among the processes in a way "
+                "that E2-LLM does not know; drop it"
+            )
         shared = getattr(args, "parallelism_config", None)
         if shared is not None and getattr(shared, "non_data_parallel_size", 1) > 1:
             raise UserError("parallelism_config: E2-LLM knows data parallelism only; drop the rest")
@@ -56,7 +66,9 @@ class E2Callback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Tell a curriculum how long the run is.
+        """Note the size of a micro-batch, and tell a curriculum how long the run is.
+
+        Called again where ``auto_find_batch_size`` begins anew with smaller micro-batches.
 
         Raises:
             UserError: the model is another one than the trainer was made with.
@@ -68,9 +80,10 @@ class E2Callback(TrainerCallback):
                 "the model was built anew when the training began (model_init), and takes no "
                 "draws; give the trainer a model"
             )
+        self._size = state.train_batch_size or args.train_batch_size
         config = self.config
         if not config.planned_samples and (config.curriculum or method_for(config).stages):
-            planned = state.max_steps * _batch_size(args)
+            planned = state.max_steps * self._batch(args)
             self.positions.set_config(dataclasses.replace(config, planned_samples=planned))
 
     def on_step_begin(
@@ -105,19 +118,17 @@ class E2Callback(TrainerCallback):
         """
         if step < 1 or not self.positions.rotary.method.draws_scale():
             return {}
-        batch, own = _batch_size(args), self.positions
-        before = (step - 1) * batch
-        draws = iteration_draws(own.config, own.seed, before, batch, args.train_batch_size)
+        batch, own = self._batch(args), self.positions
+        draws = iteration_draws(own.config, own.seed, (step - 1) * batch, batch, self._size)
         return shown(own.config, draws)
 
     def _set_samples(self, args: TrainingArguments, state: TrainerState) -> None:
-        consumed = state.global_step * _batch_size(args)
+        consumed = state.global_step * self._batch(args)
         indices = sample_indices(
-            consumed, self._micro_batch, args.train_batch_size, args.process_index, args.world_size
+            consumed, self._micro_batch, self._size, args.process_index, args.world_size
         )
         self.positions.set_samples(indices, consumed)
 
-
-def _batch_size(args: TrainingArguments) -> int:
-    """Samples of a step, over all processes."""
-    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    def _batch(self, args: TrainingArguments) -> int:
+        """Samples of a step, over all processes."""
+        return self._size * args.gradient_accumulation_steps * args.world_size

@@ -28,7 +28,7 @@ class WindowCollator:
         """A batch of ``input_ids``, ``labels`` and what else the samples have.
 
         Raises:
-            UserError: windows of several lengths.
+            UserError: windows of several lengths, or without labels.
         """
         lengths = {len(sample["input_ids"]) for sample in samples}
         if len(lengths) != 1:
@@ -39,6 +39,11 @@ class WindowCollator:
         names = [name for name in TENSORS if name in samples[0]]
         batch: dict[str, Any] = {name: _stacked(samples, name) for name in names}
         if "labels" not in batch:  # which make a model compute a loss at all
+            if "shift_labels" not in batch:
+                raise UserError(
+                    "windows without labels: give labels or shift_labels; a Trainer drops the "
+                    "latter unless remove_unused_columns=False"
+                )
             batch["labels"] = batch["shift_labels"]
         if JOINTS in samples[0]:
             kinds = samples[0][JOINTS]

@@ -2,11 +2,13 @@
 """Puts the rotary module that takes draws into a model, and gives it those of each micro-batch."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from e2_common.errors import UserError
 from e2_llm.batch_draws import micro_batch_draws
@@ -39,6 +41,7 @@ class E2Positions:
     ) -> None:
         self.config, self.seed, self.rotary, self.own = config, seed, rotary, own
         self._written = written  # the config object that save_pretrained writes
+        self._windows = config.validation_windows  # evaluated as served, if given as a batch
 
     def set_samples(self, indices: range, consumed_samples: int) -> list[Draw]:
         """Say which samples the next forward pass trains on.
@@ -57,18 +60,21 @@ class E2Positions:
 
     def set_config(self, config: E2Config) -> None:
         """Draw by another configuration from now on, as one that knows how long the run is."""
-        self.config = config
-        self.rotary.method = method_for(config)
+        self.config, self._windows = config, config.validation_windows
+        self.rotary.set_method(method_for(config))
 
     @contextlib.contextmanager
     def window(self, window: int) -> Iterator[None]:
         """Evaluate at the scale that a window is served with, in tokens, while the body runs."""
-        before = self.rotary.evaluated
-        self.rotary.evaluated = Draw(self.rotary.method.serving_scale(window), 0)
+        before, self._windows = (self.rotary.evaluated, self._windows), ()
+        self.rotary.evaluated = self._served(window)
         try:
             yield
         finally:
-            self.rotary.evaluated = before
+            self.rotary.evaluated, self._windows = before
+
+    def _served(self, window: int) -> Draw:
+        return Draw(self.rotary.method.serving_scale(window), 0)
 
     def exported(self, iteration: int | None = None) -> Exported:
         """What a config.json remembers of the training."""
@@ -78,31 +84,57 @@ class E2Positions:
         """Have the config of the model say after how many steps it was saved."""
         getattr(self._written, KEY)["iteration"] = iteration
 
+    @torch.compiler.disable
     def before_forward(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Take out of a batch what concerns positions alone; a hook of the model's decoder.
 
         Raises:
-            UserError: position ids neither go on nor begin anew at 0, or the attention cannot keep
-                these documents apart.
+            UserError: a training model is asked to go on behind a cache, position ids neither go on
+                nor begin anew at 0, the attention cannot keep these documents apart, or joints are
+                missing.
         """
-        kwargs = dict(kwargs)
-        joints = kwargs.pop(JOINTS, None)
-        if self.rotary.training:
-            given = kwargs.get("position_ids", args[2] if len(args) > 2 else None)
-            rows = _rows(args, kwargs)
-            documents = None if given is None else documents_of(given, rows)
-            if documents is not None:
-                # With a cache transformers does not look where documents begin.
+        kwargs = dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | kwargs
+        joints, cache = kwargs.pop(JOINTS, None), kwargs.get("past_key_values")
+        rows, length = _shape(kwargs)
+        if not self.rotary.training:
+            # generate hands over a cache, empty at first: a prompt is no window to evaluate.
+            whole = cache is None and length in self._windows
+            self.rotary.window = self._served(length) if whole else None
+            if whole:
                 kwargs["use_cache"] = False
-                if rows > 1 and "flash" in str(model.config._attn_implementation):
-                    raise UserError(
-                        f"{rows} windows of several documents each: flash attention of "
-                        "transformers keeps those of one window apart only; take a micro-batch of "
-                        "1, or sdpa"
-                    )
-            found = None if joints is None else joints_of(joints)
-            self.rotary.set_draws(self.rotary.draws, documents, found)
-        return args, kwargs
+            return (), kwargs
+        if cache is not None and cache.get_seq_length():
+            raise UserError(
+                "a model in training mode is to go on behind a cache, as generate does: its draws "
+                "are of whole windows; call model.eval() first"
+            )
+        ids, mask = kwargs.get("position_ids"), kwargs.get("attention_mask")
+        documents = documents_of(ids, mask, rows, length)
+        if documents is not None and documents.apart:
+            self._keep_apart(model, rows, kwargs)
+        missing = set(self.rotary.method.joints) - set(joints or ())
+        if missing:
+            raise UserError(
+                f"a batch without the joints that placement {self.config.placement} cuts at: "
+                f"{JOINTS} lacks {', '.join(sorted(missing))}; a Trainer drops them unless "
+                "remove_unused_columns=False"
+            )
+        found = None if joints is None else joints_of(joints)
+        self.rotary.set_draws(self.rotary.draws, documents and documents.lengths, found)
+        return (), kwargs
+
+    @staticmethod
+    def _keep_apart(model: nn.Module, rows: int, kwargs: dict[str, Any]) -> None:
+        """Have transformers look where documents begin, which it does without cache and mask."""
+        kwargs["use_cache"] = False
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.dim() == 2 and mask.max() <= 1:  # else documents have numbers
+            kwargs["attention_mask"] = None
+        if rows > 1 and "flash" in str(model.config._attn_implementation):
+            raise UserError(
+                f"{rows} windows of several documents each: flash attention of transformers keeps "
+                "those of one window apart only; take a micro-batch of 1, or sdpa"
+            )
 
 
 def install(model: nn.Module, config: E2Config, seed: int) -> E2Positions:
@@ -118,7 +150,8 @@ def install(model: nn.Module, config: E2Config, seed: int) -> E2Positions:
             draw, also if one of them runs on Megatron with this ``--seed``.
 
     Raises:
-        UserError: the model is of another kind, or its RoPE is scaled already and L unclear.
+        UserError: the model is of another kind, attends within a sliding window, or its RoPE is
+            scaled already and L unclear.
     """
     written = model.config
     kind = written.model_type
@@ -132,6 +165,7 @@ def install(model: nn.Module, config: E2Config, seed: int) -> E2Positions:
     ]
     if len(found) != 1:
         raise UserError(f"model_type {kind!r}: has {len(found)} rotary modules, one is needed")
+    _require_full_attention(written)
     name, original = found[0]
     if isinstance(original, E2RotaryEmbedding):
         raise UserError("this model takes draws already; install once, or build it anew")
@@ -159,7 +193,10 @@ def _require_known(original: nn.Module, content: dict[str, Any]) -> None:
     dim, own = 2 * len(original.inv_freq), own_rope(content)
     scale, window = rope_parameters(content)["factor"], Exported.from_config(content).base_window
     known = rule_of(content).frequencies(dim, own, scale, window)
-    same = torch.allclose(original.inv_freq.float().cpu(), known.inverse, rtol=1e-5, atol=0)
+    theirs = original.inv_freq.cpu()  # rounded, if the model was cast after it was built
+    kind = torch.finfo(theirs.dtype)
+    near = {"rtol": max(1e-5, kind.eps), "atol": kind.smallest_normal * kind.eps}
+    same = torch.allclose(theirs.float(), known.inverse, **near)
     if not same or abs(original.attention_scaling - known.attention_factor) > 1e-6:
         raise UserError(
             f"the RoPE of this {content['model_type']} model is not the one that its config "
@@ -167,7 +204,18 @@ def _require_known(original: nn.Module, content: dict[str, Any]) -> None:
         )
 
 
-def _rows(args: tuple, kwargs: dict[str, Any]) -> int:
-    """How many samples a batch has."""
-    given = (*args[:1], kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
-    return next(len(tensor) for tensor in given if isinstance(tensor, Tensor))
+def _require_full_attention(config: Any) -> None:
+    """Refuse layers that see no farther than a sliding window, also when long ones are served."""
+    layers = DynamicCache(config=config).layers
+    if any(isinstance(layer, DynamicSlidingWindowLayer) for layer in layers):
+        raise UserError(
+            f"this {config.model_type} attends within a sliding window of {config.sliding_window} "
+            "tokens; load it with sliding_window=None (of a Qwen, use_sliding_window=False)"
+        )
+
+
+def _shape(kwargs: dict[str, Any]) -> tuple[int, int]:
+    """How many samples a batch has, and of how many tokens."""
+    given = (kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
+    rows, length = next(tensor.shape[:2] for tensor in given if isinstance(tensor, Tensor))
+    return rows, length

@@ -9,7 +9,6 @@ checkpointing runs again.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,8 @@ from e2_llm.documents import window_positions
 from e2_llm.frequencies import Frequencies, OwnRope
 from e2_llm.methods import PositionMethod
 from e2_llm.sampler import Draw
+
+KEPT = 64  # scales whose frequencies are kept
 
 
 class E2RotaryEmbedding(nn.Module):
@@ -34,18 +35,25 @@ class E2RotaryEmbedding(nn.Module):
 
     Attributes:
         evaluated: the draw of evaluation; as Megatron validates, until another is set.
+        window: in its place, that of the next evaluation alone; None for none.
     """
 
     def __init__(self, original: nn.Module, method: PositionMethod, own: OwnRope) -> None:
         super().__init__()
         self.register_buffer("inv_freq", original.inv_freq, persistent=False)  # for other code
         self.attention_scaling = 1.0
-        self.method, self.own = method, own
+        self.own = own
+        self.set_method(method)
         self.evaluated = method.validation_draw()
+        self.window: Draw | None = None
         self.draws: Sequence[Draw] = ()
         self.documents: Sequence[Sequence[int]] | None = None
         self.joints: Sequence[Mapping[str, Sequence[int]]] | None = None
-        self._frequencies = lru_cache(maxsize=64)(self._make_frequencies)
+
+    def set_method(self, method: PositionMethod) -> None:
+        """Turn draws into positions and frequencies by another method from now on."""
+        self.method = method
+        self._kept: dict[tuple[float, torch.device], Frequencies] = {}
 
     def set_draws(
         self,
@@ -64,6 +72,7 @@ class E2RotaryEmbedding(nn.Module):
         """
         self.draws, self.documents, self.joints = tuple(draws), documents, joints
 
+    @torch.compiler.disable  # else it would be compiled anew for every draw
     @torch.no_grad()
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines, as attention multiplies queries and keys by them.
@@ -78,7 +87,8 @@ class E2RotaryEmbedding(nn.Module):
             them; one row where the samples share their positions.
 
         Raises:
-            UserError: a training model was given no draws, or too few.
+            UserError: a training model was given no draws, too few, or a window that is longer
+                than the draws were made for.
         """
         if not self.training:
             return self._laid_out(x, self._evaluation_rows(position_ids))
@@ -102,6 +112,12 @@ class E2RotaryEmbedding(nn.Module):
                     "name every sample of it"
                 )
         documents = self.documents or [[length]] * len(draws)
+        longest, room = max(map(max, documents)), self.method.config.train_window
+        if longest > room and self.method.draws():
+            raise UserError(
+                f"a window of {longest} tokens: the draws are for windows of at most {room} "
+                "(train_window, R); cut the texts, or raise it"
+            )
         joints = self.joints or [{}] * len(draws)
         return [
             (window_positions(self.method, draw, lengths, found, x.device), draw)
@@ -110,7 +126,7 @@ class E2RotaryEmbedding(nn.Module):
 
     def _evaluation_rows(self, position_ids: Tensor) -> list[tuple[Tensor, Draw]]:
         """Positions [s] of each row of position ids; they begin behind what a cache holds."""
-        draw = self.evaluated
+        draw = self.window or self.evaluated
         table = self.method.positions(draw, int(position_ids.max()) + 1, position_ids.device)
         return [(table[row], draw) for row in position_ids]
 
@@ -124,7 +140,13 @@ class E2RotaryEmbedding(nn.Module):
             sines.append(angles.sin() * factor)
         return torch.stack(cosines).to(x.dtype), torch.stack(sines).to(x.dtype)
 
-    def _make_frequencies(self, scale: float, device: torch.device) -> Frequencies:
-        dim = 2 * len(self.inv_freq)
-        inverse, factor = self.method.frequencies(Draw(scale, 0), dim, self.own)
-        return Frequencies(inverse.to(device), factor)
+    def _frequencies(self, scale: float, device: torch.device) -> Frequencies:
+        """Those of a scale, which are made once while few scales are in use."""
+        key = scale, device
+        if key not in self._kept:
+            if len(self._kept) == KEPT:
+                self._kept.clear()
+            dim = 2 * len(self.inv_freq)
+            inverse, factor = self.method.frequencies(Draw(scale, 0), dim, self.own)
+            self._kept[key] = Frequencies(inverse.to(device), factor)
+        return self._kept[key]

@@ -267,6 +267,8 @@ def check(args: argparse.Namespace, world: int) -> None:
         )
     _check_split(args.split)
     check_lora(args, build_parser())
+    if args.save.name in ("", ".."):
+        raise UserError(f"--save {args.save}: name a folder to make")
     if args.checkpoint_dir is None:
         args.checkpoint_dir = args.save.with_name(f"{args.save.name}-checkpoints")
 

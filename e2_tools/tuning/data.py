@@ -148,6 +148,7 @@ def tokenised(args: argparse.Namespace, tokenizer: Path | None) -> str:
     Raises:
         UserError: there is no tokenizer, or a text cannot be read.
     """
+    from e2_tools.checkpoint.tokenizer import FILES as TOKENIZER_FILES
     from e2_tools.corpus.inputs import find_sources
     from e2_tools.corpus.preprocess import Options, preprocess
     from e2_tools.corpus.tokenizer import HUGGING_FACE, load_megatron_tokenizer
@@ -157,6 +158,8 @@ def tokenised(args: argparse.Namespace, tokenizer: Path | None) -> str:
     with our_flags():
         paths = [Path(source.path).resolve() for source in find_sources(args.text)]
     known = [(str(path), path.stat().st_mtime_ns) for path in paths]
+    reads = [(tokenizer / name) for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
+    known += [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in reads]
     name = hashlib.sha256(repr([known, args.json_key]).encode()).hexdigest()[:12]
     prefix = args.checkpoint_dir / "data" / name
     result = f"{prefix}_{args.json_key}_document"

@@ -4,9 +4,11 @@
 import argparse
 import copy
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedModel, logging
 
 from e2_common.errors import UserError
@@ -92,19 +94,12 @@ def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    modules = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    unknown = [name for name in args.lora_targets if name not in modules]
-    if unknown:
-        raise UserError(f"--lora-targets {' '.join(unknown)}: no such matrix in {args.model}")
+    modules = {name.rpartition(".")[2]: module for name, module in model.named_modules()}
+    _check_targets(model, modules, args)
     whole = []
     if "norms" in args.lora_train_whole:
         whole += [name for name in NORMS if name in modules]
     if "embeddings" in args.lora_train_whole:
-        if model.config.tie_word_embeddings:
-            raise UserError(
-                "--lora-train-whole embeddings: this model uses one matrix for both ends "
-                "(tie_word_embeddings); leave embeddings out"
-            )
         whole += EMBEDDINGS
     settings = LoraConfig(
         r=args.lora,
@@ -122,6 +117,28 @@ def with_lora(model: PreTrainedModel, args: argparse.Namespace) -> Any:
         if parameter.requires_grad:  # also what is trained whole, of which PEFT copies the type
             parameter.data = parameter.data.float()
     return model
+
+
+def _check_targets(
+    model: PreTrainedModel, modules: Mapping[str, nn.Module], args: argparse.Namespace
+) -> None:
+    """Refuse what gets no LoRA, or would get it at one of its two places only."""
+    given = f"--lora-targets {' '.join(args.lora_targets)}"
+    for name in args.lora_targets:
+        if not isinstance(modules.get(name), nn.Linear):
+            known = sorted(key for key, module in modules.items() if isinstance(module, nn.Linear))
+            raise UserError(
+                f"--lora-targets {name}: no such matrix in {args.model}, which has "
+                f"{', '.join(known)}"
+            )
+    tied = model.config.tie_word_embeddings
+    both = "this model uses one matrix for both ends (tie_word_embeddings)"
+    if tied and "embeddings" in args.lora_train_whole:
+        raise UserError(f"--lora-train-whole embeddings: {both}; leave embeddings out")
+    if tied and "lm_head" in args.lora_targets:
+        raise UserError(f"{given}: {both}; leave lm_head out")
+    if "embeddings" in args.lora_train_whole and "lm_head" in args.lora_targets:
+        raise UserError(f"{given}: --lora-train-whole embeddings trains lm_head whole already")
 
 
 def trained_parameters(model: Any) -> str:

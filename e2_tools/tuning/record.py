@@ -3,36 +3,48 @@
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
 from e2_common.files import atomic_file
 from e2_common.json_file import read_json_object, write_json
+from e2_llm.arguments import argument_name
 from e2_llm.config import E2Config, differences
+from e2_llm.methods import method_for
+from e2_tools.arguments import flag_of
+from e2_tools.checkpoint.import_hf import Source
 from megatron_patches.data.blend import Part, as_records, changed_blend
 
 NAME = "run.json"
-# Beside the positions and the data: what says which sample a step trains on, and what its weights
-# are. Learning rates and what only observes may change.
-FIXED = (
-    *("seed", "global_batch_size", "train_iters", "bf16", "weight_decay"),
-    *("lora", "lora_alpha", "lora_targets", "lora_train_whole"),
-    *("dataloader_inter_document_masking", "eod_mask_loss"),
-)
+# What a run that goes on may change. Every other argument is fixed, also one that comes later.
+MAY_CHANGE = {
+    *("lr", "min_lr", "lr_decay_style", "lr_warmup_iters", "lr_warmup_fraction"),
+    *("attention", "gradient_checkpointing"),  # how the same is computed
+    *("log_interval", "eval_interval", "eval_iters", "tensorboard_dir"),
+    *("save", "save_interval", "checkpoint_dir", "keep_checkpoints", "load_newest_whole"),
+    *("merge", "data_cache_path", "e2_override"),
+}
+# What is recorded by its content, not by its name: the model, the data, the positions.
+BY_CONTENT = {
+    *("model", "data_path", "text", "json_key", "seq_length", "e2_recipe"),
+    *(argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata),
+}
+_BLOCK, _BLOCKS = 1 << 16, 16  # bytes of a file of weights that are looked at, and how often
 
 
-def write(args: argparse.Namespace, config: E2Config, parts: list[Part]) -> None:
+def write(args: argparse.Namespace, config: E2Config, parts: list[Part], source: Source) -> None:
     """Write the record of a run that begins.
 
     Raises:
         UserError: the folder cannot be written to.
     """
     with atomic_file(args.checkpoint_dir / NAME, "--checkpoint-dir") as path:
-        write_json(path, _content(args, config, parts))
+        write_json(path, _content(args, config, parts, source))
 
 
-def check(args: argparse.Namespace, config: E2Config, parts: list[Part]) -> None:
+def check(args: argparse.Namespace, config: E2Config, parts: list[Part], source: Source) -> None:
     """Refuse to go on with what another run has begun.
 
     Raises:
@@ -43,12 +55,14 @@ def check(args: argparse.Namespace, config: E2Config, parts: list[Part]) -> None
     if args.e2_override:
         return
     wrong = differences(_config(then, config, path), config)
-    now = _content(args, config, parts)
+    now = _content(args, config, parts, source)
     wrong += [
-        f"--{name.replace('_', '-')} {then.get(name)} there, {now[name]} here"
-        for name in FIXED
-        if then.get(name) != now[name]
+        f"{flag_of(name)} {then[name]} there, {value} here"
+        for name, value in now.items()
+        if name in _fixed(args, config) and then.get(name, value) != value
     ]
+    if then.get("model", now["model"]) != now["model"]:
+        wrong.append(f"--model {args.model} has other weights, or another RoPE")
     blend = changed_blend(then.get("data", []), now["data"])
     if blend:
         wrong.append(blend)
@@ -59,9 +73,37 @@ def check(args: argparse.Namespace, config: E2Config, parts: list[Part]) -> None
         )
 
 
-def _content(args: argparse.Namespace, config: E2Config, parts: list[Part]) -> dict[str, Any]:
-    fixed = {name: getattr(args, name) for name in FIXED}
-    return {"positions": dataclasses.asdict(config), **fixed, "data": as_records(parts)}
+def _fixed(args: argparse.Namespace, config: E2Config) -> list[str]:
+    """The arguments whose values a run keeps, by name."""
+    free = MAY_CHANGE | BY_CONTENT
+    if config.draw_per != "microbatch" or not method_for(config).draws():
+        free = free | {"micro_batch_size"}  # what does not fit any more may be cut smaller
+    return [name for name in vars(args) if name not in free]
+
+
+def _content(
+    args: argparse.Namespace, config: E2Config, parts: list[Part], source: Source
+) -> dict[str, Any]:
+    return {
+        "positions": dataclasses.asdict(config),
+        **{name: getattr(args, name) for name in _fixed(args, config)},
+        "model": {"rope": str(source.rope.own), "weights": _fingerprint(args.model)},
+        "data": as_records(parts),
+    }
+
+
+def _fingerprint(folder: Path) -> str:
+    """What tells the weights of a model from others': sizes, and some blocks of every file."""
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for number in range(_BLOCKS):
+                file.seek(max(0, size - _BLOCK) * number // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
 
 
 def _config(record: dict[str, Any], now: E2Config, path: Path) -> E2Config:

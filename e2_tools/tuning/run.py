@@ -2,12 +2,16 @@
 """A training on transformers: the steps, in order."""
 
 import argparse
+import contextlib
+import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from e2_common.errors import UserError
+from e2_common.errors import UserError, brief
 from e2_common.outputs import check_folder
+from e2_tools.arguments import flag_of
 from e2_tools.corpus.quiet import quiet_imports
 from e2_tools.tuning import arguments
 
@@ -23,6 +27,12 @@ def run(args: argparse.Namespace) -> None:
     """
     arguments.check(args, int(os.environ.get("WORLD_SIZE", "1")))
     _check_folders(args)
+    with _naming_folders(args):
+        _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
+    """What remains once the command line is known to be good."""
     from e2_tools.tuning.model import load, require_packages, source_of, with_lora
 
     require_packages(args)
@@ -61,11 +71,12 @@ def run(args: argparse.Namespace) -> None:
 
     resumed, warning = _chosen(args, hf.process_index == 0)
     if resumed is not None:
-        record.check(args, config, data.parts)
+        record.check(args, config, data.parts, source)
     model = load(args, source)
     if args.lora:
         model = with_lora(model, args)
-    callback = E2Callback(config, args.seed)
+    # The trainer evaluates windows, with what their first half gives; the callback need not.
+    callback = E2Callback(dataclasses.replace(config, validation_windows=()), args.seed)
     trainer = E2Trainer(
         args, callback, windows, model=model, args=hf, train_dataset=train, eval_dataset=valid
     )
@@ -78,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
         for line in (*config.warnings(), *([warning] if warning else [])):
             print(f"WARNING: {line}", flush=True)
         if resumed is None:
-            record.write(args, config, data.parts)
+            record.write(args, config, data.parts, source)
     try:
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
     except torch.OutOfMemoryError as error:
@@ -91,21 +102,49 @@ def run(args: argparse.Namespace) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
+FOLDERS = ("save", "checkpoint_dir", "tensorboard_dir", "data_cache_path")  # to write to
+
+
 def _check_folders(args: argparse.Namespace) -> None:
     """Every folder that the run will write to, before it computes anything."""
     if not args.model.is_dir():
         raise UserError(f"--model {args.model}: no such folder; name a Hugging Face model's")
     if args.save.exists() and (not args.save.is_dir() or any(args.save.iterdir())):
         raise UserError(f"--save {args.save}: already exists; remove it or name another folder")
-    for name in ("save", "checkpoint_dir", "tensorboard_dir", "data_cache_path"):
-        folder = getattr(args, name)
-        if not folder:
-            continue
-        flag = f"--{name.replace('_', '-')} {folder}"
+    model, save = args.model.resolve(), args.save.resolve()
+    for flag, folder in _folders(args):
         check_folder(folder, flag)
-        save, path = args.save.resolve(), Path(folder).resolve()
-        if name != "save" and save in (path, *path.parents):
+        path = folder.resolve()
+        if path.is_relative_to(model):
+            raise UserError(f"{flag}: lies in --model {args.model}, which is only read")
+        if path != save and path.is_relative_to(save):
             raise UserError(f"{flag}: lies in --save {args.save}, which holds the model alone")
+
+
+def _folders(args: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """Flag with its value, and the folder."""
+    for name in FOLDERS:
+        folder = getattr(args, name)
+        if folder:
+            yield f"{flag_of(name)} {folder}", Path(folder)
+
+
+@contextlib.contextmanager
+def _naming_folders(args: argparse.Namespace) -> Iterator[None]:
+    """Say of a file that cannot be written which flag has named its folder.
+
+    Raises:
+        UserError: the body fails for a file below such a folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        paths = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name]
+        for flag, folder in _folders(args):
+            if any(path.absolute().is_relative_to(folder.absolute()) for path in paths):
+                reason = error.strerror or brief(error)
+                raise UserError(f"{flag}: cannot be written to ({reason})") from error
+        raise
 
 
 def _chosen(args: argparse.Namespace, first: bool) -> tuple[Path | None, str | None]:

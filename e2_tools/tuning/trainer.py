@@ -5,7 +5,7 @@ import argparse
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from e2_tools.tuning.data import Windows
 from transformers_patches import E2Callback, WindowCollator
 from transformers_patches.evaluation import window_loss
 
-WINDOW = "eval_loss_window_{}"  # of TensorBoard and of the log of a trainer
+# Of TensorBoard and of the log of a trainer, as E2Trainer.evaluate has them.
+WINDOW = "eval_loss_window_{}"
+GAIN = "eval_context_gain_window_{}"  # in nats a token, see WindowLoss
 
 
 def training_arguments(args: argparse.Namespace) -> TrainingArguments:
@@ -99,20 +101,14 @@ class E2Trainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The learning rates of Megatron's own scheduler."""
         if self.lr_scheduler is None:
-            rates = learning_rates(self.run)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, lambda step: rates(step) / self.run.lr
-            )
+            self.lr_scheduler = Rates(optimizer or self.optimizer, learning_rates(self.run))
         return self.lr_scheduler
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what was drawn, and print a line."""
         if "loss" in logs:
-            if math.isnan(logs["loss"]):  # the same on every process
-                raise UserError(
-                    f"iteration {self.state.global_step}: the loss is not a number; lower --lr, or "
-                    "look at the data"
-                )
+            if not math.isfinite(logs["loss"]):  # the same on every process
+                raise self._diverged("the loss is")
             logs |= self.draws.drawn(self.args, self.state.global_step)
         super().log(logs, *args, **kwargs)
         if self.is_world_process_zero():
@@ -128,8 +124,11 @@ class E2Trainer(Trainer):
         """Save as the parent does, so that the checkpoint appears whole.
 
         Raises:
-            UserError: the disk is full or broken.
+            UserError: the disk is full or broken, or a weight is no number any more.
         """
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        if not torch.stack([weight.detach().isfinite().all() for weight in trained]).all():
+            raise self._diverged("a weight is")
         folder, first = self.run.checkpoint_dir, self.is_world_process_zero()
         with checkpoints.saving(folder):
             if first:
@@ -141,13 +140,19 @@ class E2Trainer(Trainer):
                 checkpoints.finish(folder, self.state.global_step, self.run.keep_checkpoints)
             self.accelerator.wait_for_everyone()
 
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"iteration {self.state.global_step}: {what} not a finite number; lower --lr, or look "
+            "at the data"
+        )
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validate on windows of R tokens, then on those of each served window."""
         metrics = super().evaluate(*args, **kwargs)
         found = {}
         for window, samples in self.windows.items():
             with self.accelerator.autocast():
-                found[WINDOW.format(window)] = window_loss(
+                loss = window_loss(
                     self.model,
                     self.draws.positions,
                     samples,
@@ -155,12 +160,43 @@ class E2Trainer(Trainer):
                     self.args.process_index,
                     self.args.world_size,
                 )
+            found[WINDOW.format(window)] = loss.mean
+            if loss.gain is not None:
+                found[GAIN.format(window)] = loss.gain
         if found:
             self.log(found)
         return metrics | found
 
 
-def learning_rates(args: argparse.Namespace) -> Any:
+class Rates(torch.optim.lr_scheduler.LRScheduler):
+    """The learning rate of every step; a checkpoint holds the step and no rate.
+
+    Args:
+        optimizer: all of whose groups have the same rate.
+        rate: step, from 0, -> its learning rate.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: Callable[[int], float]) -> None:
+        self.rate = rate
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        """The rate of the step that comes, for each group."""
+        return [self.rate(self.last_epoch)] * len(self.optimizer.param_groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at the step of a checkpoint, with the rates of this run."""
+        self.last_epoch = state_dict["last_epoch"]
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+def learning_rates(args: argparse.Namespace) -> Callable[[int], float]:
     """Step, from 0, -> its learning rate: what Megatron computes for these flags."""
     from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 

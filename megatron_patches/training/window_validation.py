@@ -8,7 +8,7 @@ less that loss within the whole window. A model that cannot use what lies far ba
 import argparse
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from megatron.core import mpu
@@ -23,31 +23,13 @@ from torch.utils.data import DataLoader
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_llm.sampler import Draw
+from e2_llm.window_loss import WindowLoss
 from megatron_patches.data.batches import Batch, get_batch
 from megatron_patches.data.datasets import validation_dataset
 from megatron_patches.training.curves import write_scalars
 from megatron_patches.training.step import LossFunction, run_model, set_draws
 
 Loaders = list[DataLoader | None]
-
-
-class WindowLoss(NamedTuple):
-    """Mean losses of a token, over all windows of a length.
-
-    Attributes:
-        mean: of all tokens.
-        last: of the last quarter of each window, within the whole window.
-        alone: of the same tokens, without the window's first half; None if it is not measured.
-    """
-
-    mean: float
-    last: float
-    alone: float | None
-
-    @property
-    def gain(self) -> float | None:
-        """What the first half gives the last quarter, in nats a token."""
-        return None if self.alone is None else self.alone - self.last
 
 
 class WindowValidation:

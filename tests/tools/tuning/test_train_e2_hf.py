@@ -4,6 +4,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from e2_llm.exported import Exported
 from e2_llm.window import with_window
 from e2_tools.checkpoint.hf_reader import HFReader
 from e2_tools.checkpoint.set_window import set_window
+from e2_tools.tuning.arguments import build_parser
+from e2_tools.tuning.data import tokenised
 from e2_tools.tuning.trainer import E2Trainer
 from tests.helpers.commands import call, refused, run_command
 
@@ -53,7 +56,7 @@ def test_a_run_ends_in_a_folder_that_serves_any_window(start, tmp_path, capsys):
     assert "> positions: e2, L = 64, R = 32, g up to 8" in out
     assert "> data: all 100.0%" in out
     assert len(lines(out)) == 4
-    assert "eval_loss_window_32" in out
+    assert re.search(r"eval_loss_window_32 \S+ \| eval_context_gain_window_32 \S+", out)
     assert any(curves.iterdir())
     names = {path.name for path in save.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
@@ -128,6 +131,10 @@ def test_an_interrupted_run_goes_on(start, tmp_path, capsys, monkeypatch):
     other = [*again[:-4], "--e2-recipe", "paper"]
     for words, more in (("--e2-placement skips there", other), ("--seed 1234", ["--seed", "5"])):
         refused(capsys, words, call, train_e2_hf.main, *again, *more, alone=False)
+    shutil.copytree(tmp_path / "cut-checkpoints", tmp_path / "slower-checkpoints")
+    slower = ["--lr", "1e-3", "--lr-decay-style", "constant"]
+    call(train_e2_hf.main, *command(start, tmp_path / "slower", *slower))
+    assert re.findall(r"learning_rate (\S+)", capsys.readouterr().out) == ["0.001", "0.001"]
     rest = train(capsys, start, tmp_path / "cut")
     assert sorted(rest) == [3, 4]
     assert rest == {step: whole[step] for step in rest}
@@ -145,6 +152,18 @@ def test_texts_are_tokenised_once(start, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Wrote 20 documents, 4,020 tokens" in out
     assert len(lines(out)) == 4
+
+    def name(folder):
+        args = build_parser().parse_args([*map(str, data), "--text", str(text)])
+        args.checkpoint_dir = tmp_path / "tuned-checkpoints"
+        return Path(tokenised(args, folder)).name
+
+    other = shutil.copytree(start / "model", tmp_path / "other")
+    again = {name(start / "model"), name(other)}
+    assert len(again) == 1
+    content = json.loads((other / "tokenizer.json").read_text())
+    (other / "tokenizer.json").write_text(json.dumps(content, indent=1))
+    assert name(other) not in again
 
 
 def on_two_processes(start, save, *more):

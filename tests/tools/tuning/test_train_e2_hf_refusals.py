@@ -7,7 +7,10 @@ import shutil
 import pytest
 
 import train_e2_hf
+from e2_tools.tuning.checkpoints import checkpoints
+from e2_tools.tuning.run import FOLDERS
 from tests.helpers.commands import call, refused
+from tests.helpers.families import make_model
 from tests.tools.tuning.test_train_e2_hf import command
 
 WRONG = {
@@ -16,7 +19,12 @@ WRONG = {
     "--lr nan": ["--lr", "nan"],
     "--adam-eps inf": ["--adam-eps", "inf"],
     "--seed 4294967296": ["--seed", str(2**32)],
-    "the loss is not a number": ["--lr", "1e30", "--clip-grad", "0"],
+    "the loss is not a finite number": [
+        *("--lr", "1e30", "--clip-grad", "0", "--save-interval", "9"),
+    ],
+    "a weight is not a finite number": [  # which no loss has told yet
+        *("--lr", "1e30", "--clip-grad", "0", "--log-interval", "9", "--save-interval", "9"),
+    ],
     "--min-lr 1: is above --lr": ["--min-lr", "1"],
     "--lr-warmup-iters 4: must be below": ["--lr-warmup-iters", "4"],
     "--lr-warmup-fraction 1.0: must be": ["--lr-warmup-fraction", "1"],
@@ -51,8 +59,10 @@ WRONG = {
 @pytest.mark.parametrize("words", WRONG)
 def test_flags(start, tmp_path, capsys, words):
     argv = command(start, tmp_path / "out", *WRONG[words])
-    kept = None if "loss" in words else tmp_path  # it has begun to train
+    kept = None if "finite number" in words else tmp_path  # it has begun to train
     refused(capsys, words, call, train_e2_hf.main, *argv, untouched=kept, alone=False)
+    assert not checkpoints(tmp_path / "out-checkpoints")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_model_and_missing_data(start, tmp_path, capsys):
@@ -70,6 +80,49 @@ def test_a_folder_that_holds_something_is_left_alone(start, tmp_path, capsys):
     (save / "precious").write_text("text")
     argv = command(start, save)
     refused(capsys, "already exists", call, train_e2_hf.main, *argv, untouched=tmp_path)
+
+
+@pytest.mark.parametrize("save", [".", "..", "/", "x/.."])
+def test_a_folder_without_a_name(start, tmp_path, capsys, save):
+    argv = command(start, save)
+    refused(capsys, f"--save {save}", call, train_e2_hf.main, *argv, untouched=tmp_path)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_that_cannot_be_made_or_are_the_models(start, tmp_path, capsys, name):
+    flag = f"--{name.replace('_', '-')}"
+    shutil.copytree(start / "model", tmp_path / "model")
+    argv = command(start, tmp_path / "out")
+    argv[1] = tmp_path / "model"
+    for folder in (tmp_path / "model", tmp_path / "model" / "more"):
+        if (name, folder.name) != ("save", "model"):  # which exists
+            more = [flag, folder]
+            words = [flag, "lies in --model"]
+            refused(capsys, words, call, train_e2_hf.main, *argv, *more, untouched=tmp_path)
+    if name == "save":
+        argv += ["--checkpoint-dir", tmp_path / "checkpoints"]
+    nowhere = [*argv, flag, "/proc/nothing"]  # also for root
+    refused(capsys, f"{flag} /proc/nothing", call, train_e2_hf.main, *nowhere, alone=False)
+
+
+def test_a_lora_of_what_is_no_matrix(start, tmp_path, capsys):
+    names = {name.rpartition(".")[2] for name, _ in make_model("qwen3").named_modules() if name}
+    matrices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    for name in names - matrices - {"lm_head"}:
+        argv = command(start, tmp_path / "out", "--lora", "2", "--lora-targets", "q_proj", name)
+        words = [f"--lora-targets {name}: no such matrix", "down_proj, gate_proj"]
+        refused(capsys, words, call, train_e2_hf.main, *argv, untouched=tmp_path, alone=False)
+    whole = ["--lora", "2", "--lora-targets", "lm_head", "--lora-train-whole", "embeddings"]
+    argv = command(start, tmp_path / "out", *whole)
+    refused(capsys, "trains lm_head whole", call, train_e2_hf.main, *argv, alone=False)
+    tied = tmp_path / "tied"
+    shutil.copytree(start / "model", tied)
+    make_model("qwen2").save_pretrained(tied)
+    for more in (["--lora-targets", "lm_head"], ["--lora-train-whole", "embeddings"]):
+        argv = command(start, tmp_path / "out", "--lora", "2", *more)
+        argv[1] = tied
+        words = [" ".join(more), "one matrix for both ends"]
+        refused(capsys, words, call, train_e2_hf.main, *argv, alone=False)
 
 
 @pytest.mark.parametrize("flag", ["--checkpoint-dir", "--tensorboard-dir", "--data-cache-path"])

@@ -130,6 +130,39 @@ def test_a_callback_that_is_added_late_is_in_time(tmp_path):
         built.train()
 
 
+def test_smaller_micro_batches_than_asked_for_have_the_draws_of_their_samples(
+    tmp_path, monkeypatch
+):
+    """auto_find_batch_size begins anew with fewer, and the arguments stay as they are."""
+    step, failed = Trainer.training_step, []
+
+    def full(trainer, model, inputs, *more):
+        if len(inputs["input_ids"]) > 1 and not failed:
+            failed.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(trainer, model, inputs, *more)
+
+    monkeypatch.setattr(Trainer, "training_step", full)
+    config = E2Config(base_window=64, train_window=24, max_scale=8, **OPTIONS["each sample"])
+    seen, trainer = train(tmp_path, config, save_strategy="no", auto_find_batch_size=True)
+    assert failed
+    assert trainer.args.train_batch_size == 2
+    method = method_for(config)
+    assert [tokens for tokens, _ in seen] == [[index] for index in range(8)]
+    assert [draws for _, draws in seen] == [[method.draw(SEED, index)] for index in range(8)]
+
+
+def test_batches_that_are_split_among_processes_are_refused():
+    class Arguments:
+        n_gpu, seed, world_size = 1, 1, 2
+
+        class accelerator_config:  # noqa: N801
+            split_batches = True
+
+    with pytest.raises(UserError, match="split_batches"):
+        E2Callback(E2Config(base_window=64, train_window=64)).on_init_end(Arguments, None, None)
+
+
 def test_several_gpus_in_one_process_are_refused():
     class Arguments:
         n_gpu, seed = 2, 1

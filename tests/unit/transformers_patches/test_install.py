@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which models take draws, and what becomes of their config."""
 
+import copy
+import dataclasses
 import json
+import pickle
 
 import pytest
 import torch
@@ -33,6 +36,82 @@ def test_a_rope_that_is_not_the_configs_is_refused():
     model.model.rotary_emb.inv_freq *= 0.5
     with pytest.raises(UserError, match="is not the one that its config describes"):
         install(model, CONFIG, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_that_was_cast_has_the_positions_of_one_that_was_not(dtype):
+    """Its rotary module was rounded with its weights; ours is not."""
+    found = []
+    for kind in (torch.float32, dtype):
+        model = make_model("llama").to(kind).train()
+        positions = install(model, CONFIG, 1)
+        positions.set_samples(range(1), 0)
+        found.append(positions.rotary(torch.zeros(1, 64, 1), torch.arange(64)[None]))
+    assert all(map(torch.equal, *found))
+    wrong = make_model("llama").to(dtype)
+    wrong.model.rotary_emb.inv_freq *= 0.95
+    with pytest.raises(UserError, match="is not the one that its config describes"):
+        install(wrong, CONFIG, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mistral", {"sliding_window": 16}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2}),
+    ],
+)
+def test_a_sliding_window_is_refused(name, options):
+    config = make_model(name).config
+    content = config.to_dict() | options
+    content.pop("layer_types", None)
+    model = AutoModelForCausalLM.from_config(type(config).from_dict(content))
+    with pytest.raises(UserError, match=r"sliding window of 16 .*sliding_window=None"):
+        install(model, CONFIG, 1)
+
+
+def test_a_model_that_takes_draws_can_be_copied_and_pickled():
+    model = make_model("llama").train()
+    positions = install(model, CONFIG, 1)
+    positions.set_samples(range(1), 0)
+    ids = torch.arange(40)[None]
+    expected = model(ids).logits
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(ids).logits, expected)
+
+
+def test_another_configuration_has_its_own_frequencies():
+    model = make_model("llama").train()
+    positions = install(model, CONFIG, 1)
+    ids, yarn = torch.arange(40)[None], dataclasses.replace(CONFIG, frequencies="yarn")
+    fresh = make_model("llama").train()
+    other = install(fresh, yarn, 1)
+    for index in range(4):
+        positions.set_samples(range(index, index + 1), 0)
+        model(ids)
+    positions.set_config(yarn)
+    for index in range(4):
+        for own in (positions, other):
+            own.set_samples(range(index, index + 1), 0)
+        assert torch.equal(model(ids).logits, fresh(ids).logits)
+
+
+@pytest.mark.slow  # the compiler takes a while
+def test_a_compiled_model_is_not_compiled_anew_for_every_draw():
+    model = make_model("llama").train()
+    positions = install(model, E2Config(base_window=64, train_window=64, draw_per="sample"), 1)
+    ids, graphs, counts = torch.arange(80).reshape(2, 40), [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
+    for index in range(3):
+        positions.set_samples(range(2 * index, 2 * index + 2), 0)
+        torch.testing.assert_close(compiled(ids).logits, model(ids).logits)
+        counts.append(len(graphs))
+    assert counts[0] == counts[-1]
 
 
 def test_a_scaled_rope_is_refused():

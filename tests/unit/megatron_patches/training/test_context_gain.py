@@ -6,9 +6,9 @@ import argparse
 import pytest
 import torch
 
+from e2_llm.window_loss import WindowLoss
 from megatron_patches.data.batches import Batch
 from megatron_patches.training import window_validation
-from megatron_patches.training.window_validation import WindowLoss
 
 
 def test_the_report_sums_all_tokens_and_the_last_quarter():
