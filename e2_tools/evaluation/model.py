@@ -24,9 +24,9 @@ from e2_llm.window import (
 from e2_llm.window_keys import WINDOW
 from e2_tools.checkpoint.config_types import read_config
 from e2_tools.checkpoint.pretrained_window import completed, pretrained
+from e2_tools.checkpoint.which_weights import weights_of
 from e2_tools.evaluation.arguments import AUTO_DTYPE
 from e2_tools.evaluation.precision import DTYPES, choose_dtype
-from e2_tools.evaluation.weights import weights_of
 from transformers_patches.scale import rotary_modules
 
 

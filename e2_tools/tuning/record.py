@@ -3,7 +3,6 @@
 
 import argparse
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from e2_llm.config import E2Config, differences
 from e2_llm.methods import method_for
 from e2_tools.arguments import flag_of
 from e2_tools.checkpoint.import_hf import Source
+from e2_tools.checkpoint.which_weights import weights_of
 from megatron_patches.data.blend import Part, as_records, changed_blend
 
 NAME = "run.json"
@@ -31,7 +31,6 @@ BY_CONTENT = {
     *("model", "data_path", "text", "json_key", "seq_length", "e2_recipe"),
     *(argument_name(item.name) for item in dataclasses.fields(E2Config) if item.metadata),
 }
-_BLOCK, _BLOCKS = 1 << 16, 16  # bytes of a file of weights that are looked at, and how often
 
 
 def write(args: argparse.Namespace, config: E2Config, parts: list[Part], source: Source) -> None:
@@ -87,23 +86,9 @@ def _content(
     return {
         "positions": dataclasses.asdict(config),
         **{name: getattr(args, name) for name in _fixed(args, config)},
-        "model": {"rope": str(source.rope.own), "weights": _fingerprint(args.model)},
+        "model": {"rope": str(source.rope.own), "weights": weights_of(args.model)},
         "data": as_records(parts),
     }
-
-
-def _fingerprint(folder: Path) -> str:
-    """What tells the weights of a model from others': sizes, and some blocks of every file."""
-    digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            for number in range(_BLOCKS):
-                file.seek(max(0, size - _BLOCK) * number // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK))
-    return digest.hexdigest()
 
 
 def _config(record: dict[str, Any], now: E2Config, path: Path) -> E2Config:

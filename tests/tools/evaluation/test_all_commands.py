@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, processors
 
 from e2_common.hf_tokenizer import load_hf_tokenizer, prompt_ids
 from e2_tools import commands
+from e2_tools.checkpoint.which_weights import PART, PARTS, weights_of
 from e2_tools.evaluation.longbench.backends import TransformersBackend
-from e2_tools.evaluation.weights import PART, PARTS, weights_of
 from tests.helpers.babilong_data import save_babi
 from tests.helpers.commands import refused
 from tests.helpers.ruler_data import prose, save_model

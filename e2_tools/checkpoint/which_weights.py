@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which weights a folder holds: results go on only with those that they were measured with.
+"""Which weights a folder holds: results, and trainings, go on only with those they began with.
 
 A folder keeps its name when another iteration is exported into it.
 """
