@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Other kinds of text than the quickstart's addresses: Python's own sources, and a French handbook. The language half of
-# examples/position_methods on each, with a few of its methods; docs/position_methods.md compares.
+# examples/position_methods on each, with a few of its methods.
 # Finished steps are skipped, an interrupted training resumes: just start it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
