@@ -52,6 +52,18 @@ def prompt_ids(tokenizer: Any, text: str, *, special: bool = True) -> list[int]:
     return ids[: len(ids) - behind]
 
 
+def prompt_spans(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return :func:`prompt_ids`, and where each token stands in the text, first and last character.
+
+    Args:
+        tokenizer: a fast transformers tokenizer.
+        text: any.
+    """
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    count = len(encoded.input_ids) - _added_behind(tokenizer)
+    return encoded.input_ids[:count], encoded.offset_mapping[:count]
+
+
 def _added_behind(tokenizer: Any) -> int:
     """How many tokens a tokenizer puts behind a text."""
     plain = tokenizer("a", add_special_tokens=False).input_ids

@@ -2,6 +2,7 @@
 """JSON files of the user: read with clear errors, written in one layout."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,13 @@ def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
     """
     text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, which true and false are not."""
+    try:
+        return (
+            isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+        )
+    except OverflowError:  # a whole number of 400 digits
+        return False

@@ -5,13 +5,12 @@ transformers checks a part of this, later and in words of its own. Keys that nob
 hold anything.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_common.json_file import read_json_object
+from e2_common.json_file import is_number, read_json_object
 
 Config = dict[str, Any]
 
@@ -91,29 +90,20 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        return (
-            isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
-        )
-    except OverflowError:  # a whole number of 400 digits
-        return False
-
-
 def _is_size(value: Any) -> bool:
     return is_whole(value) and 1 <= value <= _LARGEST
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
+    return is_number(value) and value > 0
 
 
 def _is_factor(value: Any) -> bool:
-    return _is_number(value) and 0 < value <= _LARGEST
+    return is_number(value) and 0 < value <= _LARGEST
 
 
 def _is_fraction(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
 
 
 def _is_list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -134,7 +124,7 @@ Kind = tuple[str, Callable[[Any], bool]]
 _SIZE: Kind = ("a whole number from 1", _is_size)
 _POSITIVE: Kind = ("a number above 0", _is_positive)
 _FACTOR: Kind = ("a number above 0 and below 2^31", _is_factor)
-_NUMBER: Kind = ("a number", _is_number)
+_NUMBER: Kind = ("a number", is_number)
 _FRACTION: Kind = ("a number from 0 to 1", _is_fraction)
 _FLAG: Kind = ("true or false", lambda value: isinstance(value, bool))
 _TEXT: Kind = ("a string", _is_text)

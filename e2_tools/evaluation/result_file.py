@@ -2,7 +2,6 @@
 """Result files: a versioned JSON schema, written whole or not at all."""
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,11 +80,6 @@ def require_same_scale(path: Path, row: Results, scale: float | None) -> None:
             f"{path}: its window {row['window']} was served at g = {row['scale']}, now it would be "
             f"at {scale}; drop --resume or name another --output"
         )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a file is a number that can be drawn."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def comparable(setting: Any) -> Any:

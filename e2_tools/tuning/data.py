@@ -12,6 +12,7 @@ from torch import Tensor
 
 from e2_common.disk.indexed_dataset import begins_as_index
 from e2_common.errors import UserError
+from e2_common.files import sha256_of
 from e2_llm.config import E2Config
 from e2_llm.methods import method_for
 from e2_tools.corpus.quiet import quiet_imports
@@ -159,7 +160,7 @@ def tokenised(args: argparse.Namespace, tokenizer: Path | None) -> str:
         paths = [Path(source.path).resolve() for source in find_sources(args.text)]
     known = [(str(path), path.stat().st_mtime_ns) for path in paths]
     reads = [(tokenizer / name) for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
-    known += [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in reads]
+    known += [(path.name, sha256_of(path)) for path in reads]
     name = hashlib.sha256(repr([known, args.json_key]).encode()).hexdigest()[:12]
     prefix = args.checkpoint_dir / "data" / name
     result = f"{prefix}_{args.json_key}_document"

@@ -56,9 +56,9 @@ def check(args: argparse.Namespace, config: E2Config, parts: list[Part], source:
     wrong = differences(_config(then, config, path), config)
     now = _content(args, config, parts, source)
     wrong += [
-        f"{flag_of(name)} {then[name]} there, {value} here"
-        for name, value in now.items()
-        if name in _fixed(args, config) and then.get(name, value) != value
+        f"{flag_of(name)} {then[name]} there, {now[name]} here"
+        for name in _fixed(args, config)
+        if then.get(name, now[name]) != now[name]
     ]
     if then.get("model", now["model"]) != now["model"]:
         wrong.append(f"--model {args.model} has other weights, or another RoPE")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from e2_common.errors import UserError
-from e2_common.hf_tokenizer import prompt_ids
+from e2_common.hf_tokenizer import prompt_ids, prompt_spans
 
 PAIRS = {
     "2a8d601d-1d69-4e64-9f90-8ad825a74195": "bb3ba2a5-7de8-434b-a86e-a88bb9fa7289",
@@ -95,11 +95,9 @@ def build_prompt(
     def tokens(filler: str) -> tuple[str, list[int], list[Span]]:
         cut = round(len(filler) * depth / 100)
         prompt = f"{filler[:cut]}\n\n{told}\n\n{filler[cut:]}\n\n{asked}"
-        encoded = tokenizer(prompt, return_offsets_mapping=True)
-        return prompt, prompt_ids(tokenizer, prompt), encoded.offset_mapping
+        return prompt, *prompt_spans(tokenizer, prompt)
 
-    ends = [end for _, end in tokenizer(text, return_offsets_mapping=True).offset_mapping]
-    ends = ends[: len(prompt_ids(tokenizer, text))]
+    ends = [end for _, end in prompt_spans(tokenizer, text)[1]]
     spare = room - len(tokens("")[1])
     if spare < 0:
         raise UserError(

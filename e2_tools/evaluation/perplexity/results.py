@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError
+from e2_common.json_file import is_number
 from e2_tools.evaluation.result_file import (
     MODEL,
     Results,
     comparable,
-    is_number,
     read_schema,
     remember_commands,
     require_same_scale,

@@ -5,9 +5,9 @@ from pathlib import Path
 from statistics import pvariance
 
 from e2_common.errors import UserError
-from e2_common.json_file import read_json_object
+from e2_common.json_file import is_number, read_json_object
 from e2_tools.evaluation.intervals import share_interval
-from e2_tools.evaluation.result_file import Results, comparable, is_number
+from e2_tools.evaluation.result_file import Results, comparable
 from e2_tools.evaluation.ruler.results import told_effective
 from e2_tools.evaluation.ruler.score import effective_window
 from e2_tools.evaluation.ruler.tasks import task_order

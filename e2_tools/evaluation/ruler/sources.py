@@ -2,7 +2,6 @@
 """The files that RULER's tasks draw from, which tasks they allow, and the samples of each."""
 
 import argparse
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from e2_common.errors import UserError, brief
-from e2_common.files import read_text
+from e2_common.files import read_text, sha256_of
 from e2_tools.arguments import flag_of
 from e2_tools.evaluation.ruler import counting, niah, questions, tracking
 from e2_tools.evaluation.ruler.sizing import Room, Sample
@@ -105,7 +104,7 @@ def _check_named(args: argparse.Namespace) -> None:
 
 
 def _described(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"file": path.name, "sha256": sha256_of(path)}
 
 
 def _english(path: Path) -> list[str]:

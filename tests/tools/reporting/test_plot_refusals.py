@@ -59,7 +59,7 @@ def places(content):
                 yield number, name, value
 
 
-@pytest.mark.parametrize("wrong", ["x", float("nan"), [], {}])
+@pytest.mark.parametrize("wrong", ["x", float("nan"), [], {}, True, 10**400])
 @pytest.mark.parametrize("kind", FILES)
 def test_what_is_no_number_is_told(tmp_path, capsys, kind, wrong):
     for number, name, _ in [*places(FILES[kind])][-8:]:
