@@ -27,6 +27,7 @@ from e2_tools.checkpoint.pretrained_window import completed, pretrained
 from e2_tools.checkpoint.which_weights import weights_of
 from e2_tools.evaluation.arguments import AUTO_DTYPE
 from e2_tools.evaluation.precision import DTYPES, choose_dtype
+from transformers_patches import on_cpu
 from transformers_patches.scale import rotary_modules
 
 
@@ -147,6 +148,8 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
         UserError: it cannot be loaded, lacks weights, or its logits are more than its output
             matrix times the hidden state (which the evaluation relies on).
     """
+    if device.type == "cpu":
+        on_cpu.prepare()
     model = read_model(path, dtype)
     model = model.to(device).eval()
     rotary_modules(model)

@@ -48,7 +48,7 @@ def _train(args: argparse.Namespace) -> None:
         from e2_tools.tuning.report import findings
         from e2_tools.tuning.trainer import E2Trainer, training_arguments
         from megatron_patches.data import datasets  # noqa: F401  (its imports warn of much)
-        from transformers_patches import E2Callback
+        from transformers_patches import E2Callback, on_cpu
     args.max_position_embeddings = source.rope.window
     args.seq_length = args.seq_length or source.rope.window
     args.padded_vocab_size = source.sizes.vocab
@@ -59,6 +59,8 @@ def _train(args: argparse.Namespace) -> None:
             "the trained model could not be saved to be served; --e2-override trains all the same"
         )
     hf = training_arguments(args)
+    if hf.device.type == "cpu":
+        on_cpu.prepare()
     tokenizer = find_tokenizer(None, args.model, None)
     if args.text:
         with hf.main_process_first(local=False):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Core attention on ``scaled_dot_product_attention``, by the backend of torch that is named.
+"""Core attention: a backend of ``scaled_dot_product_attention`` that is named, or our blocks.
 
 s: tokens, b: samples, n: query heads of this tensor rank, g: their key/value groups, d: head size.
 """
@@ -19,6 +19,7 @@ from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from e2_common.cpu.attention import causal_attention
 from e2_common.errors import UserError
 from megatron_patches.data.documents import Documents
 
@@ -28,6 +29,7 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
+BLOCKS = "blocks"  # of e2_common.cpu.attention
 # Backends that want as many key heads as query heads.
 WITHOUT_GROUPS = ("efficient",)
 
@@ -44,7 +46,8 @@ class SDPACoreAttention(MegatronModule):
         softmax_scale: overrides 1 / sqrt(d).
         cp_comm_type: unused, context parallel is refused.
         pg_collection: unused, heads are already split when they arrive here.
-        backend: key of ``BACKENDS``; torch raises where it cannot do what is asked.
+        backend: key of ``BACKENDS``, where torch raises if it cannot do what is asked; or
+            ``BLOCKS``, which is causal and has no dropout.
 
     Raises:
         UserError: the configuration asks for something this attention does not do.
@@ -118,7 +121,7 @@ class SDPACoreAttention(MegatronModule):
         attend = partial(self._attend, mask=mask, causal=causal, dropout=dropout)
         with (
             tracker.fork() if own_generator else nullcontext(),
-            sdpa_kernel(BACKENDS[self.backend]),
+            nullcontext() if self.backend == BLOCKS else sdpa_kernel(BACKENDS[self.backend]),
         ):
             if not apart or all(len(lengths) == 1 for lengths in packed_seq_params.lengths):
                 return attend(query, key, value)
@@ -141,14 +144,21 @@ class SDPACoreAttention(MegatronModule):
         dropout: float,
     ) -> Tensor:
         """Attend within one window, or one document of it; see :meth:`forward` for shapes."""
-        context = F.scaled_dot_product_attention(
-            query.permute(1, 2, 0, 3),  # [s, b, n, d] -> [b, n, s, d]
-            key.permute(1, 2, 0, 3),  # [s, b, g, d] -> [b, g, s, d]
-            value.permute(1, 2, 0, 3),
-            attn_mask=mask,
-            dropout_p=dropout,
-            is_causal=causal,
-            scale=self.softmax_scale,
-            enable_gqa=query.size(2) != key.size(2),
-        )  # [b, n, s, d]
+        # [s, b, n, d] -> [b, n, s, d], and g likewise
+        query, key, value = (states.permute(1, 2, 0, 3) for states in (query, key, value))
+        if self.backend == BLOCKS:
+            if not causal or dropout:
+                raise ValueError(f"attention {BLOCKS} is causal and has no dropout")
+            context = causal_attention(query, key, value, self.softmax_scale)
+        else:
+            context = F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                dropout_p=dropout,
+                is_causal=causal,
+                scale=self.softmax_scale,
+                enable_gqa=query.size(1) != key.size(1),
+            )  # [b, n, s, d]
         return context.permute(2, 0, 1, 3).flatten(2)  # [s, b, n * d]

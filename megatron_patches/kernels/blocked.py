@@ -56,6 +56,11 @@ def needs_cuda(facts: Facts) -> str | None:
     return "needs a CUDA device" if facts.on_cpu else None
 
 
+def needs_cpu(facts: Facts) -> str | None:
+    """It runs there, and is slow."""
+    return None if facts.on_cpu else "is for CPUs"
+
+
 def needs_compile(facts: Facts) -> str | None:
     """It is made by torch.compile."""
     return "torch.compile is off on the CPU, where it costs a minute" if facts.on_cpu else None

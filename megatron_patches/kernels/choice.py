@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from e2_common.errors import UserError
-from megatron_patches.kernels.blocked import INSTALL
+from megatron_patches.kernels.blocked import HALF, INSTALL
 from megatron_patches.kernels.facts import TE, Facts, is_interpreted, missing_packages
 from megatron_patches.kernels.registry import PARTS, Part
 
@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     for part in PARTS:
         kernels = "; ".join(f"{kernel.name}: {kernel.gives}" for kernel in part.kernels)
         on_cpu = " or ".join(part.on_cpu)
+        if part.on_cpu_half:
+            on_cpu += f", with --bf16 {' or '.join(part.on_cpu_half)}"
         group.add_argument(
             part.flag,
             choices=(AUTO, *(kernel.name for kernel in part.kernels)),
@@ -156,8 +158,9 @@ def choose(args: argparse.Namespace, facts: Facts) -> Choice:
 def _best(part: Part, facts: Facts) -> tuple[str, dict[str, str]]:
     """The first kernel that can run, and why those before it cannot."""
     blocked = {}
+    on_cpu = part.on_cpu + (part.on_cpu_half if facts.dtype in HALF else ())
     for kernel in part.kernels:
-        if facts.on_cpu and kernel.name not in part.on_cpu:
+        if facts.on_cpu and kernel.name not in on_cpu:
             continue
         reason = kernel.blocked(facts)
         if reason is None:

@@ -19,6 +19,7 @@ from megatron_patches.kernels.blocked import (
     fp32_main_grad,
     local_layers,
     needs_compile,
+    needs_cpu,
     needs_cuda,
     needs_half,
     needs_package,
@@ -58,6 +59,8 @@ class Part:
         title: in the start-up report.
         kernels: best first; ``auto`` takes the first that is not blocked.
         on_cpu: the names that ``auto`` considers on the CPU.
+        on_cpu_half: those it considers there besides, where activations are not fp32. The digits of
+            fp32 on a CPU are what everything else is compared with, so they stay torch's.
         absent: given the facts, why the run has no such part, or None.
     """
 
@@ -65,6 +68,7 @@ class Part:
     title: str
     kernels: tuple[Kernel, ...]
     on_cpu: tuple[str, ...] = ("plain",)
+    on_cpu_half: tuple[str, ...] = ()
     absent: Blocked = lambda facts: None
 
     @property
@@ -101,6 +105,11 @@ ATTENTION = Part(
             ),
         ),
         Kernel(
+            "blocks",
+            "matrix products over blocks of queries, for CPUs: no s x s matrix",
+            any_of(local_layers, needs_cpu, no_mask, cpu_dropout),
+        ),
+        Kernel(
             "flash",
             "FlashAttention 2 through torch: no s x s matrix",
             any_of(
@@ -115,6 +124,7 @@ ATTENTION = Part(
         Kernel("math", "matrix products with the s x s scores in memory", local_layers),
     ),
     on_cpu=("flash", "math"),
+    on_cpu_half=("blocks",),
 )
 NORM = Part(
     "norm",
@@ -226,6 +236,7 @@ ADAMW = Part(
         ),
         Kernel("plain", "torch's: one parameter after the other", apex_optimizer),
     ),
+    on_cpu_half=("fused",),
     absent=lambda facts: None if facts.optimizer == "adam" else f"none, but {facts.optimizer}",
 )
 WEIGHT_GRADIENTS = Part(

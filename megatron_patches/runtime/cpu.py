@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from e2_common.cpu.memory import keep_freed_memory
 from megatron_patches.runtime import transformer_engine
 from megatron_patches.runtime.replace import replace
 
@@ -44,6 +45,7 @@ def install() -> None:
     if not is_needed():
         raise RuntimeError("a CUDA device is present: the CPU runtime must not be installed")
     transformer_engine.settle(on_cpu=True)
+    keep_freed_memory()
     # Imports warn on every rank of what only a CUDA device has a use for.
     warnings.filterwarnings("ignore", ".*(transformer.engine|apex)", UserWarning)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -49,6 +49,7 @@ def world(tmp_path_factory):
     runs += [
         ("bf16/plain", [*common, *BF16, *KERNELS["plain"]]),
         ("bf16/fused", [*common, *BF16, *OURS]),
+        ("bf16/blocks", [*common, *BF16]),
     ]
     optimizer = [*common, *METHOD_FLAGS["e2"], "--train-iters", "4"]
     optimizer += ["--use-distributed-optimizer", "--dist-ckpt-optim-fully-reshardable"]
@@ -75,9 +76,10 @@ def test_fused_kernels_train_as_the_plain_ones(world, setting):
     assert fused["draws"] == plain["draws"]
 
 
-def test_fused_kernels_in_bf16_stay_near(world):
+@pytest.mark.parametrize("kernels", ["fused", "blocks"])
+def test_kernels_in_bf16_stay_near(world, kernels):
     _, results = world
-    plain, fused = results["bf16/plain"], results["bf16/fused"]
+    plain, fused = results["bf16/plain"], results[f"bf16/{kernels}"]
     assert fused["losses"] == pytest.approx(plain["losses"], rel=2e-3)
     assert fused["grad_norms"] == pytest.approx(plain["grad_norms"], rel=2e-2)
 
@@ -95,6 +97,7 @@ def test_the_report_names_the_kernels(world):
         "> kernels: attention flash, norm liger, SwiGLU liger, cross entropy liger, "
         "RoPE triton, AdamW fused, weight gradients addmm"
     ) in log
+    assert "> kernels: attention blocks, norm plain, " in log  # what auto takes in bf16
 
 
 def test_fused_adamw_equals_foreach(world):

@@ -193,8 +193,10 @@ def test_temperature_is_transformers_and_of_what_is_rotated(
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("backend", ["flash", "math"])
+@pytest.mark.parametrize("backend", ["flash", "math", "blocks"])
 def test_attention_equals_megatrons(model_parallel, groups, masked, backend):
+    if masked and backend == "blocks":
+        return  # it has no masks, see the next test
     groups = max(groups, model_parallel)
     setting = config(model_parallel, num_query_groups=groups)
     arguments = {
@@ -221,6 +223,17 @@ def test_attention_equals_megatrons(model_parallel, groups, masked, backend):
         results.append((output, *gradients))
     for mine, reference in zip(*results, strict=True):
         torch.testing.assert_close(mine, reference, atol=2e-5, rtol=1e-4)
+
+
+def test_attention_by_blocks_is_causal_and_has_no_dropout(model_parallel):
+    mask = torch.zeros(1, 1, 24, 24, dtype=torch.bool)
+    states = [torch.randn(24, 2, 4, 16) for _ in range(3)]
+    for dropout, given in ((0.0, mask), (0.1, None)):
+        attention = SDPACoreAttention(
+            config(attention_dropout=dropout), 1, AttnMaskType.causal, "self", backend="blocks"
+        )
+        with pytest.raises(ValueError, match="causal and has no dropout"):
+            attention(*states, given)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_the_cpu_computes_as_torch_does_by_itself():
     assert not list(chosen.missing(CPU))
 
 
+def test_the_cpu_in_bf16_takes_what_is_faster_there():
+    chosen = choose(CPU, dtype=torch.bfloat16)
+    assert chosen.names == PLAIN | {"attention": "blocks", "adamw": "fused"}
+    assert choose(CPU, dtype=torch.bfloat16, masked=True)["attention"] == "flash"
+    assert choose(CPU, dtype=torch.bfloat16, dropout=0.1)["attention"] == "math"
+    assert choose(CPU, "--kernel-attention", "flash")["attention"] == "flash"
+    with pytest.raises(UserError, match="--kernel-attention blocks: is for CPUs"):
+        choose(BARE, "--kernel-attention", "blocks")
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
