@@ -24,4 +24,5 @@ def keep_freed_memory() -> bool:
         return False
     # No block of its own for a large one, and the end of the heap is never given back.
     options = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: GROWTH}
-    return all([mallopt(option, value) == 1 for option, value in options.items()])
+    taken = [mallopt(option, value) for option, value in options.items()]
+    return all(taken)
