@@ -15,6 +15,7 @@ usage: examples/quickstart/on_transformers.sh [options]
   --document-tokens N  of each held-out address            (3072)
   --windows "W ..."    to evaluate, in tokens              ("128 256 512 1024 2048")
   --ranks N            processes of each training          (2)
+  --dtype D            of training, as that of the quickstart: fp32 or bf16 (fp32)
 PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }
@@ -25,14 +26,22 @@ tune_steps=250
 document_tokens=3072
 windows="128 256 512 1024 2048"
 ranks=2
-take_options "--out=text --base-steps=count --tune-steps=count --document-tokens=count --windows=counts --ranks=count" "$@"
+dtype=fp32
+take_options "--out=text --base-steps=count --tune-steps=count --document-tokens=count --windows=counts \
+    --ranks=count --dtype=text" "$@"
+case $dtype in
+    fp32) precision=() ;;
+    bf16) precision=(--bf16) ;;
+    *) refuse "--dtype $dtype: fp32 or bf16" ;;
+esac
 python=${PYTHON:-.venv/bin/python}
 L=128 # tokens: the window of train.sh
 
 bash examples/quickstart/settings.sh "$out" \
-    "base $base_steps, tune $tune_steps, document $document_tokens, windows $windows"
+    "base $base_steps, tune $tune_steps, document $document_tokens, windows $windows, $dtype"
 bash examples/quickstart/data.sh "$out"
-bash examples/quickstart/train.sh "$out" base "$base_steps" "$ranks" --position-method none --lr 2e-3 --min-lr 2e-4
+bash examples/quickstart/train.sh "$out" base "$base_steps" "$ranks" "${precision[@]}" \
+    --position-method none --lr 2e-3 --min-lr 2e-4
 export HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore
 export_model "$out/base"
 
@@ -45,7 +54,7 @@ tune() {
         --train-iters "$tune_steps" --global-batch-size 16 --micro-batch-size 8 --seq-length $L \
         --lr 1e-3 --min-lr 1e-4 --lr-decay-style cosine --lr-warmup-fraction 0.03 \
         --adam-beta2 0.95 --seed 4321 --log-interval 50 --save-interval 150 \
-        --tensorboard-dir "$out/tensorboard/$1" "${@:2}"
+        --tensorboard-dir "$out/tensorboard/$1" "${precision[@]}" "${@:2}"
 }
 e2=(--position-method e2 --e2-max-scale 16 --e2-draw-per sample)
 tune control-transformers --position-method none

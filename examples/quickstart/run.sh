@@ -15,6 +15,7 @@ usage: examples/quickstart/run.sh [options]
   --document-tokens N  of each held-out address    (3072)
   --windows "W ..."    to evaluate, in tokens      ("128 256 512 1024 2048")
   --ranks N            processes of each training  (2)
+  --dtype D            of training: fp32, whose figures README has, or bf16 (fp32)
 PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }
@@ -25,12 +26,19 @@ tune_steps=250
 document_tokens=3072
 windows="128 256 512 1024 2048"
 ranks=2
-take_options "--out=text --base-steps=count --tune-steps=count --document-tokens=count --windows=counts --ranks=count" "$@"
+dtype=fp32
+take_options "--out=text --base-steps=count --tune-steps=count --document-tokens=count --windows=counts \
+    --ranks=count --dtype=text" "$@"
+case $dtype in
+    fp32) precision=() ;;
+    bf16) precision=(--bf16) ;;
+    *) refuse "--dtype $dtype: fp32 or bf16" ;;
+esac
 python=${PYTHON:-.venv/bin/python}
 L=128 # tokens: the window of train.sh
 
 bash examples/quickstart/settings.sh "$out" \
-    "base $base_steps, tune $tune_steps, document $document_tokens, windows $windows"
+    "base $base_steps, tune $tune_steps, document $document_tokens, windows $windows, $dtype"
 
 step() { printf '\n== %s\n' "$1"; }
 
@@ -38,7 +46,7 @@ step "1/4  corpus, tokenizer, Megatron's indexed format"
 bash examples/quickstart/data.sh "$out"
 
 # train NAME STEPS ARGUMENT...: the tiny model into $out/NAME
-train() { bash examples/quickstart/train.sh "$out" "$1" "$2" "$ranks" "${@:3}"; }
+train() { bash examples/quickstart/train.sh "$out" "$1" "$2" "$ranks" "${precision[@]}" "${@:3}"; }
 step "2/4  base model: $base_steps steps from scratch at L = $L"
 train base "$base_steps" --position-method none --lr 2e-3 --min-lr 2e-4
 step "3/4  fine-tuning on the same short windows: E2, the paper's and the best, and a control"

@@ -23,7 +23,8 @@ ODD_FLAGS = [
     *("--kv-channels", "18"),
 ]
 TIED = "--untie-embeddings-and-output-weights"
-BF16, DISTRIBUTED = ["--bf16"], ["--use-distributed-optimizer"]
+# Plans are for flash attention, which keeps a sum of each softmax; `blocks` keeps none.
+BF16, DISTRIBUTED = ["--bf16", "--kernel-attention", "flash"], ["--use-distributed-optimizer"]
 TP2 = Layout(tensor=2, micro_batches=4)
 PP2 = Layout(pipeline=2, micro_batches=4)
 DP2 = Layout(data=2, micro_batches=2)
