@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes transformers fast on a CPU: memory that is kept, and in bf16 attention by blocks.
+"""transformers' attention ``sdpa`` on CPUs in bf16, by blocks of queries.
 
-The attention ``sdpa`` keeps its name, so that whoever asks for it, or asks whether a model has it,
+The attention keeps its name, so that whoever asks for it, or asks whether a model has it,
 need not know. Anything else than causal attention of a whole text in bf16 on a CPU, without a mask,
 goes to transformers' own.
 """
@@ -14,14 +14,12 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from e2_common.cpu.attention import causal_attention
-from e2_common.cpu.memory import keep_freed_memory
 
 NAME = "sdpa"
 
 
-def prepare() -> None:
-    """Make this process fast; call where a model is to run on the CPU, before it is loaded."""
-    keep_freed_memory()
+def install() -> None:
+    """Let all models of this process read so; call where one is to run on the CPU."""
     AttentionInterface.register(NAME, _attention)
 
 

@@ -3,7 +3,8 @@
 
 glibc asks the system for every large block and gives it back when it is freed. The system clears
 each page of it anew, one fault at a time. A training step makes and drops the same large tensors
-over and over, and spends a tenth of its time on that.
+over and over, and spends a tenth of its time on that. What makes tensors of ever other sizes, such
+as evaluation, is better off without: they leave holes that only the system could fill.
 """
 
 import ctypes

@@ -149,7 +149,7 @@ def load_model(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrain
             matrix times the hidden state (which the evaluation relies on).
     """
     if device.type == "cpu":
-        on_cpu.prepare()
+        on_cpu.install()
     model = read_model(path, dtype)
     model = model.to(device).eval()
     rotary_modules(model)

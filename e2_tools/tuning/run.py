@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from e2_common.cpu.memory import keep_freed_memory
 from e2_common.errors import UserError, brief
 from e2_common.outputs import check_folder
 from e2_tools.arguments import flag_of
@@ -60,7 +61,8 @@ def _train(args: argparse.Namespace) -> None:
         )
     hf = training_arguments(args)
     if hf.device.type == "cpu":
-        on_cpu.prepare()
+        on_cpu.install()
+        keep_freed_memory()
     tokenizer = find_tokenizer(None, args.model, None)
     if args.text:
         with hf.main_process_first(local=False):

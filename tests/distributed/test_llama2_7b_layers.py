@@ -31,7 +31,7 @@ FLAGS = """
     --make-vocab-size-divisible-by 1024 --ckpt-format torch_dist --bf16 --sequence-parallel
     --micro-batch-size 1 --global-batch-size 2 --train-iters 3 --lr 0.3 --lr-decay-style constant
     --eval-iters 0 --log-interval 1 --distributed-timeout-minutes 8 --e2-max-scale 20
-    --optimizer sgd --sgd-momentum 0.9
+    --optimizer sgd --sgd-momentum 0.9 --kernel-attention flash
 """.split()
 
 

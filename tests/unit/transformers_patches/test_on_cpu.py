@@ -28,7 +28,7 @@ def calls(monkeypatch):
     counted = []
     own = on_cpu.causal_attention
     monkeypatch.setattr(on_cpu, "causal_attention", lambda *given: counted.append(1) or own(*given))
-    on_cpu.prepare()
+    on_cpu.install()
     yield counted
     AttentionInterface.register(on_cpu.NAME, sdpa_attention_forward)
 

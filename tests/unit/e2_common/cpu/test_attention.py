@@ -6,6 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from e2_common.cpu import attention
 from e2_common.cpu.attention import BLOCK, causal_attention
 
 
@@ -35,9 +36,14 @@ def torchs(query, key, value, scale):
 @pytest.mark.parametrize(("heads", "groups"), [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize(
     ("queries", "keys"),
-    [(1, 1), (BLOCK, BLOCK), (2 * BLOCK + 5, 2 * BLOCK + 5), (1, 40), (BLOCK + 3, 3 * BLOCK)],
+    [
+        *((1, 1), (BLOCK, BLOCK), (2 * BLOCK + 5, 2 * BLOCK + 5), (1, 40), (BLOCK + 3, 3 * BLOCK)),
+        # Blocks that share a width, the last of which is cut.
+        *((5 * BLOCK + 7, 5 * BLOCK + 7), (3 * BLOCK + 1, 7 * BLOCK + 9)),
+    ],
 )
-def test_it_is_torchs_attention(queries, keys, heads, groups):
+def test_it_is_torchs_attention(queries, keys, heads, groups, monkeypatch):
+    monkeypatch.setattr(attention, "SHAPES", 2)
     states = made(queries, keys, heads, groups, 8)
     ours = with_gradients(lambda *these: causal_attention(*these, 0.3), states)
     theirs = with_gradients(lambda *these: torchs(*these, 0.3), states)
