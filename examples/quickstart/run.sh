@@ -4,7 +4,6 @@
 # Finished steps are skipped, an interrupted training resumes: just start it again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-source examples/common/options.sh
 
 usage() {
     cat <<'TEXT'
@@ -20,25 +19,8 @@ PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }
 
-out=examples/quickstart/out
-base_steps=700
-tune_steps=250
-document_tokens=3072
-windows="128 256 512 1024 2048"
-ranks=2
-dtype=fp32
-take_options "--out=text --base-steps=count --tune-steps=count --document-tokens=count --windows=counts \
-    --ranks=count --dtype=text" "$@"
-case $dtype in
-    fp32) precision=() ;;
-    bf16) precision=(--bf16) ;;
-    *) refuse "--dtype $dtype: fp32 or bf16" ;;
-esac
-python=${PYTHON:-.venv/bin/python}
-L=128 # tokens: the window of train.sh
-
-bash examples/quickstart/settings.sh "$out" \
-    "base $base_steps, tune $tune_steps, document $document_tokens, windows $windows, $dtype"
+# shellcheck source=examples/quickstart/options.sh
+source examples/quickstart/options.sh "$@"
 
 step() { printf '\n== %s\n' "$1"; }
 

@@ -118,3 +118,8 @@ def test_what_follows_two_hyphens_is_passed_on():
     run = script("llama2_7b/train", "--dry-run", "--tp", "4", "--", "--help", "a b")
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1].endswith(r"--help a\ b ")
+
+
+@pytest.mark.parametrize("name", ["quickstart/run", "quickstart/on_transformers"])
+def test_a_type_that_the_quickstart_does_not_train_in(name):
+    expect_refusal("--dtype fp8: fp32 or bf16", name, "--dtype", "fp8")
