@@ -218,15 +218,21 @@ def table(result: dict[str, Any]) -> str:
             medians[side] = [statistics.median(row[name] for row in rows) for name in _TIMES]
             seconds, cpu, parent = medians[side]
             lines.append(
-                f"| {workers} | {side} | {len(rows)} | {seconds:.1f} | {tokens / seconds:.2f} | "
-                f"{cpu:.1f} | {tokens / cpu:.2f} | {parent:.1f} |"
+                f"| {workers} | {side} | {len(rows)} | {seconds:.1f} | "
+                f"{_over(tokens, seconds, 2)} | {cpu:.1f} | {_over(tokens, cpu, 2)} | "
+                f"{parent:.1f} |"
             )
-        ratio = [a / b for a, b in zip(medians[REFERENCE], medians[OURS], strict=True)]
+        faster, cheaper = (_over(medians[REFERENCE][i], medians[OURS][i], 1) for i in range(2))
         ratios.append(
-            f"{workers} workers: {ratio[0]:.1f} times as fast, "
-            f"{ratio[1]:.1f} times as many tokens a CPU second"
+            f"{workers} workers: {faster} times as fast, "
+            f"{cheaper} times as many tokens a CPU second"
         )
     return "\n".join([*lines, "", *ratios])
+
+
+def _over(one: float, other: float, digits: int) -> str:
+    """A quotient; a dash where the text took no longer than the start, which is taken off."""
+    return f"{one / other:.{digits}f}" if one > 0 and other > 0 else "-"
 
 
 if __name__ == "__main__":

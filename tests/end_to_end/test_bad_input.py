@@ -166,11 +166,11 @@ def mistakes(folder):
         ),
         "a kernel of a GPU": (
             ["--kernel-attention", "cudnn"],
-            ["--kernel-attention cudnn: needs a CUDA device. Here: auto, flash, math"],
+            ["--kernel-attention cudnn: needs a CUDA device. Here: auto, blocks, flash, math"],
         ),
         "a kernel of other layers": (
             ["--kernel-attention", "te"],
-            ["--kernel-attention te: ", "Here: auto, flash, math"],
+            ["--kernel-attention te: ", "Here: auto, blocks, flash, math"],
         ),
         "turns without loss masks": (
             ["--e2-placement", "turns"],

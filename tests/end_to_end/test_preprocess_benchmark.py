@@ -41,6 +41,14 @@ def test_both_sides_are_timed_and_compared(arguments, tmp_path):
         begun(build_parser().parse_args([*arguments, *other]))
 
 
+def test_a_text_that_took_no_longer_than_the_start_has_no_speed():
+    times = {"seconds": 0.0, "cpu_seconds": -0.01, "parent_cpu_seconds": 0.0}
+    rows = [{"workers": 1, "side": side, **times} for side in (REFERENCE, OURS)]
+    settings = {"input_bytes": 10}
+    told = table({"settings": settings, "tokens": 3, "documents": 1, "runs": rows})
+    assert "1 workers: - times as fast, - times as many tokens a CPU second" in told
+
+
 def test_a_race_is_of_whole_processes(arguments, tmp_path):
     tool = tmp_path / "checkout" / "tools" / "preprocess_data_fast.py"
     refused_by(benchmark("preprocess", *arguments, "--megatron-lm", tmp_path, code=2), "2026")
