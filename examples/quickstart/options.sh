@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the two ways of the quickstart are told, sourced with their arguments: sets out, base_steps, tune_steps,
 # document_tokens, windows, ranks, python, L and the array precision; refuses a folder that holds another run.
+# shellcheck disable=SC2034  # they are used by who sources this
 source examples/common/options.sh
 
 out=examples/quickstart/out
