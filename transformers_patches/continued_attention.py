@@ -53,8 +53,7 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Queries [b, heads, q, d] and keys [b, groups, k, d] to outputs [b, q, heads, d]."""
     if query.dtype == torch.bfloat16:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return causal_attention(query, key, value, scale).transpose(1, 2).contiguous(), None
+        return causal_attention(query, key, value, scaling).transpose(1, 2).contiguous(), None
     repeats = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
     past = key.shape[2] - query.shape[2]

@@ -51,8 +51,7 @@ def _attention(
             is_causal=is_causal,
             **more,
         )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (states.to(kind) for states in (query, key, value))
     with torch.autocast("cpu", enabled=False):
-        output = causal_attention(query, key, value, scale)
+        output = causal_attention(query, key, value, scaling)
     return output.transpose(1, 2).contiguous(), None

@@ -19,7 +19,7 @@ BLOCK = 128  # queries; larger ones multiply more scores that are forbidden
 SHAPES = 16  # about so many widths have the blocks of a long text
 
 
-def causal_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
     """Attend; the queries are those of the last q of the s tokens.
 
     Scores are rounded to the type of the input before the softmax, as in Megatron's own attention.
@@ -29,11 +29,12 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) ->
         query: [b, n, q, d].
         key: [b, g, s, d]; n is a multiple of g, and s at least q.
         value: [b, g, s, d].
-        scale: of the scores.
+        scale: of the scores; None for 1 / sqrt(d).
 
     Returns:
         [b, n, q, d].
     """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
     return _CausalAttention.apply(query, key, value, scale)
 
 

@@ -57,7 +57,7 @@ def needs_cuda(facts: Facts) -> str | None:
 
 
 def needs_cpu(facts: Facts) -> str | None:
-    """It runs there, and is slow."""
+    """It would run on a GPU, slowly."""
     return None if facts.on_cpu else "is for CPUs"
 
 

@@ -87,3 +87,8 @@ def test_large_scores_do_not_overflow():
     states = [300 * one for one in made(300, 300, 2, 1, 8, torch.float32)]
     output = causal_attention(*states, 1.0)
     torch.testing.assert_close(output, torchs(*states, 1.0), rtol=1e-3, atol=1e-3)
+
+
+def test_the_scale_is_that_of_the_heads_if_none_is_given():
+    states = made(9, 9, 2, 1, 8)
+    assert torch.equal(causal_attention(*states, None), causal_attention(*states, 8**-0.5))
