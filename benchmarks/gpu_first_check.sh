@@ -11,6 +11,7 @@ usage: benchmarks/gpu_first_check.sh [options] [-- options of gpu_training.py, a
   --out DIR        what it writes                                         ($out)
   --device D       cuda; cpu rehearses it at toy size without a GPU       ($device)
   --python FILE    interpreter                                            ($python)
+  --until N        the last of the six steps; 4 leaves the kernels and their speed out (6)
 Stops at the first step that fails. About 10 minutes on one H100 or H200.
 TEXT
 }
@@ -18,19 +19,21 @@ TEXT
 out=runs/gpu_first_check
 device=cuda
 python=${PYTHON:-python3}
+until=6
 while [ $# -gt 0 ]; do
     case $1 in
         --) shift && break ;;
         -h | --help) usage && exit 0 ;;
-        --out | --device | --python)
+        --out | --device | --python | --until)
             [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2 && exit 2; }
-            case $1 in --out) out=$2 ;; --device) device=$2 ;; *) python=$2 ;; esac
+            case $1 in --out) out=$2 ;; --device) device=$2 ;; --until) until=$2 ;; *) python=$2 ;; esac
             shift 2
             ;;
         *) echo "error: $1 is not an option; --help lists them" >&2 && exit 2 ;;
     esac
 done
 [ "$device" = cuda ] || [ "$device" = cpu ] || { echo "error: --device $device: cuda or cpu" >&2 && exit 2; }
+[[ "$until" =~ ^[1-6]$ ]] || { echo "error: --until $until: a step from 1 to 6" >&2 && exit 2; }
 if [ -e "$out" ]; then
     echo "error: --out $out exists; remove it or name another" >&2 && exit 2
 fi
@@ -49,7 +52,11 @@ else
     measured=(--device cuda --time-limit 240)
 fi
 
-say() { echo "== $1 of 6, after $SECONDS s: $2"; }
+end() { echo "everything lies in $out, after $SECONDS s"; }
+say() {
+    [ "$1" -le "$until" ] || { end && exit; }
+    echo "== $1 of 6, after $SECONDS s: $2"
+}
 train() { # name, iterations, further arguments
     "$python" pretrain_e2.py "${sizes[@]}" --seq-length $window --max-position-embeddings $window \
         --position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear \
@@ -96,4 +103,4 @@ say 5 "loss and gradients of every kernel"
 
 say 6 "speed"
 "$python" benchmarks/gpu_training.py "${measured[@]}" --output "$out/speed.json" "$@"
-echo "everything lies in $out, after $SECONDS s"
+end
