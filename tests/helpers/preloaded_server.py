@@ -12,6 +12,7 @@ told to end, as torchrun does.
 """
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -35,7 +36,9 @@ MODULES = [
     *("transformers.models.auto.tokenization_auto", "transformers.models.auto.modeling_auto"),
     "pretrain_e2",
 ]
-PATIENCE = 20  # seconds between SIGTERM and SIGKILL
+# What ranks get that take too long, and the seconds until the next. They say where they are first;
+# those that only lost another rank do not.
+ENDING = ((signal.SIGUSR2, 1), (signal.SIGTERM, 20), (signal.SIGKILL, 60), (signal.SIGKILL, 60))
 
 
 def main():
@@ -55,36 +58,63 @@ def main():
 
 def codes_of(request):
     """Run it; the exit code of each rank."""
-    # As torchrun does, keep the ranks' store here, where it outlives them.
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     alive, codes = {}, [None] * len(request["logs"])
-    try:
-        for rank in range(len(codes)):
-            process = os.fork()
-            if process == 0:
-                child(request, rank, store.port)
-            alive[process] = rank
-        wait_for(alive, codes, request["seconds"])
-    finally:
-        for process in alive:
-            kill_all_of(process)
+    with store() as port:
+        try:
+            for rank in range(len(codes)):
+                process = os.fork()
+                if process == 0:
+                    child(request, rank, port)
+                alive[process] = rank
+            wait_for(alive, codes, request["seconds"])
+        finally:
+            for process in alive:
+                kill_all_of(process)
     return codes
+
+
+@contextlib.contextmanager
+def store():
+    """The port of the ranks' store, which outlives them, as torchrun's does.
+
+    It has a process of its own. Its thread looks up names under a lock of the C library, and a rank
+    that is forked from beside such a thread may find the lock taken, for ever.
+    """
+    told, tell = os.pipe()
+    server, keeper = os.getpid(), os.fork()
+    if keeper == 0:
+        try:
+            one = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+            os.write(tell, b"%d\n" % one.port)
+            while os.getppid() == server:
+                time.sleep(1)
+        finally:
+            os._exit(1)
+    os.close(tell)
+    try:
+        with os.fdopen(told) as pipe:
+            port = int(pipe.readline(16))
+        yield port
+    finally:
+        os.kill(keeper, signal.SIGKILL)
+        os.waitpid(keeper, 0)
 
 
 def wait_for(alive, codes, seconds):
     """Take the ranks out of ``alive`` as they end, with everything that they started."""
-    end, number = time.monotonic() + seconds, signal.SIGTERM
+    end, numbers = time.monotonic() + seconds, iter(ENDING)
     while alive:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process:
             kill_all_of(process)
             codes[alive.pop(process)] = os.waitstatus_to_exitcode(status)
-            if status:
-                end = min(end, time.monotonic() + 1)
+            if status and end > (soon := time.monotonic() + 1):
+                end, numbers = soon, iter(ENDING[1:])
         elif time.monotonic() > end:
+            number, patience = next(numbers)
             for process in alive:
                 os.kill(process, number)
-            end, number = time.monotonic() + PATIENCE, signal.SIGKILL
+            end = time.monotonic() + patience
         else:
             time.sleep(0.01)
 
@@ -106,6 +136,7 @@ def child(request, rank, port):
         os.dup2(os.open(printed[rank], flags) if printed else log, 1)
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        faulthandler.register(signal.SIGUSR2, file=2, all_threads=False)
         ranks = str(len(request["logs"]))
         os.environ.clear()
         os.environ.update(request["environment"])
