@@ -17,6 +17,7 @@ COLORS = ("#E69F00", "#D55E00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#00
 MARKERS = "osD^vPX<>ph*d8H"
 STYLES = ("-", "--", ":")
 INK = "#333333"
+BESIDE, CHARACTER = 0.75, 0.12  # inches: left of a title, and of a character of 13 point bold
 
 
 def line_look(number: int) -> dict[str, Any]:
@@ -58,6 +59,11 @@ def plain(text: str) -> str:
 def wrapped(text: str, width: int) -> str:
     """Return somebody's text for a picture in lines of at most so many characters."""
     return plain(textwrap.fill(text, width))
+
+
+def title_lines(title: str, figure: Figure) -> str:
+    """Return somebody's title in lines that fit beside a figure's axis, in 13 point bold."""
+    return wrapped(title, int((figure.get_figwidth() - BESIDE) / CHARACTER))
 
 
 def save_png(figure: Figure, path: Path) -> None:

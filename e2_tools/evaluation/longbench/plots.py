@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.longbench.summaries import Summary, common_kind, common_means
-from e2_tools.plotting import COLORS, INK, MARKERS, Looks, style_axes, wrapped
+from e2_tools.plotting import COLORS, INK, MARKERS, Looks, style_axes, title_lines, wrapped
 
 LOOKS = {
     "EN": COLORS[3],
@@ -15,7 +15,6 @@ LOOKS = {
 }  # blue, orange: apart for the colour-blind
 BAR = 0.26  # width, of 1 for a group
 LINE = 18  # characters of a variant's name on one line
-TITLE = 60
 
 
 def draw_iterations(summaries: list[Summary], title: str | None = None) -> Figure:
@@ -126,7 +125,12 @@ def _finish(figure: Figure, title: str | None, columns: int = 3) -> Figure:
     if title:
         (axes,) = figure.axes
         axes.set_title(
-            wrapped(title, TITLE), loc="left", pad=14, fontsize=13, color=INK, fontweight="bold"
+            title_lines(title, figure),
+            loc="left",
+            pad=14,
+            fontsize=13,
+            color=INK,
+            fontweight="bold",
         )
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
     return figure

@@ -9,7 +9,7 @@ from e2_common.errors import UserError
 from e2_tools.evaluation.conditions import conditions_of_all, test_name, told_scales
 from e2_tools.evaluation.perplexity.results import KEY_TOKENS
 from e2_tools.evaluation.result_file import Results
-from e2_tools.plotting import INK, Looks, style_axes, tick_label, wrapped
+from e2_tools.plotting import INK, Looks, style_axes, tick_label, title_lines, wrapped
 
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 _LABELS = {
@@ -20,7 +20,7 @@ _LABELS = {
     "on_last": "attention on the last tokens",
 }
 SHARES = ("accuracy", "on_first", "on_last")  # from 0 to 1
-CAPTION, LEGEND, TITLE = 100, 55, 75  # characters a line, of a picture of the usual width
+CAPTION, LEGEND = 100, 55  # characters a line, of a picture of the usual width
 WIDTH, HEIGHT = 8.0, 5.0  # inches
 LINE, LINES = 0.2, 3  # inches of a line of the legend, and how many have room
 NARROW = 6.0  # inches below which the legend has one column
@@ -107,7 +107,7 @@ def draw(
         _mark_trained(axes, train_window)
     if title:
         axes.set_title(
-            wrapped(title, int(TITLE * narrower)),
+            title_lines(title, figure),
             loc="left",
             pad=24,
             fontsize=13,

@@ -26,10 +26,9 @@ from e2_tools.evaluation.result_file import (
 from e2_tools.evaluation.retrieval.heat_map import Grid, Row, draw_heat_maps
 from e2_tools.evaluation.ruler.tasks import task_order
 from e2_tools.evaluation.table import aligned_text
-from e2_tools.plotting import INK, wrapped
+from e2_tools.plotting import INK, title_lines
 
 Cell = dict[str, Any]
-TITLE = 60  # characters a line
 
 # What has to be the same for cells of two runs to belong into one file, besides a test's own.
 _SETTINGS = (*MODEL, "trials", "seed", "chat")
@@ -146,7 +145,7 @@ def draw_by_depth(runs: list[Results], title: str | None = None) -> Figure:
     figure = draw_heat_maps(grids, hidden.pop() if len(hidden) == 1 else "hidden text")
     if title:
         figure.suptitle(
-            wrapped(title, TITLE), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold"
+            title_lines(title, figure), x=0.01, ha="left", fontsize=13, color=INK, fontweight="bold"
         )
     return figure
 

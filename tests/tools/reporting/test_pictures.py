@@ -109,6 +109,16 @@ def test_labels_are_shown_as_they_are(picture):
     assert "".join(label.split()) in "".join(shown.split())
 
 
+@pytest.mark.parametrize("picture", [name for name, make in PICTURES.items() if make])
+def test_titles_stay_within_the_picture(picture):
+    figure = PICTURES[picture]("SmolLM2-135M (L = 8192), tuned on windows of 4,096: " * 3)
+    figure.savefig(io.BytesIO(), format="png")
+    titles = [figure._suptitle, *(each._left_title for each in figure.axes)]
+    for title in (title for title in titles if title and title.get_text()):
+        box = title.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width, title.get_text()
+
+
 def test_a_legend_has_every_label():
     figure = draw({label: perplexity(label) for label in LABELS})
     assert len(figure.legends[0].get_texts()) == len(LABELS)
