@@ -15,6 +15,7 @@ import zlib
 from dataclasses import replace
 
 import pytest
+import torch
 
 from examples.smollm2_135m.extend import step as step_module
 from examples.smollm2_135m.extend.costs import Costs, hours_left
@@ -135,7 +136,7 @@ def test_a_gpu_gets_few_processes(tmp_path):
     commands = sum(step.command.count("--") + 1 for step in in_groups)
     assert commands == len(one_by_one) == 2 * (2 + 4)
     seconds = sum(step.core_seconds for step in in_groups)
-    assert seconds < sum(step.core_seconds for step in one_by_one) / 10
+    assert seconds < sum(step.core_seconds for step in one_by_one) / 5
 
 
 def test_a_group_of_steps_is_one_process(runner, tmp_path, monkeypatch):
@@ -328,3 +329,11 @@ def test_a_run_keeps_its_type(tmp_path):
         assert ("--bf16" in made.training("best").command) == (dtype == "bf16")
     (tmp_path / "settings.json").unlink()
     assert experiment(tmp_path, device="cpu", dtype="auto").args.dtype in ("bf16", "fp32")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_can_be_planned_for(tmp_path):
+    run = [SCRIPT, "--out", tmp_path / "out", "--device", "cuda"]
+    assert "all that is left: " in run_command(*run, "--dry-run").stdout
+    refused_by(run_command(*run, code=2), "--device cuda")
+    assert not (tmp_path / "out").exists()

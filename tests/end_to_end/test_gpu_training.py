@@ -4,6 +4,8 @@
 import json
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.gpu import session
 from benchmarks.gpu.models import (
@@ -17,6 +19,7 @@ from benchmarks.gpu.models import (
 from benchmarks.gpu.plan import plan
 from benchmarks.gpu.profile import busy_time, kernel_class, summarize
 from benchmarks.gpu.table import ratios, table
+from benchmarks.gpu.transformers_run import without_mask
 from benchmarks.gpu_training import build_parser
 from tests.helpers import ROOT
 from tests.helpers.commands import refused_by, run_command
@@ -99,6 +102,24 @@ def test_the_check_of_kernels_fails_where_one_is_wrong(tmp_path):
     run = benchmark(*TINY, "--correctness", script=str(script), code=1)
     failed = [line for line in run.stdout.splitlines() if "FAILED" in line]
     assert [line.split("|")[1:3] for line in failed] == [[" weight_gradients ", " addmm "]]
+
+
+def test_compiled_transformers_is_causal_without_a_mask():
+    """With one its attention takes three times as long, and the comparison would be unfair."""
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "vocab_size": 64}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, use_cache=False))
+    tokens = torch.randint(64, (1, 32), generator=torch.Generator().manual_seed(1))
+    expected = model(input_ids=tokens, labels=tokens).loss.item()
+    calls = []
+
+    def backend(graph, _inputs):
+        calls.extend(n.kwargs for n in graph.graph.nodes if "scaled_dot" in str(n.target))
+        return graph.forward
+
+    with without_mask():
+        loss = torch.compile(model, backend=backend)(input_ids=tokens, labels=tokens).loss.item()
+    assert [call["is_causal"] for call in calls] == [True]
+    assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_flops_are_those_of_the_published_tables():

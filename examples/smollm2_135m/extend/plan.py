@@ -161,6 +161,6 @@ SPEEDS = {
     # A pilot on two calm cores of an AMD EPYC with AVX512-BF16. A busy machine needed more
     # processor time: 1.4-fold for a pass of 16k.
     "cpu": Speed((2.0e-3, 4.0e-7), (0.05, 6.0e-6), 20.0, 200.0),
-    # Arithmetic for an H100 that several processes share.
-    "cuda": Speed((2.0e-5, 4.0e-10), (0.03, 2.0e-7), 2.0, 50_000.0),
+    # An H100 that three trainings or twelve evaluations share; answers by arithmetic.
+    "cuda": Speed((4.0e-5, 8.0e-10), (0.03, 2.0e-7), 5.0, 25_000.0),
 }

@@ -18,7 +18,11 @@ SETTINGS = "settings.json"
 def dtype_of(settings: Path, config: dict[str, Any], device: str) -> str:
     """Return the type that a run goes on in; of a new one, bf16 where it is clearly faster."""
     before = read_json_object(settings, "remove it") if settings.exists() else {}
-    return before.get("dtype") or faster(config, torch.device(device)).dtype
+    if "dtype" in before:
+        return before["dtype"]
+    if device == "cuda" and not torch.cuda.is_available():
+        return "bf16"  # a plan for another machine
+    return faster(config, torch.device(device)).dtype
 
 
 def keep_settings(path: Path, settings: dict[str, object]) -> None:
