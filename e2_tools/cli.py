@@ -47,6 +47,7 @@ VERBS = {
     "generate": Verb("evaluation", "continue a text at the scale that its length needs"),
     "plot-attention": Verb("evaluation", "draw what an answer attends to"),
     "plot-results": Verb("results", "pictures and tables of result files"),
+    "compare-perplexities": Verb("results", "changes of perplexity, with intervals"),
     "report": Verb("results", "all results and curves of a folder on one HTML page"),
 }
 

@@ -10,6 +10,7 @@ from e2_common.errors import UserError
 from e2_common.json_file import read_json_object
 from e2_tools.evaluation import collection
 from e2_tools.evaluation.longbench import answered
+from e2_tools.evaluation.perplexity.results import DIFFERENCES_SCHEMA
 
 OURS = "e2-llm/"
 _HEAD = 4096  # bytes in which a result file of ours names its schema
@@ -67,8 +68,8 @@ def kind_of(schema: str) -> str:
     return schema.rpartition("/")[0]
 
 
-# Settings of predictions, which the summary has, and collections of files that have been drawn.
-NO_RESULT = (kind_of(answered.SCHEMA), kind_of(collection.SCHEMA))
+# Settings of predictions, which the summary has, and what was made of other result files.
+NO_RESULT = tuple(map(kind_of, (answered.SCHEMA, collection.SCHEMA, DIFFERENCES_SCHEMA)))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from e2_tools.evaluation.perplexity.bootstrap import interval_over_documents
+from e2_tools.evaluation.perplexity.bootstrap import interval_of_difference
 from e2_tools.evaluation.perplexity.plots import draw
 from e2_tools.evaluation.perplexity.results import (
     KEY_TOKENS,
@@ -110,8 +110,7 @@ def told_change(before: Row, after: Row) -> str:
     counts = old.get("count")
     if not counts or counts != new.get("count"):
         return told
-    pairs = zip(old["nll_sum"], new["nll_sum"], strict=True)
-    ends = interval_over_documents([b - a for a, b in pairs], counts)
+    ends = interval_of_difference(old["nll_sum"], new["nll_sum"], counts)
     percents = ends and [100 * math.expm1(end) for end in ends]
     return f"{told} ({told_interval(percents, lambda end: f'{end:+.1f}')})" if percents else told
 

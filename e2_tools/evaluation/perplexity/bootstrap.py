@@ -18,7 +18,8 @@ def interval_over_documents(
 
     Documents are drawn with replacement, as many as there are, 10,000 times with a fixed seed: the
     interval says how the mean would vary had other documents of the same kind been scored. It does
-    not say how two models differ on the same documents; that is known far better.
+    not say how two models differ on the same documents; that is known far better, see
+    :func:`interval_of_difference`.
 
     Args:
         sums: of each document.
@@ -42,3 +43,22 @@ def interval_over_documents(
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
     return float(low), float(high)
+
+
+def interval_of_difference(
+    before: Sequence[float], after: Sequence[float], counts: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return the 95 % percentile bootstrap interval of sum(after - before) / sum(counts).
+
+    Each resample takes the same documents of both, so what makes a document hard for either does
+    not count. It is :func:`interval_over_documents` of the documents' own differences.
+
+    Args:
+        before: the sum of each document's losses, in nats.
+        after: the same of another model, in the same order.
+        counts: what each document's sums are over, the same for both.
+
+    Returns:
+        the lower and the upper end, in nats; None of fewer than two documents with a count.
+    """
+    return interval_over_documents(np.subtract(after, before).tolist(), counts)

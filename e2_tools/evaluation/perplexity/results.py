@@ -24,9 +24,10 @@ from e2_tools.evaluation.result_file import (
 )
 
 SCHEMA = "e2-llm/perplexity/1"
-_ALWAYS = ("perplexity", "perplexity_full_context")
-KEY_TOKENS = "perplexity_key_tokens"  # with --key-tokens
-METRICS = (*_ALWAYS, KEY_TOKENS)
+DIFFERENCES_SCHEMA = "e2-llm/perplexity-differences/1"  # of compare_perplexities.py
+ALWAYS = ("perplexity", "perplexity_full_context")  # of every file
+KEY_TOKENS = "perplexity_key_tokens"  # with --key-tokens only
+METRICS = (*ALWAYS, KEY_TOKENS)
 
 # What has to be the same for windows of two runs to belong into one file.
 _SETTINGS = (
@@ -57,7 +58,7 @@ def read_results(path: Path) -> Results:
         and isinstance(rows, list)
         and rows
         and all(
-            isinstance(row, dict) and {"window", "scale", *_ALWAYS} <= row.keys() for row in rows
+            isinstance(row, dict) and {"window", "scale", *ALWAYS} <= row.keys() for row in rows
         )
         and all(map(_is_of_numbers, rows))
     )
@@ -105,8 +106,8 @@ def settings_that_count(results: Results) -> Results:
     return {name: comparable(results.get(name)) for name in _COUNT}
 
 
-def differences(files: list[Results], metric: str) -> list[str]:
-    """Name the settings that make perplexities of several files incomparable."""
+def settings_to_share(files: list[Results], metric: str) -> list[str]:
+    """Name the settings that have to be the same for perplexities of these files to be compared."""
     settings = list(_COUNT)
     if not all("documents" in results for results in files):  # not in files of older versions
         settings.remove("documents")
@@ -116,9 +117,14 @@ def differences(files: list[Results], metric: str) -> list[str]:
         settings.append("key_tokens")
     if all("dtype" in results for results in files):
         settings.append("dtype")
+    return settings
+
+
+def differences(files: list[Results], metric: str) -> list[str]:
+    """Name the settings that make perplexities of several files incomparable."""
     first, *others = files
     return [
         setting
-        for setting in settings
+        for setting in settings_to_share(files, metric)
         if any(comparable(o.get(setting)) != comparable(first.get(setting)) for o in others)
     ]
