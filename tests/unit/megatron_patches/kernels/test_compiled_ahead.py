@@ -57,15 +57,19 @@ def registers(report):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
-def test_the_rotation_compiles_and_does_not_spill(architecture, interleaved, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "of_group"), [("bf16", 1), ("bf16", 4), ("fp16", 1), ("fp32", 1)]
+)
+def test_the_rotation_compiles_and_does_not_spill(architecture, interleaved, dtype, of_group):
     from megatron_patches.kernels.rope_triton import rotate_kernel
 
-    strides = "x_token x_sample x_head y_token y_sample y_head angle_token angle_sample".split()
+    strides = "x_token x_sample x_group x_head y_token y_sample y_group y_head".split()
+    strides += ["angle_token", "angle_sample"]
     signature = {"x": f"*{dtype}", "y": f"*{dtype}", "cos": FP32, "sin": FP32}
     signature |= dict.fromkeys(strides, STRIDE)
-    constants = {"HEADS": 32, "PAIRS": 64, "HEAD_BLOCK": 16, "PAIR_BLOCK": 64}
+    constants = {"HEADS": 32, "OF_GROUP": of_group, "PAIRS": 64, "HEAD_BLOCK": 16, "PAIR_BLOCK": 64}
     constants |= {"STEP": 2 if interleaved else 1, "GAP": 1 if interleaved else 64}
+    constants |= {"ROTATE": True}
     ptx, report = compiled(rotate_kernel, signature, constants, architecture)
     assert spills(report) == 0
     # Of four warps a program; a quarter of a multiprocessor's threads fit at the least.
@@ -126,17 +130,18 @@ LIGER = {
 
 
 def launched(part):
-    """(kernel, arguments by name, warps) of every launch, forward and backward, as Liger has it."""
+    """(kernel, arguments by name, warps) of every launch, forward and backward, as it is made."""
     launches = []
 
-    def run(kernel, *args, grid, warmup, num_warps, **options):
+    def run(kernel, *args, grid, warmup, num_warps=4, **options):
         bound = inspect.signature(kernel.fn).bind(*args, **options)
         bound.apply_defaults()
         launches.append((kernel, bound.arguments, num_warps))
 
     with mock.patch.object(triton.runtime.jit.JITFunction, "run", run):
-        output = part()
-        output.backward(torch.empty_like(output))
+        outputs = part()
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.autograd.backward(outputs, [torch.empty_like(one) for one in outputs])
     return launches
 
 
@@ -178,3 +183,28 @@ def test_ligers_kernels_compile_at_llama_2_7b(part, architecture):
         assert len(accesses) - len(vectors) == singles, accesses
         each = 32 * warps * -(-registers(report) // 8) * 8  # given out in eights a thread
         assert min(65536 // each, 2048 // (32 * warps)) >= programs, name
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("groups", [32, 8])
+def test_the_joint_rotation_compiles_at_32_heads(groups, architecture):
+    from megatron_patches.kernels.rope import rotate_joint
+
+    head, sizes = 128, [32 // groups * 128, 128, 128]
+    freqs = torch.empty(TOKENS, 1, 1, head, device="meta")
+
+    def joint_rotation():
+        return rotate_joint(empty(TOKENS, 1, groups, sum(sizes)), freqs, freqs, sizes)
+
+    found = launched(joint_rotation)
+    kinds = [arguments["ROTATE"] for _, arguments, _ in found]
+    assert kinds == [True, True, True, True, False]  # queries, keys, both back, values back
+    for kernel, arguments, warps in found:
+        signature, constants, multiples = specialised(kernel, arguments)
+        ptx, report = compiled(kernel, signature, constants, architecture, warps, multiples)
+        assert spills(report) == 0
+        assert registers(report) <= 128
+        accesses = re.findall(r"(?:ld|st)\.global\S*", ptx)
+        assert accesses
+        # The keys of 8 heads give each thread no more than 8 bytes.
+        assert all(re.search(r"\.v[24]\.b32$", access) for access in accesses), accesses
