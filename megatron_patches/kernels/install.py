@@ -15,6 +15,7 @@ from megatron_patches.kernels import adamw, weight_gradients
 from megatron_patches.runtime.replace import replace
 
 EXTENSION = "fused_weight_gradient_mlp_cuda"  # apex's
+JOINT = "apply_fused_qkv_rotary_pos_emb"  # Transformer Engine's
 
 _originals: dict[tuple[str, str], Any] = {}
 
@@ -44,10 +45,16 @@ def _rebind(owner: ModuleType, name: str, new: Any = None) -> None:
 
 def _rope(kernel: str) -> None:
     from megatron.core.models.common.embeddings import rope_utils
+    from megatron.core.transformer import attention
 
-    from megatron_patches.kernels.rope import rotate
+    from megatron_patches.kernels.rope import rotate, rotate_joint
 
-    _rebind(rope_utils, "fused_apply_rotary_pos_emb", rotate if kernel == "triton" else None)
+    ours = kernel == "triton"
+    _rebind(rope_utils, "fused_apply_rotary_pos_emb", rotate if ours else None)
+    if not hasattr(attention, JOINT):  # its import failed, so the name never came into being
+        setattr(attention, JOINT, None)
+    _rebind(attention, JOINT, rotate_joint if ours else None)
+    _rebind(attention, "HAVE_FUSED_QKV_ROPE", True if ours else None)
 
 
 def _swiglu(kernel: str) -> None:

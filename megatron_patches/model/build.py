@@ -34,6 +34,7 @@ from e2_llm.methods import method_for
 from megatron_patches.kernels.attention import SDPACoreAttention
 from megatron_patches.kernels.install import install
 from megatron_patches.kernels.norm import NORMS
+from megatron_patches.kernels.rope import takes_joint
 from megatron_patches.model.rotary import E2RotaryEmbedding
 from megatron_patches.model.temperature import TemperatureSelfAttention
 
@@ -56,6 +57,9 @@ def model_config(args: argparse.Namespace, config: E2Config) -> GPTModelConfig:
         raise UserError(f"--spec {' '.join(args.spec)}: there is no such module to import")
     model.rope_scaling_factor = args.rope_scaling_factor  # which Megatron 0.19.2 forgets
     model.transformer.use_te_activation_func = args.kernels["swiglu"] == "te"
+    apart = args.dataloader_inter_document_masking
+    if args.kernels["rope"] == "triton" and takes_joint(model.transformer, apart):
+        model.transformer.fused_single_qkv_rope = True
     if args.spec is None:
         model.transformer_layer_spec = partial(layer_spec, positions=config, kernels=args.kernels)
     if method_for(config).rule is not PLAIN:  # with it Megatron's own module stays

@@ -8,6 +8,7 @@ SECONDS = {
     "tests/distributed/test_tensorboard.py": 40,
     "tests/distributed/test_kernels.py": 60,
     "tests/distributed/test_inside.py": 65,
+    "tests/distributed/test_compiled_parts.py": 20,
     "tests/distributed/test_documents.py": 40,
     "tests/distributed/test_measured.py": 25,
     "tests/end_to_end/test_quickstart.py": 160,

@@ -191,10 +191,13 @@ def test_addmm_accumulates_what_autograd_does(model_parallel, kernels, layer, dt
 def test_what_was_installed_goes_again(model_parallel, kernels):
     from megatron.core.models.common.embeddings import rope_utils
     from megatron.core.tensor_parallel import layers
+    from megatron.core.transformer import attention
     from megatron.training import training
 
     names = {
         (rope_utils, "fused_apply_rotary_pos_emb"),
+        (attention, "apply_fused_qkv_rotary_pos_emb"),
+        (attention, "HAVE_FUSED_QKV_ROPE"),
         (fused_bias_swiglu, "SwiGLUFunction"),
         (language_module, "fused_vocab_parallel_cross_entropy"),
         (layers, "_grad_accum_fusion_available"),

@@ -97,21 +97,29 @@ def test_another_configuration_has_its_own_frequencies():
 
 
 @pytest.mark.slow  # the compiler takes a while
-def test_a_compiled_model_is_not_compiled_anew_for_every_draw():
+@pytest.mark.parametrize("frequencies", ["linear", "yarn"])
+@pytest.mark.parametrize("draw_per", ["microbatch", "sample"])
+def test_a_compiled_model_is_not_compiled_anew_for_every_draw(draw_per, frequencies):
     model = make_model("llama").train()
-    positions = install(model, E2Config(base_window=64, train_window=64, draw_per="sample"), 1)
+    drawn = {"draw_per": draw_per, "frequencies": frequencies}
+    positions = install(model, E2Config(base_window=64, train_window=64, **drawn), 1)
     ids, graphs, counts = torch.arange(80).reshape(2, 40), [], []
 
     def backend(graph, _):
         graphs.append(graph)
         return graph.forward
 
-    compiled = torch.compile(model, backend=backend)
-    for index in range(3):
+    torch._dynamo.reset()
+    compiled, draws = torch.compile(model, backend=backend), set()
+    for index in range(4):
         positions.set_samples(range(2 * index, 2 * index + 2), 0)
-        torch.testing.assert_close(compiled(ids).logits, model(ids).logits)
+        draws.add(tuple(positions.rotary.draws))
+        output = compiled(ids)
+        torch.testing.assert_close(output.logits, model(ids).logits)
+        output.logits.sum().backward()
         counts.append(len(graphs))
-    assert counts[0] == counts[-1]
+    assert len(draws) == 4
+    assert counts == counts[:1] * 4
 
 
 def test_a_scaled_rope_is_refused():
