@@ -40,7 +40,7 @@ def made(make_tasks, texts, output, *flags):
     arguments = ["--text", *texts, "--output", output, *flags]
     make_tasks([str(argument) for argument in arguments])
     return {
-        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
+        path.stem: [json.loads(line) for line in path.read_bytes().splitlines()]
         for path in sorted(output.iterdir())
     }
 

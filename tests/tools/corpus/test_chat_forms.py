@@ -182,7 +182,7 @@ def test_parquet_is_read_as_json_lines_are(tmp_path, capfd):
     output = tmp_path / "rows.jsonl"
     capfd.readouterr()
     main(["sharegpt", "--input", str(tmp_path / "in.parquet"), "--output", str(output)])
-    assert [json.loads(line) for line in output.read_text().splitlines()] == lines
+    assert [json.loads(line) for line in output.read_bytes().splitlines()] == lines
     assert "600 records read, 600 written" in shown(capfd)
     broken = [{"messages": None, "id": "a"}, {"messages": [ASK, ANSWER], "id": "b"}]
     parquet.write_table(pyarrow.Table.from_pylist(broken), tmp_path / "in.parquet")

@@ -45,7 +45,7 @@ def prepared(folder, corpus, content, *options, name="in.jsonl"):
     (folder / name).write_bytes(content)
     output = folder / "out.jsonl"
     main([corpus, "--input", str(folder / name), "--output", str(output), *options])
-    return [json.loads(line) for line in output.read_text().splitlines()]
+    return [json.loads(line) for line in output.read_bytes().splitlines()]
 
 
 def pieces(record):

@@ -10,7 +10,7 @@ import lzma
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e2_tools.commands.prepare_corpus import main
@@ -161,6 +161,7 @@ GOOD = {
 
 
 @given(st.lists(odd | values, max_size=5), st.integers(0, 5), st.sampled_from(["lines", None, 1]))
+@example([{"text": "\x85"}], 0, "lines")  # a line's end to str.splitlines, not to JSON lines
 @settings(max_examples=60, deadline=None)
 def test_any_json_beside_good_records(tmp_path_factory, others, place, layout):
     tmp_path = tmp_path_factory.mktemp("odd")
