@@ -66,6 +66,12 @@ def title_lines(title: str, figure: Figure) -> str:
     return wrapped(title, int((figure.get_figwidth() - BESIDE) / CHARACTER))
 
 
+def title_above(axes: Axes, figure: Figure, title: str, pad: float) -> None:
+    """Set somebody's title above a figure's only panel, ``pad`` points from it."""
+    lines = title_lines(title, figure)
+    axes.set_title(lines, loc="left", pad=pad, fontsize=13, color=INK, fontweight="bold")
+
+
 def save_png(figure: Figure, path: Path) -> None:
     """Save a figure as PNG, 150 dpi, whole or not at all.
 

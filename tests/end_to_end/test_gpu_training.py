@@ -76,6 +76,14 @@ def test_bad_input_is_one_line(arguments, line):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+def test_the_first_check_ends_at_one_of_its_steps(tmp_path):
+    words = ["--device", "cpu", "--out", tmp_path / "out", "--until"]
+    for until in ("0", "7", "four"):
+        run = benchmark(*words, until, script="benchmarks/gpu_first_check.sh", code=2)
+        refused_by(run, f"--until {until}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_first_check_runs_through(tmp_path):
     out = tmp_path / "out"
     script = "benchmarks/gpu_first_check.sh"

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from e2_tools.evaluation.longbench.origin import KINDS
 from e2_tools.evaluation.longbench.summaries import Summary, common_kind, common_means
-from e2_tools.plotting import COLORS, INK, MARKERS, Looks, style_axes, title_lines, wrapped
+from e2_tools.plotting import COLORS, INK, MARKERS, Looks, style_axes, title_above, wrapped
 
 LOOKS = {
     "EN": COLORS[3],
@@ -124,13 +124,6 @@ def _legend(name: str) -> str:
 def _finish(figure: Figure, title: str | None, columns: int = 3) -> Figure:
     if title:
         (axes,) = figure.axes
-        axes.set_title(
-            title_lines(title, figure),
-            loc="left",
-            pad=14,
-            fontsize=13,
-            color=INK,
-            fontweight="bold",
-        )
+        title_above(axes, figure, title, pad=14)
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)
     return figure

@@ -9,7 +9,7 @@ from e2_common.errors import UserError
 from e2_tools.evaluation.conditions import conditions_of_all, test_name, told_scales
 from e2_tools.evaluation.perplexity.results import KEY_TOKENS
 from e2_tools.evaluation.result_file import Results
-from e2_tools.plotting import INK, Looks, style_axes, tick_label, title_lines, wrapped
+from e2_tools.plotting import INK, Looks, style_axes, tick_label, title_above, wrapped
 
 LOG_ABOVE = 4.0  # largest / smallest value beyond which a linear y axis hides the small ones
 _LABELS = {
@@ -106,14 +106,7 @@ def draw(
     if train_window is not None:
         _mark_trained(axes, train_window)
     if title:
-        axes.set_title(
-            title_lines(title, figure),
-            loc="left",
-            pad=24,
-            fontsize=13,
-            color=INK,
-            fontweight="bold",
-        )
+        title_above(axes, figure, title, pad=24)
     # Below the axes: inside, it sooner or later covers a line.
     columns = 2 if len(files) > 1 and width >= NARROW else 1
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK)

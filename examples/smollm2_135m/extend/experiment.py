@@ -261,9 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.dry_run:
         show_plan(plan, Costs(args.out / "costs.jsonl"), args.jobs)
         return
-    from e2_tools.evaluation.model import (
-        choose_device,
-    )  # with transformers, which is slow to import
+    from e2_tools.evaluation.model import choose_device  # transformers is slow to import
 
     choose_device(args.device)
     make_parent(args.out / SETTINGS)
