@@ -78,7 +78,19 @@ def faster(config: Config, device: torch.device) -> Choice:
     if width * inner < SMALL:
         return Choice("fp32", "a small model gains nothing from bf16")
     tokens = TOKENS.get(device.type, MANY_TOKENS)
-    spent = _milliseconds(tokens, min(width, LARGEST), min(inner, LARGEST), device)
+    return by_product(tokens, min(width, LARGEST), min(inner, LARGEST), device)
+
+
+def by_product(tokens: int, width: int, inner: int, device: torch.device) -> Choice:
+    """Return bf16 if a product [tokens, width] x [width, inner] is clearly faster in it, else fp32.
+
+    Args:
+        tokens: rows.
+        width: summed over.
+        inner: columns.
+        device: where it is timed.
+    """
+    spent = _milliseconds(tokens, width, inner, device)
     told = ", ".join(f"{name} {taken:.3g} ms" for name, taken in spent.items())
     chosen = "bf16" if MARGIN * spent["bf16"] < spent["fp32"] else "fp32"
     return Choice(chosen, f"a product of the model's shape takes {told}")

@@ -14,7 +14,7 @@ usage: examples/quickstart/on_transformers.sh [options]
   --document-tokens N  of each held-out address            (3072)
   --windows "W ..."    to evaluate, in tokens              ("128 256 512 1024 2048")
   --ranks N            processes of each training          (2)
-  --dtype D            of training, as that of the quickstart: fp32 or bf16 (fp32)
+  --dtype D            of training, as that of the quickstart: fp32, bf16 or auto (auto)
 PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }

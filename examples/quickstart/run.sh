@@ -14,7 +14,7 @@ usage: examples/quickstart/run.sh [options]
   --document-tokens N  of each held-out address    (3072)
   --windows "W ..."    to evaluate, in tokens      ("128 256 512 1024 2048")
   --ranks N            processes of each training  (2)
-  --dtype D            of training: fp32, whose figures README has, or bf16 (fp32)
+  --dtype D            of training: fp32, bf16, or auto: bf16 where this machine multiplies it faster (auto)
 PYTHON=... chooses the interpreter (.venv/bin/python).
 TEXT
 }

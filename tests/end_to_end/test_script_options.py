@@ -122,4 +122,4 @@ def test_what_follows_two_hyphens_is_passed_on():
 
 @pytest.mark.parametrize("name", ["quickstart/run", "quickstart/on_transformers"])
 def test_a_type_that_the_quickstart_does_not_train_in(name):
-    expect_refusal("--dtype fp8: fp32 or bf16", name, "--dtype", "fp8")
+    expect_refusal("--dtype fp8: auto, fp32 or bf16", name, "--dtype", "fp8")
