@@ -1,4 +1,5 @@
-# make demo    from an empty machine to the picture of perplexity by window (9 to 12 minutes, after the installation)
+# make demo    from an empty machine to the picture of perplexity by window (7 minutes where the
+#              CPU is fast in bf16, 9 to 12 where it is not, after the installation)
 # make demo-hf the same with its fine-tuning on transformers; goes on in the folder of make demo
 # make demo-retrieval   the same for retrieval: four words told once, asked at up to 32 L
 # make quick   under a minute: lint, the unit tests, and tests of commands that a change can break: what
