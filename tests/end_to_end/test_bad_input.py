@@ -13,6 +13,7 @@ from tests.distributed.corpus import make_corpus, write_dataset
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING, run_world
 from tests.end_to_end.command_lines import refusals
 from tests.helpers.commands import refused_by, run_command
+from tests.helpers.quick_python import quick_python
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,8 @@ def accepted(folder):
 
 
 def run(argv, code=0):
-    return run_command("pretrain_e2.py", *argv, code=code, PYTHONWARNINGS="ignore")
+    more = {"PYTHONWARNINGS": "ignore", "PYTHON": quick_python()}
+    return run_command("pretrain_e2.py", *argv, code=code, **more)
 
 
 def test_every_mistake_is_one_line(good, folder, subtests):

@@ -23,13 +23,14 @@ from benchmarks.gpu.transformers_run import without_mask
 from benchmarks.gpu_training import build_parser
 from tests.helpers import ROOT
 from tests.helpers.commands import refused_by, run_command
+from tests.helpers.quick_python import quick_python
 
 TINY = "--device cpu --preset tiny --warm-up 1 --micro-batches 2 --profile-steps 1".split()
 LLAMA = PRESETS["llama2-7b"]
 
 
 def benchmark(*arguments, script="benchmarks/gpu_training.py", code=0):
-    return run_command(script, *arguments, code=code, timeout=150)
+    return run_command(script, *arguments, code=code, timeout=150, PYTHON=quick_python())
 
 
 def test_every_variant_is_measured_and_written(tmp_path):
@@ -87,7 +88,8 @@ def test_the_first_check_ends_at_one_of_its_steps(tmp_path):
 def test_the_first_check_runs_through(tmp_path):
     out = tmp_path / "out"
     script = "benchmarks/gpu_first_check.sh"
-    run = run_command(script, "--device", "cpu", "--out", out, timeout=380)
+    words = ["--device", "cpu", "--out", out]
+    run = run_command(script, *words, timeout=380, PYTHON=quick_python())
     assert "largest difference of fp32 logits, cpu against cpu: 0.0e+00" in run.stdout
     rows = json.loads((out / "correctness.json").read_text())["correctness"]
     checked = {(row["part"], row["kernel"]) for row in rows if row.get("passed")}

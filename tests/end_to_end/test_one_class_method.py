@@ -2,13 +2,13 @@
 """A position method is one class: choices, refusals, help, training, export and plots follow."""
 
 import json
-import sys
 
 import pytest
 
 from tests.distributed.corpus import make_corpus
 from tests.distributed.world import TINY_MODEL, TINY_TRAINING
 from tests.helpers.commands import refused_by, run_command
+from tests.helpers.quick_python import quick_python
 
 METHOD = '''
 import importlib, sys
@@ -38,9 +38,9 @@ def folder(tmp_path_factory):
 
 def run(folder, module, *arguments, code=0):
     """Run a command in a process that knows the class; returns what it prints."""
-    done = run_command(
-        sys.executable, folder / "mine.py", module, *arguments, code=code, timeout=250, COLUMNS=1000
-    )
+    words = [folder / "mine.py", module, *arguments]
+    more = {"COLUMNS": 1000, "PYTHON": quick_python()}
+    done = run_command(*words, code=code, timeout=250, **more)
     return done.stdout + done.stderr
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import run_command
+from tests.helpers.quick_python import quick_python
 
 SMALL = ["--base-steps", "6", "--tune-steps", "4", "--document-tokens", "300"]
 SMALL += ["--windows", "128 256"]
@@ -21,7 +22,7 @@ def quickstart(out, *options, **more):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("quickstart") / "out"
-    return out, quickstart(out, *SMALL).stdout
+    return out, quickstart(out, *SMALL, PYTHON=quick_python()).stdout
 
 
 @pytest.mark.timeout(450)

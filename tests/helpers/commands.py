@@ -25,13 +25,15 @@ def run_command(
 
     A program that ends in ``.py`` runs under this Python, ``-c`` and ``-m`` (and ``-X`` …) are
     this Python's too; one that ends in ``.sh`` runs under bash. ``environment`` comes on top of
-    this process's own. Fails unless the exit code is ``code``; ``None`` allows every one.
+    this process's own; its ``PYTHON`` takes the place of this Python, and is what the project's
+    scripts use. Fails unless the exit code is ``code``; ``None`` allows every one.
     """
     program, *rest = map(str, words)
+    python = str(environment.get("PYTHON", sys.executable))
     if program.startswith("-"):
-        command = [sys.executable, program, *rest]
+        command = [python, program, *rest]
     elif program.endswith(".py"):
-        command = [sys.executable, str(ROOT / program), *rest]
+        command = [python, str(ROOT / program), *rest]
     elif program.endswith(".sh"):
         command = ["bash", str(ROOT / program), *rest]
     else:
