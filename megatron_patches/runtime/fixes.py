@@ -7,6 +7,7 @@ when the name is gone, so that a new Megatron version cannot silently run withou
 
 import argparse
 import os
+import queue
 from typing import Any
 
 from megatron_patches.runtime.replace import replace
@@ -23,6 +24,7 @@ def apply() -> None:
     skip_helper_compilation()
     load_fp32_main_parameters()
     resume_distributed_optimizer_on_torch_adamw()
+    keep_results_of_saves_in_process()
 
 
 def skip_helper_compilation() -> None:
@@ -116,3 +118,30 @@ def resume_distributed_optimizer_on_torch_adamw() -> None:
         optimizer_class, "_set_main_param_and_optimizer_states", set_states
     )
     original_load = replace(optimizer_class, "load_state_dict", load_state_dict)
+
+
+def keep_results_of_saves_in_process() -> None:
+    """Let a save that is waited for hand over its results without another process.
+
+    Megatron's queue for them lives in a process of its own, which imports torch to receive the
+    first: seconds of the first save, and memory of every rank that saves. It is what asynchronous
+    saves need (no thread upstream).
+    """
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+    from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
+
+    waited_for = False
+
+    def save(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal waited_for
+        waited_for = True
+        try:
+            return original_save(self, *args, **kwargs)
+        finally:
+            waited_for = False
+
+    def results_queue(*args: Any, **kwargs: Any) -> Any:
+        return queue.Queue() if waited_for else original_queue(*args, **kwargs)
+
+    original_save = replace(TorchDistSaveShardedStrategy, "save", save)
+    original_queue = replace(filesystem_async, "get_write_results_queue", results_queue)

@@ -91,6 +91,7 @@ def test_it_is_drawn(folder):
 
 def test_without_the_class_its_checkpoint_is_refused(folder, trained):
     again = ("--load", folder / "checkpoint", "--save", folder / "again")
-    done = run_command("tools/convert_megatron_to_hf.py", *again, code=2)
+    words = ["tools/convert_megatron_to_hf.py", *again]
+    done = run_command(*words, code=2, PYTHON=quick_python())
     refused_by(done, "--position-method strided: no such method; there are e2,")
     assert not (folder / "again").exists()

@@ -3,6 +3,8 @@
 
 import importlib.util
 import os
+import shutil
+import tempfile
 
 import pytest
 
@@ -11,8 +13,10 @@ if not IN_WORLD:
     collect_ignore_glob = ["test_*.py"]
 else:
     from megatron_patches.runtime import cpu as cpu_runtime
+    from megatron_patches.runtime import fixes
 
     cpu_runtime.install()
+    fixes.keep_results_of_saves_in_process()
     if importlib.util.find_spec("liger_kernel"):
         from tests.helpers.triton_interpreter import prepare
 
@@ -38,3 +42,16 @@ def model_parallel(request):
     for group in list(torch.distributed.distributed_c10d._world.pg_map):
         if group is not world:
             torch.distributed.destroy_process_group(group)
+
+
+@pytest.fixture
+def folder():
+    """One for all ranks; needs ``model_parallel`` before it."""
+    import torch
+
+    name = [tempfile.mkdtemp()]
+    mine = name[0]
+    torch.distributed.broadcast_object_list(name, src=0)
+    yield name[0]
+    torch.distributed.barrier()
+    shutil.rmtree(mine)

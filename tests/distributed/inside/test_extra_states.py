@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of local layers load into layers that keep extra states, as Transformer Engine's do."""
 
-import tempfile
-
 import pytest
 import torch
 from megatron.core import dist_checkpointing
@@ -11,14 +9,6 @@ from torch.distributed.checkpoint import CheckpointException
 from megatron_patches.checkpoint.extra_states import keep_own
 from megatron_patches.kernels.norm import RMSNorm
 from tests.distributed.inside.models import built, megatron_args
-
-
-@pytest.fixture
-def folder():
-    """One for all ranks."""
-    name = [tempfile.mkdtemp()]
-    torch.distributed.broadcast_object_list(name, src=0)
-    return name[0]
 
 
 def with_extra_state(monkeypatch):
