@@ -21,6 +21,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # In the environment, so that the workers of xdist and the ranks of a world have the same one.
+if "E2_INSIDE_WORLD" in os.environ:
+    os.environ.setdefault("E2_TEST_ORDER", "0")
 os.environ.setdefault("E2_TEST_ORDER", str(random.SystemRandom().randrange(1, 10**6)))
 
 

@@ -10,10 +10,11 @@ its checkpoint in all of them.
 
 import argparse
 import ast
+import fnmatch
 import inspect
-from collections.abc import Container, Iterable
+import re
+from collections.abc import Callable, Container, Iterable
 from dataclasses import fields
-from fnmatch import fnmatchcase
 from functools import lru_cache
 
 # A name that ends in ``*`` stands for all that begin so.
@@ -75,7 +76,12 @@ BELONG_TO = {
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name is among patterns, whose ``*`` stands for anything."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return _matcher(tuple(patterns))(name) is not None
+
+
+@lru_cache
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)").match
 
 
 def fed_to_models(arguments: Container[str]) -> frozenset[str]:
