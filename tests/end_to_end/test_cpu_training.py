@@ -11,6 +11,7 @@ from benchmarks.cpu.table import WARM_UP, WITHOUT_E2, prices, sentence, summary,
 from benchmarks.cpu_training import VARIANTS, measure
 from e2_common.errors import UserError
 from tests.helpers.commands import refused_by, run_command
+from tests.helpers.quick_python import quick_python
 
 SCRIPT = "benchmarks/cpu_training.py"
 
@@ -49,7 +50,7 @@ def test_the_price_of_e2_is_that_of_its_engine():
 
 
 def test_refusals():
-    refused_by(run_command(SCRIPT, "--steps", "0", code=2), "--steps 0")
+    refused_by(run_command(SCRIPT, "--steps", "0", code=2, PYTHON=quick_python()), "--steps 0")
 
 
 def test_a_process_that_ends_is_told(tmp_path):

@@ -3,7 +3,6 @@
 
 import shutil
 import stat
-import sys
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from benchmarks.engine import compare, sentence
 from tests.distributed.corpus import make_tokenizer
 from tests.helpers.commands import refused_by, run_command
 from tests.helpers.families import make_model
+from tests.helpers.quick_python import quick_python
 
 SCRIPT = "benchmarks/engine.py"
 
@@ -59,14 +59,15 @@ pathlib.Path(answer).write_text(json.dumps({{"version": "0", "rows": rows}}))
 
 def fake(tmp_path, factor):
     program = tmp_path / "python"
-    program.write_text(FAKE.format(python=sys.executable, factor=factor))
+    program.write_text(FAKE.format(python=quick_python(), factor=factor))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return program
 
 
 @pytest.mark.parametrize(("factor", "same"), [(1, True), (4, False)])
 def test_an_engine_beside_transformers(model, tmp_path, factor, same):
-    told = run_command(SCRIPT, *model, "--vllm", fake(tmp_path, factor)).stdout
+    words = [*model, "--vllm", fake(tmp_path, factor)]
+    told = run_command(SCRIPT, *words, PYTHON=quick_python()).stdout
     assert told.startswith("vLLM 0: ")
     worst = float(told.split()[-1])
     assert (worst < 1e-3) is same
@@ -74,8 +75,9 @@ def test_an_engine_beside_transformers(model, tmp_path, factor, same):
 
 
 def test_refusals(model, tmp_path):
-    refused_by(run_command(SCRIPT, *model, "--vllm", "false", code=2), "vLLM failed")
-    refused_by(run_command(SCRIPT, *model, "--llama-cpp", "x", code=2), "--node-folder")
-    refused_by(
-        run_command(SCRIPT, *model[:-1], 1000, "--vllm", "false", code=2), "lower --tokens 1000"
-    )
+    def run(*words):
+        return run_command(SCRIPT, *words, code=2, PYTHON=quick_python())
+
+    refused_by(run(*model, "--vllm", "false"), "vLLM failed")
+    refused_by(run(*model, "--llama-cpp", "x"), "--node-folder")
+    refused_by(run(*model[:-1], 1000, "--vllm", "false"), "lower --tokens 1000")

@@ -14,11 +14,13 @@ from benchmarks.preprocess import FAST, OURS, REFERENCE, begun, build_parser, ta
 from benchmarks.processes import measured
 from e2_common.errors import UserError
 from tests.helpers.commands import refused_by, run_command
+from tests.helpers.quick_python import quick_python
 from tests.helpers.tiny_corpus import TEXTS, save_hugging_face, write_jsonl
 
 
 def benchmark(name, *arguments, code=0):
-    return run_command(f"benchmarks/{name}.py", *arguments, code=code, timeout=290)
+    more = {"timeout": 290, "PYTHON": quick_python()}
+    return run_command(f"benchmarks/{name}.py", *arguments, code=code, **more)
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import pytest
 
 from benchmarks.step_overhead import VARIANTS, bootstrap, by_variant, interleaved
 from tests.helpers.commands import refused_by, run_command
+from tests.helpers.quick_python import quick_python
 
 TINY = "--hidden-size 64 --head-dim 32 --num-layers 1 --seq-length 32 --steps 2".split()
 
 
 def benchmark(*arguments, code=0):
-    return run_command("benchmarks/step_overhead.py", *arguments, code=code)
+    return run_command("benchmarks/step_overhead.py", *arguments, code=code, PYTHON=quick_python())
 
 
 def test_every_variant_is_timed_and_written(tmp_path):

@@ -40,6 +40,8 @@ def what_changed(before: dict, after: dict, temporary: Path) -> list[str]:
     """
     changed = []
     for name in before.keys() & after.keys():
+        if before[name] == after[name]:
+            continue
         if name == "sys.modules":
             changed += _modules(before[name], after[name], temporary)
         elif name == "sys.path":  # real packages may add to it
@@ -47,7 +49,7 @@ def what_changed(before: dict, after: dict, temporary: Path) -> list[str]:
             added = [place for place in after[name] if Path(place).is_relative_to(temporary)]
             changed += [f"sys.path without {place}" for place in lost]
             changed += [f"sys.path with {place}" for place in added if place not in before[name]]
-        elif before[name] != after[name]:
+        else:
             changed.append(f"{name} {_difference(before[name], after[name])}")
     return sorted(changed)
 

@@ -4,7 +4,8 @@
 import pytest
 
 from tests.distributed.corpus import make_corpus
-from tests.distributed.world import TINY_MODEL, TINY_TRAINING
+from tests.distributed.world import LOADING_ALONE, TINY_MODEL, TINY_TRAINING
+from tests.helpers.quick_python import quick_python
 from tests.multihost.hosts import finish, logs, losses, one_host, two_hosts
 
 LAYOUT = ["--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2"]
@@ -22,7 +23,8 @@ def command(tmp_path_factory):
 def on_one_host(folder, ranks, argv):
     """The losses of a run without a fault."""
     with one_host(ranks) as machine:
-        assert finish([machine.start(folder, argv)], LIMIT) == [0], logs(folder)
+        machine.python = quick_python()
+        assert finish([machine.start(folder, [*argv, *LOADING_ALONE])], LIMIT) == [0], logs(folder)
     found = losses(folder)
     assert sorted(found) == list(range(1, ITERATIONS + 1))
     return found

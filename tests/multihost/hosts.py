@@ -45,12 +45,13 @@ class Machine:
         self.ranks_per_host = ranks
         self.log = "host.log"
         self.enter = []  # what to put before a command
+        self.python = sys.executable
         self.meeting = ["--standalone"]
         self.environment = {}
 
     def start(self, folder, argv, *torchrun):
         """Start torchrun; its output is added to the log in ``folder``."""
-        command = [*self.enter, sys.executable, "-m", "torch.distributed.run", *self.meeting]
+        command = [*self.enter, self.python, "-m", "torch.distributed.run", *self.meeting]
         command += ["--nproc-per-node", str(self.ranks_per_host), *torchrun, "pretrain_e2.py"]
         with (folder / self.log).open("a") as log:
             return subprocess.Popen(

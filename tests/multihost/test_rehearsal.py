@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.distributed.world import LOADING_ALONE
 from tests.multihost.conftest import ITERATIONS, LIMIT, saving
 from tests.multihost.hosts import finish, logs, losses, missing, same_curve
 
@@ -14,7 +15,7 @@ pytestmark = [
 
 
 def test_two_hosts_train_as_one(hosts, command, uninterrupted, tmp_path):
-    argv = saving(command, tmp_path)
+    argv = [*saving(command, tmp_path), *LOADING_ALONE]
     running = [host.start(tmp_path, argv) for host in hosts]
     assert finish(running, LIMIT) == [0, 0], logs(tmp_path)
     assert same_curve(losses(tmp_path), uninterrupted)
