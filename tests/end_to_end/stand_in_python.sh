@@ -33,7 +33,7 @@ case $1 in
         mkdir -p "$(value --output)/tokenizer"
         echo '{"text": "An address."}' > "$(value --output)/held_out.jsonl"
         ;;
-    examples/quickstart/dtype.py) echo fp32 ;;
+    examples/quickstart/dtype.py) echo "${FASTER:-fp32}" ;;
     examples/domains/texts.py) touch "$(value --output)" ;;
     examples/retrieval/prepare.py) mkdir -p "$(value --output)" ;;
     -c) cat ;;

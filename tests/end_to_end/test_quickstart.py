@@ -2,14 +2,17 @@
 """`make demo` at a reduced size: every step of it, so that it never rots."""
 
 import json
+import shutil
 import time
 
 import pytest
 from PIL import Image
 
+from tests.helpers import ROOT
 from tests.helpers.commands import run_command
 from tests.helpers.quick_python import quick_python
 
+STAND_IN = ROOT / "tests" / "end_to_end" / "stand_in_python.sh"
 SMALL = ["--base-steps", "6", "--tune-steps", "4", "--document-tokens", "300"]
 SMALL += ["--windows", "128 256"]
 
@@ -65,6 +68,28 @@ def test_other_settings_do_not_mix(finished):
     out, _ = finished
     other = quickstart(out, *SMALL, "--tune-steps", "5", code=2)
     assert "other settings" in other.stderr
+
+
+@pytest.mark.parametrize("script", ["run", "on_transformers"])
+@pytest.mark.parametrize("faster", ["fp32", "bf16"])
+def test_the_type_is_chosen_once(tmp_path, script, faster):
+    # The scripts alone, without a model: what is faster now, and then what the folder has.
+    calls = tmp_path / "calls"
+    for now in (faster, "bf16" if faster == "fp32" else "fp32"):
+        calls.unlink(missing_ok=True)
+        more = {"PYTHON": STAND_IN, "CALLS": calls, "FASTER": now, "code": None}
+        shutil.rmtree(tmp_path / "out" / "base", ignore_errors=True)
+        run_command(f"examples/quickstart/{script}.sh", "--out", tmp_path / "out", **more)
+        asked = [line.split("\x1f") for line in calls.read_text().splitlines()]
+        base = next(words for words in asked if str(tmp_path / "out" / "base") in words)
+        assert ("--bf16" in base) is (faster == "bf16")
+        assert (["examples/quickstart/dtype.py", ""] in asked) is (now == faster)
+
+
+def test_the_faster_type_is_one_of_two():
+    told = run_command("examples/quickstart/dtype.py")
+    assert told.stdout.strip() in ("fp32", "bf16")
+    assert f"note: --dtype auto: {told.stdout.strip()}, a product" in told.stderr
 
 
 @pytest.mark.slow
