@@ -52,13 +52,18 @@ request = dict(words=words, folder=os.getcwd(), environment=dict(os.environ), py
 request = json.dumps(request).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
-process = int.from_bytes(server.recv(8), "big")
+def told():
+    answer = server.recv(8)
+    if len(answer) < 8:
+        sys.exit("the server of forks is gone")
+    return int.from_bytes(answer, "big")
+process = told()
 def passed_on(number, _):
     os.kill(process, number)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     if signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, passed_on)
-status = os.waitstatus_to_exitcode(int.from_bytes(server.recv(8), "big"))
+status = os.waitstatus_to_exitcode(told())
 if status < 0:
     if -status != signal.SIGKILL:
         signal.signal(-status, signal.SIG_DFL)
@@ -119,13 +124,17 @@ def serve(listening):
                 if key.fileobj is listening:
                     connection = listening.accept()[0]
                     request, files = _request(connection)
+                    if request is None:
+                        connection.close()
+                        continue
                     process = os.fork()
                     if process == 0:
                         held = [*alive.values(), listening, connection, selector]
                         return functools.partial(_become, request, files, held, (reads, writes))
                     for file in files:
                         os.close(file)
-                    connection.sendall(process.to_bytes(8, "big"))
+                    with contextlib.suppress(OSError):
+                        connection.sendall(process.to_bytes(8, "big"))
                     alive[process] = connection
                     selector.register(connection, selectors.EVENT_READ, process)
                 elif key.fileobj == reads:
@@ -139,8 +148,12 @@ def serve(listening):
 def _request(connection):
     length, files, _, _ = socket.recv_fds(connection, 8, 3)
     left, request = int.from_bytes(length, "big"), b""
-    while len(request) < left:
-        request += connection.recv(left - len(request))
+    while len(request) < left and (more := connection.recv(left - len(request))):
+        request += more
+    if len(files) < 3 or len(request) < left:  # who asked is gone
+        for file in files:
+            os.close(file)
+        return None, []
     return json.loads(request), files
 
 

@@ -3,13 +3,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from tests.helpers.quick_python import LIBRARIES, quick_python
+from tests.helpers.quick_python import CLIENT, LIBRARIES, quick_python
 
 
 def wait_until(true):
@@ -118,3 +119,30 @@ def test_a_signal_reaches_the_fork(number, tmp_path):
     # The real one dies of an interrupt by the signal; here its exit code is a shell's for that.
     assert run.wait(20) == (130 if number == signal.SIGINT else -number)
     wait_until(lambda: not os.path.exists(f"/proc/{process}"))
+
+
+def test_whoever_is_gone_or_says_nothing_stops_nobody(tmp_path):
+    address = str(quick_python().with_name("socket"))
+    for sent in (b"", b"\0" * 8, (99).to_bytes(8, "big") + b"half"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+            client.sendall(sent)
+    assert outcome(quick_python(), ["-c", "print(1)"], tmp_path) == (0, "1\n", "")
+
+
+def test_without_its_server_nothing_succeeds(tmp_path):
+    client = tmp_path / "python"
+    address = str(tmp_path / "socket")
+    client.write_text(CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        run = subprocess.Popen([client, "-c", "print(1)"], stderr=subprocess.PIPE, text=True)
+        connection = listening.accept()[0]
+        left = int.from_bytes(connection.recv(8), "big")
+        while left:
+            left -= len(connection.recv(left))
+        connection.close()
+        assert "the server of forks is gone" in run.communicate(timeout=20)[1]
+        assert run.returncode == 1
