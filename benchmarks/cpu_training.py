@@ -5,8 +5,8 @@
 
 Every variant is a process of its own with the same weights and windows; they take steps in turn, in
 an order drawn for every round, so that the machine's moods hit all alike. One more process times a
-matrix product: the share of that peak is what a step makes of the machine. Needs about 3 GB of
-memory a variant at SmolLM2's shape.
+matrix product: the share of that peak is what a step makes of the machine. litgpt comes beside them
+where it is installed. Needs about 3 GB of memory a variant at SmolLM2's shape.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ NONE = ["--position-method", "none"]
 VARIANTS = {
     "transformers, plain loop": ("plain", NONE),
     "transformers, Trainer": ("trainer", NONE),
+    "litgpt, plain loop": ("litgpt", NONE),
     "ours on transformers, E2": ("e2_hf", E2),
     "ours on Megatron, E2": ("megatron", E2),
     "ours on Megatron, fixed RoPE": ("megatron", NONE),
@@ -75,11 +77,7 @@ def main() -> None:
     check_counts(options, ["steps", "threads", "seed"])
     if options.output:
         check_output(options.output)
-    names = [
-        name
-        for name, (kind, _) in VARIANTS.items()
-        if options.variants is None or kind in options.variants
-    ]
+    names = chosen(options.variants)
     model, window, samples, batch = PRESETS[options.preset]
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -107,6 +105,22 @@ def main() -> None:
         print(sentence(price))
     if options.output:
         write_results(options.output, result)
+
+
+def chosen(kinds: list[str] | None) -> list[str]:
+    """Return the variants of these kinds; without kinds all that can run.
+
+    Raises:
+        UserError: litgpt is asked for and not installed.
+    """
+    there = find_spec("litgpt") is not None
+    if kinds and "litgpt" in kinds and not there:
+        raise UserError("--variants litgpt: it is not installed; pip install litgpt")
+    return [
+        name
+        for name, (kind, _) in VARIANTS.items()
+        if (kind in kinds if kinds else there or kind != "litgpt")
+    ]
 
 
 def make_inputs(folder: Path, model: Model, window: int, windows: int, seed: int) -> None:
@@ -147,7 +161,7 @@ def _arguments(
         --save-interval 1000000 --log-interval 1000"""
     return {
         "megatron": megatron.split(),
-        **dict.fromkeys(("e2_hf", "trainer", "plain", "product"), hf.split()),
+        **dict.fromkeys(("e2_hf", "trainer", "plain", "litgpt", "product"), hf.split()),
     }
 
 

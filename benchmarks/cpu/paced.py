@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training in a process of its own that takes a step whenever it is told to.
 
-    python -m benchmarks.cpu.paced {megatron,e2_hf,trainer,plain,product} LOG ARGUMENT...
+    python -m benchmarks.cpu.paced {megatron,e2_hf,trainer,plain,litgpt,product} LOG ARGUMENT...
 
 A line on standard input asks for a step; the answer is its seconds and loss as a line of JSON. So
 the steps of several trainings, each of its own program, alternate on one machine. What the program
@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -97,9 +98,32 @@ def trainer(pace: Pace, words: list[str]) -> None:
 
 def plain(pace: Pace, words: list[str]) -> None:
     """transformers' model in a loop of a few lines, with fp32 master weights in bf16."""
+    args, model, windows = _read(words)
+    _loop(pace, args, model, windows, lambda **window: model(**window).loss)
+
+
+def litgpt(pace: Pace, words: list[str]) -> None:
+    """litgpt's model in the same loop."""
+    from benchmarks.cpu.litgpt_model import LitGPT
+
+    args, _, windows = _read(words)
+    model = LitGPT(Path(args.model)).train()
+
+    def loss(**window: torch.Tensor) -> torch.Tensor:
+        return model(window["input_ids"], window["shift_labels"])
+
+    _loop(pace, args, model, windows, loss)
+
+
+def _loop(
+    pace: Pace,
+    args: argparse.Namespace,
+    model: torch.nn.Module,
+    windows: Any,
+    loss_of: Callable[..., torch.Tensor],
+) -> None:
     from benchmarks.gpu.transformers_run import MasterAdamW
 
-    args, model, windows = _read(words)
     model.to(torch.bfloat16 if args.bf16 else torch.float32)
     optimizer = MasterAdamW(list(model.parameters()), args.lr)
     samples, micro_batches = args.micro_batch_size, args.global_batch_size // args.micro_batch_size
@@ -108,7 +132,7 @@ def plain(pace: Pace, words: list[str]) -> None:
     def step(taken: Any) -> float:
         total = 0.0
         for _ in range(micro_batches):
-            loss = model(**next(taken)).loss
+            loss = loss_of(**next(taken))
             loss.backward()
             optimizer.accumulate()
             total += loss.item()
@@ -197,7 +221,7 @@ def main() -> None:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    kinds = {each.__name__: each for each in (megatron, e2_hf, trainer, plain, product)}
+    kinds = {each.__name__: each for each in (megatron, e2_hf, trainer, plain, litgpt, product)}
     kinds[kind](Pace(answers), words)
 
 
