@@ -6,7 +6,7 @@
 Every variant is a process of its own with the same weights and windows; they take steps in turn, in
 an order drawn for every round, so that the machine's moods hit all alike. One more process times a
 matrix product: the share of that peak is what a step makes of the machine. litgpt comes beside them
-where it is installed. Needs about 3 GB of memory a variant at SmolLM2's shape.
+where it is installed. Needs about 4 GB of memory a variant at SmolLM2's shape.
 """
 
 import argparse
