@@ -91,14 +91,15 @@ def trainer(pace: Pace, words: list[str]) -> None:
 
     from e2_tools.tuning.trainer import training_arguments
 
-    args, model, windows = _read(words)
+    args, windows = _read(words)
     _pace_trainers(pace)
-    Trainer(model, training_arguments(args), train_dataset=windows).train()
+    Trainer(_model(args), training_arguments(args), train_dataset=windows).train()
 
 
 def plain(pace: Pace, words: list[str]) -> None:
     """transformers' model in a loop of a few lines, with fp32 master weights in bf16."""
-    args, model, windows = _read(words)
+    args, windows = _read(words)
+    model = _model(args)
     _loop(pace, args, model, windows, lambda **window: model(**window).loss)
 
 
@@ -106,7 +107,7 @@ def litgpt(pace: Pace, words: list[str]) -> None:
     """litgpt's model in the same loop."""
     from benchmarks.cpu.litgpt_model import LitGPT
 
-    args, _, windows = _read(words)
+    args, windows = _read(words)
     model = LitGPT(Path(args.model)).train()
 
     def loss(**window: torch.Tensor) -> torch.Tensor:
@@ -153,10 +154,14 @@ def product(pace: Pace, words: list[str]) -> None:
         paced()
 
 
-def _read(words: list[str]) -> tuple[argparse.Namespace, Any, Any]:
-    """Arguments of train_e2_hf.py, its model and its windows, for a training without E2."""
+def _model(args: argparse.Namespace) -> Any:
     from transformers import AutoModelForCausalLM
 
+    return AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).train()
+
+
+def _read(words: list[str]) -> tuple[argparse.Namespace, Any]:
+    """Arguments of train_e2_hf.py and its windows, for a training without E2."""
     from e2_llm.arguments import config_from_args
     from e2_tools.tuning.arguments import build_parser
     from e2_tools.tuning.data import open_data
@@ -168,9 +173,7 @@ def _read(words: list[str]) -> tuple[argparse.Namespace, Any, Any]:
     args.padded_vocab_size = source.sizes.vocab
     data = open_data(args, config_from_args(args), None)
     count = args.train_iters * args.global_batch_size
-    windows = _Plain(data.windows(args.seq_length, count, 0)[0])
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
-    return args, model.train(), windows
+    return args, _Plain(data.windows(args.seq_length, count, 0)[0])
 
 
 class _Plain(torch.utils.data.Dataset):
